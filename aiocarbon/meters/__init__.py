@@ -1,0 +1,88 @@
+"""Meters: blocking readers of energy counters, power sensors and load models.
+
+A meter is one file here and one line in `REGISTRY`, loaded on use. A plug-in package adds one through the entry-point
+group `aiocarbon.meters`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from aiocarbon._core.reading import Basis, Device, DeviceKind, Finding, Part, Quantity, Reading
+from aiocarbon.errors import ConfigError
+from aiocarbon.meters.base import Inventory, Meter
+
+__all__ = [
+    "Basis",
+    "Device",
+    "DeviceKind",
+    "Finding",
+    "Inventory",
+    "Meter",
+    "Part",
+    "Quantity",
+    "Reading",
+    "available_names",
+    "make",
+]
+
+REGISTRY: Final[dict[str, str]] = {
+    "nvml": "aiocarbon.meters.nvml:NvmlMeter",
+    "rapl": "aiocarbon.meters.rapl:RaplMeter",
+    "hwmon": "aiocarbon.meters.hwmon:HwmonMeter",
+    "powermetrics": "aiocarbon.meters.powermetrics:PowermetricsMeter",
+    "battery": "aiocarbon.meters.battery:BatteryMeter",
+    "model": "aiocarbon.meters.model:ModelMeter",
+    "simulated": "aiocarbon.meters.simulated:SimulatedMeter",
+    "replayed": "aiocarbon.meters.simulated:ReplayedMeter",
+}
+"""Name -> "module:class". A name may carry an argument, "simulated:250", given to the class's `from_argument`."""
+
+MEASURING: Final = ("nvml", "rapl", "hwmon", "powermetrics", "battery")
+"""Opened by default, all at once; plug-ins join them."""
+
+FILLING: Final = ("model",)
+"""Opened by default after the measuring ones that can hold the CPU, told what those cover."""
+
+ENTRY_POINT_GROUP: Final = "aiocarbon.meters"
+
+
+def _plugins() -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def available_names() -> list[str]:
+    """The names that `make` knows: the built-in ones, then plug-ins."""
+    return [*REGISTRY, *sorted(set(_plugins()) - set(REGISTRY))]
+
+
+def default_names() -> tuple[list[str], list[str]]:
+    """The names opened when the user names none: those that measure, and those that fill what is left."""
+    return [*MEASURING, *sorted(set(_plugins()) - set(REGISTRY))], list(FILLING)
+
+
+def make(spec: str) -> Meter:
+    """A meter, not yet opened, from its name or "name:argument".
+
+    Args:
+        spec: A name of `available_names()`, with an argument behind a colon where the meter takes one.
+
+    Raises:
+        ConfigError: The name is unknown, or the argument is not accepted.
+    """
+    name, _, argument = spec.partition(":")
+    path = REGISTRY.get(name) or _plugins().get(name)
+    if path is None:
+        raise ConfigError("meters", spec, f"names among {', '.join(available_names())}")
+    module_name, _, class_name = path.partition(":")
+    meter_class = getattr(importlib.import_module(module_name), class_name)
+    if argument:
+        if not hasattr(meter_class, "from_argument"):
+            raise ConfigError("meters", spec, f"{name!r} without an argument")
+        meter: Meter = meter_class.from_argument(argument)
+        return meter
+    made: Meter = meter_class()
+    return made
