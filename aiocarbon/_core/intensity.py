@@ -1,0 +1,163 @@
+"""Carbon intensity over time: values with their origin, joined to a step series that can be extended and corrected."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Quality(StrEnum):
+    """How an intensity came to be known."""
+
+    GIVEN = "given"
+    LIVE = "live"
+    ESTIMATED = "estimated"
+    FORECAST = "forecast"
+    CACHED = "cached"
+    AVERAGE = "average"
+
+
+class IntensityKind(StrEnum):
+    """Of all electricity in the zone, or of the plant that would answer one more kilowatt-hour."""
+
+    AVERAGE = "average"
+    MARGINAL = "marginal"
+
+
+class FactorBasis(StrEnum):
+    """Whether building plants and bringing fuel is counted."""
+
+    DIRECT = "direct"
+    LIFE_CYCLE = "life-cycle"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntensityValue:
+    """Carbon intensity of a zone's electricity over a time.
+
+    Attributes:
+        g_per_kwh: gCO2eq per kWh, 0..3000.
+        low_g_per_kwh: Lower end of its 90 % range; equal to `g_per_kwh` where the user stated it.
+        high_g_per_kwh: Upper end.
+        source: Who says so, with the year of a table: "Ember 2024 via OWID".
+        zone: The grid zone it is of: "DE", "US-CA", "WORLD".
+        quality: How it came to be known.
+        kind: Average or marginal.
+        factor_basis: Direct or life-cycle factors.
+        valid_from_s: UTC seconds since 1970 from which it holds; None: since ever.
+        valid_to_s: UTC seconds up to which it holds; None: until the next value.
+        note: What a user should know; empty if nothing.
+    """
+
+    g_per_kwh: float
+    low_g_per_kwh: float
+    high_g_per_kwh: float
+    source: str
+    zone: str
+    quality: Quality
+    kind: IntensityKind = IntensityKind.AVERAGE
+    factor_basis: FactorBasis = FactorBasis.UNKNOWN
+    valid_from_s: float | None = None
+    valid_to_s: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where the machine is, and how that is known.
+
+    Attributes:
+        zone: Upper-case zone: ISO 3166-1 alpha-2 ("DE"), ISO 3166-2 ("US-CA"), or "WORLD".
+        name: For people: "Germany".
+        how: "given", "environment", "time zone", "world".
+        is_guess: True where nobody said so (the time zone, the world).
+    """
+
+    zone: str
+    name: str
+    how: str
+    is_guess: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pue:
+    """Power usage effectiveness: energy of the facility over energy of the IT equipment, at least 1.
+
+    Attributes:
+        value: The ratio.
+        source: Who says so.
+    """
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equivalent:
+    """An amount of CO2eq told as something people know.
+
+    Attributes:
+        id: Row of the table: "eu_new_car_2018".
+        amount: How many `unit` emit the same.
+        unit: "km travelled by an average new car (EU)".
+        g_per_unit: gCO2eq per unit.
+        year: Year of the factor, None where the source gives none.
+        source: Where the factor was read.
+    """
+
+    id: str
+    amount: float
+    unit: str
+    g_per_unit: float
+    year: int | None
+    source: str
+
+
+class IntensityCurve:
+    """A step series of intensity over UTC: each value holds from its instant until the next one's.
+
+    The first value also holds before its own instant, so that a run never has energy without an intensity.
+    Setting a value at an instant that has one replaces it: that is how a guess is corrected afterwards.
+    """
+
+    def __init__(self, first: IntensityValue) -> None:
+        self._from_s: list[float] = [first.valid_from_s if first.valid_from_s is not None else float("-inf")]
+        self._values: list[IntensityValue] = [first]
+        self.version = 0
+
+    def set(self, value: IntensityValue, from_s: float) -> None:
+        """Let `value` hold from `from_s` (UTC seconds) until the next later value."""
+        i = bisect.bisect_left(self._from_s, from_s)
+        if i < len(self._from_s) and self._from_s[i] == from_s:
+            self._values[i] = value
+        else:
+            self._from_s.insert(i, from_s)
+            self._values.insert(i, value)
+        self.version += 1
+
+    def value_at(self, at_s: float) -> IntensityValue:
+        """The value that holds at an instant (UTC seconds)."""
+        return self._values[max(bisect.bisect_right(self._from_s, at_s) - 1, 0)]
+
+    def steps(self, begin_s: float, end_s: float) -> Iterator[tuple[float, float, IntensityValue]]:
+        """The pieces `(from, to, value)` that fill `begin_s..end_s` (UTC seconds) without gap or overlap."""
+        i = max(bisect.bisect_right(self._from_s, begin_s) - 1, 0)
+        at = begin_s
+        while i < len(self._values):
+            last = i + 1 == len(self._values) or self._from_s[i + 1] >= end_s
+            to = end_s if last else self._from_s[i + 1]
+            if to > at or (last and to == at == begin_s):
+                yield at, to, self._values[i]
+            at = to
+            if last:
+                return
+            i += 1
+
+    def __iter__(self) -> Iterator[tuple[float, IntensityValue]]:
+        return iter(zip(self._from_s, self._values, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._values)
