@@ -1,0 +1,1 @@
+"""aiocarbon: how much electricity a training uses, and what that emits, without touching the training."""

@@ -1,0 +1,287 @@
+"""From readings to points: the energy curve as a pure function of the set of its readings.
+
+How a reading becomes a point. A sensor's value changes every `refresh`; a value read at `t` was true at some instant
+of `t - refresh .. t`. The point therefore lies at `t - refresh/2`, with half a refresh of slack. Where two reads less
+than a refresh apart show different values, the change itself was seen: the point lies between the two, and the point
+before it one refresh earlier. Watching a counter to its next change thus places an instant to a fraction of a refresh.
+
+The order of readings and their repetition do not matter. In the usual case they come in order and each costs O(1);
+one that comes late makes the newest stretch of the curve be derived again, from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import bisect
+from array import array
+from dataclasses import dataclass, replace
+
+from aiocarbon._core.counters import StepKind, step
+from aiocarbon._core.curve import Curve, Point
+from aiocarbon._core.reading import DEFAULT_REFRESH_NS, Device, Quantity, Reading
+from aiocarbon._core.units import J_PER_UJ, S_PER_NS, ns_from_s
+
+VOUCHED_INTERVALS = 3
+"""A power sensor vouches for gaps of at most this many of its reading intervals."""
+
+CHECKPOINT_EVERY = 256
+"""Readings between two checkpoints; a late reading is welcome for one to two of these."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where the derivation stands; everything that the next reading needs beside the newest point."""
+
+    started: bool = False
+    value: float = 0.0  # last value: microjoules or watts
+    read_ns: int = 0  # last instant at which it was read
+    total_uj: int = 0  # unwrapped since the first reading
+    is_edge: bool = False  # the newest point lies at an observed change
+    slack_ns: int = 0  # of the newest point; becomes joules once the power around it is known
+    resets: int = 0
+    gaps: int = 0
+
+
+@dataclass(slots=True)
+class _Checkpoint:
+    """A state from which the derivation can be taken up again."""
+
+    progress: _Progress
+    points: int
+    newest: Point | None
+    readings: int  # readings, of those kept, that lie before it
+    power_range_w: tuple[float, float] = (float("inf"), 0.0)
+
+
+class Derivation:
+    """Derives one device's curve from its readings.
+
+    Attributes:
+        curve: The curve so far.
+        pace_ns: Intended time between two readings; tells a gap of a power sensor.
+        jitter_ns: How irregularly the sensor's value changes.
+        too_late: Readings that came after their stretch of the curve was closed.
+    """
+
+    def __init__(self, device: Device, *, pace_ns: int = 1_000_000_000) -> None:
+        refresh_ns = DEFAULT_REFRESH_NS if device.refresh_s is None else ns_from_s(device.refresh_s)
+        self.device = device
+        self.curve = Curve(device, refresh_ns=refresh_ns)
+        self.pace_ns = pace_ns
+        self.jitter_ns = refresh_ns // 10
+        self.too_late = 0
+        self._is_energy = device.quantity is Quantity.ENERGY
+        self._t = array("q")
+        self._half = array("q")
+        self._value = array("q" if self._is_energy else "d")
+        self._closed_ns = -(2**63)
+        self._breaks: list[int] = []
+        self._now = _Progress()
+        self._base = _Checkpoint(_Progress(), 0, None, 0)
+        self._next = _Checkpoint(_Progress(), 0, None, 0)
+
+    def add(self, reading: Reading) -> None:
+        """Take one reading; late ones and repetitions are welcome.
+
+        Args:
+            reading: Of this curve's device.
+
+        Raises:
+            ValueError: The value is negative or not finite.
+        """
+        if not 0.0 <= reading.value < float("inf"):
+            raise ValueError(f"{self.device.id}: {reading.value} is no {self.device.quantity} value")
+        entry = (reading.t_ns, reading.half_ns, int(reading.value) if self._is_energy else float(reading.value))
+        if entry[0] <= self._closed_ns:
+            self.too_late += 1
+        elif not self._t or entry > self._entry(-1):
+            self._insert(len(self._t), entry)
+            self._derive(*entry)
+            self._checkpoint()
+        else:
+            i = bisect.bisect_left(range(len(self._t)), entry, key=self._entry)
+            if self._entry(i) != entry:
+                self._insert(i, entry)
+                self._again()
+
+    def lose(self, at_ns: int) -> None:
+        """State that the device was lost at an instant: a power sensor's curve is not bridged across it."""
+        if at_ns not in self._breaks:
+            bisect.insort(self._breaks, at_ns)
+            if self._t and at_ns < self._t[-1]:
+                self._again()
+
+    def set_refresh(self, refresh_ns: int, jitter_ns: int) -> None:
+        """State how often the sensor's value really changes, as probed; the newest points are placed anew."""
+        self.curve.refresh_ns = refresh_ns
+        self.jitter_ns = jitter_ns
+        self._again()
+
+    @property
+    def last_read_ns(self) -> int | None:
+        """Instant of the newest reading; None while there is none."""
+        return self._now.read_ns if self._now.started else None
+
+    @property
+    def last_value(self) -> float | None:
+        """Value of the newest reading, microjoules or watts; None while there is none."""
+        return self._now.value if self._now.started else None
+
+    @property
+    def resets(self) -> int:
+        """How often the counter was seen to start anew."""
+        return self._now.resets
+
+    @property
+    def gaps(self) -> int:
+        """How often a power sensor was silent for too long."""
+        return self._now.gaps
+
+    def folded(self, count: int) -> None:
+        """Be told that the curve folded `count` points away from before the checkpoint."""
+        self._base.points -= count
+        self._next.points -= count
+
+    @property
+    def open_from_ns(self) -> int:
+        """Points before this instant are final and may be folded."""
+        return self._base.newest.t_ns if self._base.newest else -(2**63)
+
+    # -- the readings kept -------------------------------------------------------------------------------------
+
+    def _entry(self, i: int) -> tuple[int, int, float]:
+        return self._t[i], self._half[i], self._value[i]
+
+    def _insert(self, i: int, entry: tuple[int, int, float]) -> None:
+        self._t.insert(i, entry[0])
+        self._half.insert(i, entry[1])
+        self._value.insert(i, entry[2])  # type: ignore[arg-type]  # made an int above where the column holds ints
+
+    def _checkpoint(self) -> None:
+        if len(self._t) - self._next.readings < CHECKPOINT_EVERY:
+            return
+        done = self._next.readings
+        if done:
+            self._closed_ns = self._t[done - 1]
+            for column in (self._t, self._half, self._value):
+                del column[:done]
+        self._base = replace(self._next, readings=0)
+        power_range_w = (self.curve.min_w, self.curve.max_w)
+        self._next = _Checkpoint(replace(self._now), len(self.curve), self.curve[-1], len(self._t), power_range_w)
+
+    def _again(self) -> None:
+        """Derive everything since the base checkpoint again."""
+        self.curve.truncate(self._base.points)
+        if self._base.newest is not None:
+            self.curve.replace_last(self._base.newest)
+        self.curve.min_w, self.curve.max_w = self._base.power_range_w
+        self._now = replace(self._base.progress)
+        self._next = replace(self._base, progress=replace(self._base.progress))
+        for i in range(len(self._t)):
+            self._derive(*self._entry(i))
+
+    # -- one reading -------------------------------------------------------------------------------------------
+
+    def _derive(self, t: int, half: int, value: float) -> None:
+        now = self._now
+        if self._is_energy:
+            self._derive_energy(now, t, half, int(value))
+        else:
+            self._derive_power(now, t, half, value)
+        now.started = True
+        now.value = value
+        now.read_ns = t
+
+    def _derive_energy(self, now: _Progress, t: int, half: int, value: int) -> None:
+        curve, refresh = self.curve, self.curve.refresh_ns
+        if not now.started:
+            self._first(t - refresh // 2, refresh // 2 + half)
+            return
+        if value == now.value:
+            return  # not refreshed yet, or standing still: the point stays where the value was new
+        since_read = t - now.read_ns
+        is_edge = since_read <= refresh
+        if is_edge:
+            at, slack = t - since_read // 2, since_read // 2 + half
+            if not now.is_edge:
+                self._settle(at - refresh, slack + self.jitter_ns)
+        else:
+            at, slack = t - refresh // 2, refresh // 2 + half
+        last = curve[-1]
+        at = max(at, last.t_ns + 1)
+        moved = step(
+            int(now.value),
+            value,
+            at - last.t_ns + 2 * refresh,
+            range_uj=self.device.counter_range_uj,
+            max_power_w=self.device.max_power_w,
+            last_power_w=curve.power_w,
+        )
+        now.total_uj += moved.delta_uj
+        now.is_edge = is_edge
+        now.resets += moved.kind is StepKind.RESET
+        energy = now.total_uj * J_PER_UJ
+        power = (energy - last.energy_j) / ((at - last.t_ns) * S_PER_NS)
+        if moved.is_vouched and (at - last.t_ns) * 2 >= refresh:
+            curve.see_power(power)
+        missing = 0 if moved.is_vouched else at - last.t_ns
+        self._append(at, energy, 0.0, moved.over_j, missing, slack, power)
+
+    def _settle(self, at: int, slack_ns: int) -> None:
+        """Move the newest point to where its value was new, once the next change has told it."""
+        last = self.curve[-1]
+        floor = self.curve[-2].t_ns + 1 if len(self.curve) > 1 else at
+        at = max(floor, last.t_ns - self.curve.refresh_ns, min(at, last.t_ns + self.curve.refresh_ns))
+        if len(self.curve) == 1:
+            slack_j = last.slack_j
+        else:
+            before = self.curve[-2]
+            slack_j = slack_ns * (last.energy_j - before.energy_j) / (at - before.t_ns)
+        self.curve.replace_last(last._replace(t_ns=at, slack_j=slack_j))
+        self._now.slack_ns = slack_ns
+
+    def _derive_power(self, now: _Progress, t: int, half: int, value: float) -> None:
+        curve = self.curve
+        at = t - curve.refresh_ns // 2 - curve.lag_ns
+        slack = curve.refresh_ns // 2 + half
+        curve.see_power(value)
+        curve.tail_power_w = value
+        if not now.started:
+            curve.head_power_w = value
+            self._first(at, slack)
+            return
+        last = curve[-1]
+        at = max(at, last.t_ns + 1)
+        dt = at - last.t_ns
+        dt_s = dt * S_PER_NS
+        energy = (now.value + value) / 2 * dt_s
+        under = over = 0.0
+        missing = 0
+        if self._is_broken(now.read_ns, t):
+            energy, over, missing = 0.0, max(now.value, value) * dt_s, dt
+            now.gaps += 1
+        elif dt > VOUCHED_INTERVALS * self.pace_ns:
+            under, over = max(energy - curve.min_w * dt_s, 0.0), max(curve.max_w * dt_s - energy, 0.0)
+            missing = dt
+            now.gaps += 1
+        # A shift of a power sample in time moves energy only where the power changes.
+        self._append(at, last.energy_j + energy, under, over, missing, slack, curve.max_w - curve.min_w)
+
+    def _is_broken(self, from_ns: int, to_ns: int) -> bool:
+        i = bisect.bisect_right(self._breaks, from_ns)
+        return i < len(self._breaks) and self._breaks[i] <= to_ns
+
+    def _first(self, at: int, slack_ns: int) -> None:
+        self.curve.append(Point(at, 0.0, 0.0, 0.0, 0.0, 0.0))
+        self._now.slack_ns = slack_ns
+
+    def _append(
+        self, at: int, energy: float, under: float, over: float, missing: int, slack_ns: int, slack_w: float
+    ) -> None:
+        """Append a point; the sums are of the stretch that ends there; `slack_w` turns its slack into joules."""
+        last = self.curve[-1]
+        per_ns = slack_w * S_PER_NS
+        self.curve.replace_last(last._replace(slack_j=max(last.slack_j, self._now.slack_ns * per_ns)))
+        self.curve.append(
+            Point(at, energy, last.under_j + under, last.over_j + over, last.missing_ns + missing, slack_ns * per_ns)
+        )
+        self._now.slack_ns = slack_ns
