@@ -1,0 +1,259 @@
+"""All curves of a run, and its cuts: every figure is the difference of the curves between two instants.
+
+Cuts of abutting windows add up by construction. What is common to all windows (a sensor's gain, a model's error, an
+intensity's uncertainty) adds linearly; only the errors of the edges, which are independent, add in quadrature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from aiocarbon._core.curve import Curve, State
+from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Pue
+from aiocarbon._core.reading import Basis, Device
+from aiocarbon._core.units import J_PER_KWH, NS_PER_S, S_PER_NS
+from aiocarbon._core.wallclock import WallClock
+
+SHARE_THAT_COUNTS = 0.05
+"""The weakest basis that carries at least this share of the energy names the basis of the whole."""
+
+_STRENGTH = (Basis.COUNTER, Basis.POWER, Basis.MODEL, Basis.ASSUMED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCut:
+    """One device's energy in a window.
+
+    Attributes:
+        device: The device.
+        energy_j: Central value, joules.
+        low_j: Lower end without the edges' error.
+        high_j: Upper end without the edges' error.
+        edge_j: Error of the two edges together, one value for up and down.
+        missing_ns: Time that no reading vouches for.
+    """
+
+    device: Device
+    energy_j: float
+    low_j: float
+    high_j: float
+    edge_j: float
+    missing_ns: float
+
+    @property
+    def bounds_j(self) -> tuple[float, float]:
+        """Lower and upper end (90 %), edges included."""
+        return max(self.low_j - self.edge_j, 0.0), self.high_j + self.edge_j
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarbonCut:
+    """CO2eq of a window, already multiplied by PUE, in grams; the intensity that weighs it in g/kWh."""
+
+    co2eq_g: float
+    low_g: float
+    high_g: float
+    edge_g: float
+    intensity_g_per_kwh: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Everything between two instants.
+
+    Attributes:
+        begin_ns: Earlier instant, monotonic.
+        end_ns: Later instant.
+        devices: One entry per device that has a curve, counted or not.
+        carbon: CO2eq of the counted devices.
+    """
+
+    begin_ns: int
+    end_ns: int
+    devices: tuple[DeviceCut, ...]
+    carbon: CarbonCut
+
+    @property
+    def counted(self) -> tuple[DeviceCut, ...]:
+        """The devices that add up to the whole."""
+        return tuple(d for d in self.devices if d.device.counted)
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the window, seconds."""
+        return (self.end_ns - self.begin_ns) * S_PER_NS
+
+    @property
+    def energy_j(self) -> float:
+        """IT energy of the counted devices, joules."""
+        return math.fsum(d.energy_j for d in self.counted)
+
+    @property
+    def bounds_j(self) -> tuple[float, float]:
+        """Lower and upper end (90 %) of `energy_j`."""
+        edge = math.hypot(*(d.edge_j for d in self.counted))
+        low = math.fsum(d.low_j for d in self.counted) - edge
+        return max(low, 0.0), math.fsum(d.high_j for d in self.counted) + edge
+
+    @property
+    def coverage(self) -> float:
+        """Mean over the counted devices of the share of the window that readings vouch for, 0..1."""
+        counted = self.counted
+        if not counted:
+            return 0.0
+        return math.fsum(coverage(d.missing_ns, self.end_ns - self.begin_ns) for d in counted) / len(counted)
+
+    @property
+    def basis_shares(self) -> dict[Basis, float]:
+        """Share of the energy by basis, the strongest first; only bases that occur."""
+        by_basis = {
+            basis: math.fsum(d.energy_j for d in self.counted if d.device.basis is basis)
+            for basis in _STRENGTH
+            if any(d.device.basis is basis for d in self.counted)
+        }
+        total = math.fsum(by_basis.values())
+        if total <= 0.0:
+            return {basis: 1.0 / len(by_basis) for basis in by_basis}
+        return {basis: energy / total for basis, energy in by_basis.items()}
+
+    @property
+    def basis(self) -> Basis:
+        """The weakest basis that carries at least 5 % of the energy; `assumed` where there is no device at all."""
+        shares = self.basis_shares
+        carrying = [basis for basis in _STRENGTH if shares.get(basis, 0.0) >= SHARE_THAT_COUNTS]
+        return carrying[-1] if carrying else Basis.ASSUMED
+
+
+def add_cuts(cuts: Iterable[Cut]) -> Cut:
+    """The sum of cuts of windows that do not overlap, as one cut of their summed length.
+
+    Devices are added by id; the errors of edges add in quadrature, all else adds linearly.
+    """
+    duration = 0
+    by_id: dict[str, DeviceCut] = {}
+    co2eq = low = high = edge = energy = weighed = 0.0
+    for cut in cuts:
+        length = cut.end_ns - cut.begin_ns
+        duration += length
+        carbon = cut.carbon
+        co2eq += carbon.co2eq_g
+        low += carbon.low_g
+        high += carbon.high_g
+        edge = math.hypot(edge, carbon.edge_g)
+        energy += cut.energy_j
+        weighed += cut.energy_j * carbon.intensity_g_per_kwh
+        for part in cut.devices:
+            known = by_id.get(part.device.id)
+            by_id[part.device.id] = part if known is None else _add_parts(known, part)
+    mean = weighed / energy if energy > 0.0 else 0.0
+    return Cut(
+        begin_ns=0,
+        end_ns=duration,
+        devices=tuple(by_id.values()),
+        carbon=CarbonCut(co2eq_g=co2eq, low_g=low, high_g=high, edge_g=edge, intensity_g_per_kwh=mean),
+    )
+
+
+def _add_parts(a: DeviceCut, b: DeviceCut) -> DeviceCut:
+    return DeviceCut(
+        device=b.device,
+        energy_j=a.energy_j + b.energy_j,
+        low_j=a.low_j + b.low_j,
+        high_j=a.high_j + b.high_j,
+        edge_j=math.hypot(a.edge_j, b.edge_j),
+        missing_ns=a.missing_ns + b.missing_ns,
+    )
+
+
+def coverage(missing_ns: float, window_ns: int) -> float:
+    """Share of a window that is vouched for, 0..1; 1 for a window of no length."""
+    if window_ns <= 0:
+        return 1.0
+    return min(max(1.0 - missing_ns / window_ns, 0.0), 1.0)
+
+
+class Ledger:
+    """The curves of a run's devices with its intensity, PUE and wall clock.
+
+    Attributes:
+        curves: Curve by device id; more may come while the run goes on.
+        intensity: Carbon intensity over UTC.
+        pue: Power usage effectiveness.
+        wall: From monotonic instants to UTC.
+    """
+
+    def __init__(self, curves: Mapping[str, Curve], *, intensity: IntensityCurve, pue: Pue, wall: WallClock) -> None:
+        self.curves = curves
+        self.intensity = intensity
+        self.pue = pue
+        self.wall = wall
+
+    def cut(self, begin_ns: int, end_ns: int) -> Cut:
+        """All energy and CO2eq between two instants, monotonic nanoseconds.
+
+        A device without any reading yet is left out.
+        """
+        curves = [curve for curve in self.curves.values() if len(curve)]
+        states = [(curve, curve.state_at(begin_ns), curve.state_at(end_ns)) for curve in curves]
+        devices = tuple(_device_cut(curve.device, a, b) for curve, a, b in states)
+        return Cut(begin_ns=begin_ns, end_ns=end_ns, devices=devices, carbon=self._carbon(begin_ns, end_ns, devices))
+
+    def _carbon(self, begin_ns: int, end_ns: int, whole: tuple[DeviceCut, ...]) -> CarbonCut:
+        """The integral of energy x intensity x PUE, piece by piece of constant intensity.
+
+        Equation 2 of Anthony, Kanding, Selvan 2020 (arXiv:2007.03051) with intensity inside the integral.
+        """
+        pieces = list(self._pieces(begin_ns, end_ns))
+        counted = [d for d in whole if d.device.counted]
+        central = low = high = weighed = 0.0
+        for at, to, value in pieces:
+            cuts = counted if len(pieces) == 1 else self._counted_between(at, to)
+            energy = math.fsum(d.energy_j for d in cuts)
+            central += energy * value.g_per_kwh
+            low += math.fsum(d.low_j for d in cuts) * value.low_g_per_kwh
+            high += math.fsum(d.high_j for d in cuts) * value.high_g_per_kwh
+            weighed += value.g_per_kwh * (to - at)
+        energy = math.fsum(d.energy_j for d in counted)
+        if energy > 0.0:
+            mean = central / energy
+        else:
+            mean = weighed / (end_ns - begin_ns) if end_ns > begin_ns else pieces[0][2].g_per_kwh
+        g_per_j = self.pue.value / J_PER_KWH
+        return CarbonCut(
+            co2eq_g=central * g_per_j,
+            low_g=low * g_per_j,
+            high_g=high * g_per_j,
+            edge_g=math.hypot(*(d.edge_j for d in counted)) * mean * g_per_j,
+            intensity_g_per_kwh=mean,
+        )
+
+    def _pieces(self, begin_ns: int, end_ns: int) -> Iterable[tuple[int, int, IntensityValue]]:
+        for from_ns, to_ns, offset_ns in self.wall.pieces(begin_ns, end_ns):
+            begin_s, end_s = (from_ns + offset_ns) * S_PER_NS, (to_ns + offset_ns) * S_PER_NS
+            at = from_ns
+            for _, step_end_s, value in self.intensity.steps(begin_s, end_s):
+                to = to_ns if step_end_s >= end_s else max(round(step_end_s * NS_PER_S) - offset_ns, at)
+                yield at, to, value
+                at = to
+
+    def _counted_between(self, begin_ns: int, end_ns: int) -> list[DeviceCut]:
+        return [
+            _device_cut(curve.device, curve.state_at(begin_ns), curve.state_at(end_ns))
+            for curve in self.curves.values()
+            if len(curve) and curve.device.counted
+        ]
+
+
+def _device_cut(device: Device, a: State, b: State) -> DeviceCut:
+    energy = max(b.energy_j - a.energy_j, 0.0)
+    under, over = max(b.under_j - a.under_j, 0.0), max(b.over_j - a.over_j, 0.0)
+    return DeviceCut(
+        device=device,
+        energy_j=energy,
+        low_j=max(energy - under, 0.0) * device.low_factor,
+        high_j=(energy + over) * device.high_factor,
+        edge_j=math.hypot(a.slack_j, b.slack_j),
+        missing_ns=max(b.missing_ns - a.missing_ns, 0.0),
+    )

@@ -1,0 +1,300 @@
+"""What a user gets: frozen reports with units in their names, and their JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from aiocarbon._core.intensity import Equivalent, Location, Pue
+from aiocarbon._core.ledger import Cut, DeviceCut, coverage
+from aiocarbon._core.reading import Basis, DeviceKind
+from aiocarbon._core.units import kwh_from_j
+
+REPORT_SCHEMA = "aiocarbon.report/1"
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: enums as strings, datetimes as ISO 8601, dataclasses as objects."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {str(_plain(k)): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantities:
+    """Energy, CO2eq and time of a window.
+
+    Attributes:
+        duration_s: Length of the window, seconds.
+        it_energy_kwh: What the meters say, kWh.
+        it_energy_kwh_low: Lower end (90 %).
+        it_energy_kwh_high: Upper end (90 %).
+        energy_kwh: `it_energy_kwh` x PUE (equation 2 of arXiv:2007.03051): a lower bound of the facility's, since
+            boards and packages leave out power supplies, fans and disks.
+        energy_kwh_low: Lower end (90 %).
+        energy_kwh_high: Upper end (90 %).
+        co2eq_g: Integral of energy x intensity x PUE, grams of CO2 equivalent.
+        co2eq_g_low: Lower end (90 %).
+        co2eq_g_high: Upper end (90 %).
+        power_w: Mean IT power draw, watts; None for a window of no length.
+        coverage: Share of the window that readings vouch for, mean over the counted devices, 0..1.
+        basis: The weakest basis that carries at least 5 % of the energy.
+        basis_shares: Share of the energy by basis; they add up to 1.
+    """
+
+    duration_s: float
+    it_energy_kwh: float
+    it_energy_kwh_low: float
+    it_energy_kwh_high: float
+    energy_kwh: float
+    energy_kwh_low: float
+    energy_kwh_high: float
+    co2eq_g: float
+    co2eq_g_low: float
+    co2eq_g_high: float
+    power_w: float | None
+    coverage: float
+    basis: Basis
+    basis_shares: dict[Basis, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON values, in the schema of `aiocarbon report --json`."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceReport:
+    """One device's part of a window.
+
+    Attributes:
+        id: Stable on its host: an NVML UUID, "rapl:package-0".
+        kind: What it is.
+        name: What a person would call it.
+        host: The machine it is in.
+        basis: Where its joules come from.
+        it_energy_kwh: kWh.
+        it_energy_kwh_low: Lower end (90 %).
+        it_energy_kwh_high: Upper end (90 %).
+        power_w: Mean power draw, watts; None for a window of no length.
+        coverage: Share of the window that its readings vouch for, 0..1.
+        counted: False for a view of energy that other devices hold already; the counted ones add up to the run.
+        note: What a user should know about it; empty if nothing.
+    """
+
+    id: str
+    kind: DeviceKind
+    name: str
+    host: str
+    basis: Basis
+    it_energy_kwh: float
+    it_energy_kwh_low: float
+    it_energy_kwh_high: float
+    power_w: float | None
+    coverage: float
+    counted: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochReport(Quantities):
+    """One epoch: from its begin to its end.
+
+    Attributes:
+        index: 0 for the first.
+        devices: Each device's part.
+        steps: How many steps `step()` told in it.
+        is_partial: True if it was left by an exception, a `break` or the end of the run; it gives no rate.
+        is_final: False while a counter that refreshes slowly has not yet told where the borders lie;
+            `report().epochs[index]` has the refined one.
+    """
+
+    index: int
+    devices: tuple[DeviceReport, ...]
+    steps: int = 0
+    is_partial: bool = False
+    is_final: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What the figures hold.
+
+    Attributes:
+        name: "machine": everything the machine draws, whoever uses it.
+        measured: Parts that a counter or a power sensor tells: "cpu", "memory", "gpu".
+        modelled: Parts that a model tells.
+        missing: Parts of a computer that nothing tells.
+    """
+
+    name: str
+    measured: tuple[str, ...]
+    modelled: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntensityUse:
+    """A source of carbon intensity that was used in a run.
+
+    Attributes:
+        source: Who says so.
+        zone: Of which grid zone.
+        quality: How it came to be known.
+        kind: Average or marginal.
+        factor_basis: Direct or life-cycle.
+        g_per_kwh: The value; the last one where there were several.
+        note: What a user should know; empty if nothing.
+    """
+
+    source: str
+    zone: str
+    quality: str
+    kind: str
+    factor_basis: str
+    g_per_kwh: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """What the instrument itself cost.
+
+    Attributes:
+        cpu_s: CPU seconds of the engine's thread and its workers.
+        readings: Readings taken.
+        missed_ticks: Ticks that came too late and were dropped.
+    """
+
+    cpu_s: float
+    readings: int
+    missed_ticks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport(Quantities):
+    """A whole run; `epochs` and `outside` add up to it.
+
+    Attributes:
+        schema: Version of this report's form.
+        run_id: Id of the run.
+        name: What the user called it; empty if nothing.
+        host: The machine.
+        started_at: UTC.
+        ended_at: UTC of the end, or of `as_of` while it runs.
+        as_of: UTC of the instant up to which the figures go.
+        is_final: True once the run has ended.
+        ended_well: False if the run did not end by itself (its journal breaks off).
+        epochs: The last 10,000.
+        epochs_total: How many there were.
+        outside: What lies in no epoch.
+        devices: Each device's part.
+        scope: What is measured, modelled and missing.
+        location: Where the machine is, and how that is known.
+        pue: Power usage effectiveness with its source.
+        intensity_g_per_kwh: Energy-weighted mean.
+        intensity_sources: The sources used.
+        equivalents: The CO2eq told as other things.
+        warnings: What a reader of the figures must know.
+        overhead: What the instrument itself cost.
+        version: Version of aiocarbon that made it.
+    """
+
+    schema: str = REPORT_SCHEMA
+    run_id: str
+    name: str
+    host: str
+    started_at: datetime
+    ended_at: datetime
+    as_of: datetime
+    is_final: bool
+    ended_well: bool
+    epochs: tuple[EpochReport, ...]
+    epochs_total: int
+    outside: Quantities
+    devices: tuple[DeviceReport, ...]
+    scope: Scope
+    location: Location
+    pue: Pue
+    intensity_g_per_kwh: float
+    intensity_sources: tuple[IntensityUse, ...]
+    equivalents: tuple[Equivalent, ...]
+    warnings: tuple[str, ...]
+    overhead: Overhead
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a report states beside its quantities; the same for a live run and for one read from a journal."""
+
+    run_id: str
+    name: str
+    host: str
+    location: Location
+    pue: Pue
+    missing_parts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+    version: str = ""
+
+
+def quantities(cut: Cut, pue: float) -> dict[str, Any]:
+    """The fields of `Quantities` of a cut."""
+    energy = cut.energy_j
+    low, high = cut.bounds_j
+    carbon = cut.carbon
+    return {
+        "duration_s": cut.duration_s,
+        "it_energy_kwh": kwh_from_j(energy),
+        "it_energy_kwh_low": kwh_from_j(low),
+        "it_energy_kwh_high": kwh_from_j(high),
+        "energy_kwh": kwh_from_j(energy) * pue,
+        "energy_kwh_low": kwh_from_j(low) * pue,
+        "energy_kwh_high": kwh_from_j(high) * pue,
+        "co2eq_g": carbon.co2eq_g,
+        "co2eq_g_low": max(carbon.low_g - carbon.edge_g, 0.0),
+        "co2eq_g_high": carbon.high_g + carbon.edge_g,
+        "power_w": energy / cut.duration_s if cut.end_ns > cut.begin_ns else None,
+        "coverage": cut.coverage,
+        "basis": cut.basis,
+        "basis_shares": cut.basis_shares,
+    }
+
+
+def device_reports(cut: Cut, host: str) -> tuple[DeviceReport, ...]:
+    """Each device's part of a cut."""
+    return tuple(_device_report(d, cut, host) for d in cut.devices)
+
+
+def _device_report(part: DeviceCut, cut: Cut, host: str) -> DeviceReport:
+    low, high = part.bounds_j
+    return DeviceReport(
+        id=part.device.id,
+        kind=part.device.kind,
+        name=part.device.name,
+        host=host,
+        basis=part.device.basis,
+        it_energy_kwh=kwh_from_j(part.energy_j),
+        it_energy_kwh_low=kwh_from_j(low),
+        it_energy_kwh_high=kwh_from_j(high),
+        power_w=part.energy_j / cut.duration_s if cut.end_ns > cut.begin_ns else None,
+        coverage=coverage(part.missing_ns, cut.end_ns - cut.begin_ns),
+        counted=part.device.counted,
+        note=part.device.note,
+    )
+
+
+def utc(wall_s: float) -> datetime:
+    """UTC seconds since 1970 as a datetime."""
+    return datetime.fromtimestamp(wall_s, UTC)
