@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiocarbon._core.curve import Curve, State
 from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Pue
@@ -20,6 +21,22 @@ SHARE_THAT_COUNTS = 0.05
 """The weakest basis that carries at least this share of the energy names the basis of the whole."""
 
 _STRENGTH = (Basis.COUNTER, Basis.POWER, Basis.MODEL, Basis.ASSUMED)
+
+
+class Mark(NamedTuple):
+    """An instant and the state of every curve there.
+
+    Attributes:
+        t_ns: Monotonic nanoseconds.
+        states: State by device id, as far as the device was known.
+    """
+
+    t_ns: int
+    states: Mapping[str, State]
+
+    def state_of(self, curve: Curve) -> State:
+        """The state of one curve at the mark."""
+        return self.states.get(curve.device.id) or curve.state_at(self.t_ns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,17 +207,25 @@ class Ledger:
         self.pue = pue
         self.wall = wall
 
-    def cut(self, begin_ns: int, end_ns: int) -> Cut:
-        """All energy and CO2eq between two instants, monotonic nanoseconds.
+    def mark(self, t_ns: int) -> Mark:
+        """The state of all curves at an instant (monotonic nanoseconds); devices without a reading are left out."""
+        return Mark(t_ns, {ident: curve.state_at(t_ns) for ident, curve in self.curves.items() if len(curve)})
 
-        A device without any reading yet is left out.
+    def cut(self, begin: Mark, end: Mark) -> Cut:
+        """All energy and CO2eq between two marks.
+
+        Cuts that share a mark telescope exactly, whatever the curves learn later. A device that was not yet known at
+        a mark counts as missing before its first reading.
         """
-        curves = [curve for curve in self.curves.values() if len(curve)]
-        states = [(curve, curve.state_at(begin_ns), curve.state_at(end_ns)) for curve in curves]
-        devices = tuple(_device_cut(curve.device, a, b) for curve, a, b in states)
-        return Cut(begin_ns=begin_ns, end_ns=end_ns, devices=devices, carbon=self._carbon(begin_ns, end_ns, devices))
+        devices = tuple(
+            _device_cut(curve.device, begin.state_of(curve), end.state_of(curve))
+            for curve in self.curves.values()
+            if len(curve)
+        )
+        carbon = self._carbon(begin.t_ns, end.t_ns, begin, end, devices)
+        return Cut(begin_ns=begin.t_ns, end_ns=end.t_ns, devices=devices, carbon=carbon)
 
-    def _carbon(self, begin_ns: int, end_ns: int, whole: tuple[DeviceCut, ...]) -> CarbonCut:
+    def _carbon(self, begin_ns: int, end_ns: int, begin: Mark, end: Mark, whole: tuple[DeviceCut, ...]) -> CarbonCut:
         """The integral of energy x intensity x PUE, piece by piece of constant intensity.
 
         Equation 2 of Anthony, Kanding, Selvan 2020 (arXiv:2007.03051) with intensity inside the integral.
@@ -209,7 +234,12 @@ class Ledger:
         counted = [d for d in whole if d.device.counted]
         central = low = high = weighed = 0.0
         for at, to, value in pieces:
-            cuts = counted if len(pieces) == 1 else self._counted_between(at, to)
+            if len(pieces) > 1:
+                a = begin if at == begin_ns else self.mark(at)
+                b = end if to == end_ns else self.mark(to)
+                cuts = self._counted_between(a, b)
+            else:
+                cuts = counted
             energy = math.fsum(d.energy_j for d in cuts)
             central += energy * value.g_per_kwh
             low += math.fsum(d.low_j for d in cuts) * value.low_g_per_kwh
@@ -238,9 +268,9 @@ class Ledger:
                 yield at, to, value
                 at = to
 
-    def _counted_between(self, begin_ns: int, end_ns: int) -> list[DeviceCut]:
+    def _counted_between(self, begin: Mark, end: Mark) -> list[DeviceCut]:
         return [
-            _device_cut(curve.device, curve.state_at(begin_ns), curve.state_at(end_ns))
+            _device_cut(curve.device, begin.state_of(curve), end.state_of(curve))
             for curve in self.curves.values()
             if len(curve) and curve.device.counted
         ]

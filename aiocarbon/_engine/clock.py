@@ -1,0 +1,61 @@
+"""The engine's clocks; tests hand in another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+import anyio
+
+from aiocarbon._core.units import NS_PER_S
+
+
+class Clock(Protocol):
+    """What the engine knows of time. It waits through this and through nothing else."""
+
+    def monotonic_ns(self) -> int:
+        """Monotonic nanoseconds: durations, stamps, integration."""
+        ...
+
+    def wall_ns(self) -> int:
+        """UTC nanoseconds since 1970: intensity and printing only."""
+        ...
+
+    def boot_ns(self) -> int:
+        """Nanoseconds since boot, suspension included; equal in all processes of a machine."""
+        ...
+
+    async def sleep_until(self, t_ns: int) -> None:
+        """Sleep until a monotonic instant; at once if it is past."""
+        ...
+
+    def wait(self, event: threading.Event, until_ns: int) -> bool:
+        """Block a worker until the event is set (True) or a monotonic instant is past (False)."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic_ns(self) -> int:
+        """Monotonic nanoseconds."""
+        return time.monotonic_ns()
+
+    def wall_ns(self) -> int:
+        """UTC nanoseconds since 1970."""
+        return time.time_ns()
+
+    def boot_ns(self) -> int:
+        """Nanoseconds since boot, suspension included where the system tells it."""
+        if hasattr(time, "CLOCK_BOOTTIME"):
+            return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return time.monotonic_ns()
+
+    async def sleep_until(self, t_ns: int) -> None:
+        """Sleep until a monotonic instant."""
+        await anyio.sleep(max(t_ns - time.monotonic_ns(), 0) / NS_PER_S)
+
+    def wait(self, event: threading.Event, until_ns: int) -> bool:
+        """Block a worker until the event is set or an instant is past."""
+        return event.wait(max(until_ns - time.monotonic_ns(), 0) / NS_PER_S)

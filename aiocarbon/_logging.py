@@ -1,0 +1,59 @@
+"""Loggers of aiocarbon: structlog's bound loggers over the standard library's, configured by nobody but the user.
+
+`structlog.configure` is never called, no handler but a `NullHandler` is added, and structlog itself is imported when
+the first event is logged, because its import takes longer than everything else of aiocarbon together.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+
+class Logger:
+    """A named logger; events are dotted constants, facts are keys with units."""
+
+    def __init__(self, name: str) -> None:
+        self._name = f"aiocarbon.{name}"
+        self._bound: Any = None
+
+    def _logger(self) -> Any:
+        if self._bound is None:
+            import structlog
+
+            self._bound = structlog.wrap_logger(
+                logging.getLogger(self._name),
+                wrapper_class=structlog.stdlib.BoundLogger,
+                processors=[
+                    structlog.stdlib.filter_by_level,
+                    structlog.stdlib.add_log_level,
+                    structlog.processors.format_exc_info,
+                    structlog.processors.KeyValueRenderer(key_order=["event"]),
+                ],
+                context_class=dict,
+                cache_logger_on_first_use=False,
+            )
+        return self._bound
+
+    def warning(self, event: str, **facts: Any) -> None:
+        """Log something that a user should know; call it once per cause."""
+        if logging.getLogger(self._name).isEnabledFor(logging.WARNING):
+            self._logger().warning(event, **facts)
+
+    def debug(self, event: str, **facts: Any) -> None:
+        """Log a detail."""
+        if logging.getLogger(self._name).isEnabledFor(logging.DEBUG):
+            self._logger().debug(event, **facts)
+
+    def error(self, event: str, **facts: Any) -> None:
+        """Log a failure of the instrument."""
+        if logging.getLogger(self._name).isEnabledFor(logging.ERROR):
+            self._logger().error(event, **facts)
+
+
+def get_logger(name: str) -> Logger:
+    """The logger "aiocarbon.<name>"."""
+    root = logging.getLogger("aiocarbon")
+    if not any(isinstance(handler, logging.NullHandler) for handler in root.handlers):
+        root.addHandler(logging.NullHandler())
+    return Logger(name)
