@@ -1,0 +1,134 @@
+"""Power usage effectiveness: what the user says, else the cloud's published figure, else the chassis, else the average.
+
+Only files that the firmware's description fills (DMI, `/sys/class/dmi/id`) are read; no packet is sent. Blocking: call
+`find` in a worker thread.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Final
+
+from aiocarbon import data
+from aiocarbon._core.intensity import Pue
+from aiocarbon.errors import ConfigError
+
+__all__ = ["find"]
+
+DMI_ROOT: Final = Path("/sys/class/dmi/id")
+
+AZURE_ASSET_TAG: Final = "7783-7084-3265-9085-8269-3286-77"
+"""Chassis asset tag of every Azure machine (cloud-init, cloudinit/sources/azure/identity.py); the vendor alone is also
+that of a Surface laptop or any Hyper-V guest."""
+
+CHASSIS: Final = {
+    3: "desktop",
+    4: "low profile desktop",
+    5: "pizza box",
+    6: "mini tower",
+    7: "tower",
+    8: "portable",
+    9: "laptop",
+    10: "notebook",
+    11: "hand held",
+    13: "all in one",
+    14: "sub notebook",
+    15: "space-saving desktop",
+    16: "lunch box",
+    24: "sealed-case PC",
+    30: "tablet",
+    31: "convertible",
+    32: "detachable",
+    35: "mini PC",
+    36: "stick PC",
+}
+"""Chassis that stand in rooms without cooling and supply of their own (DMTF DSP0134, System Management BIOS Reference
+Specification 3.7.0, section 7.4.1). Servers (17, 23, 28, 29) and what says nothing (1, 2) are not among them."""
+
+HYPERVISORS: Final = (
+    "qemu",
+    "kvm",
+    "openstack",
+    "kubevirt",
+    "red hat",
+    "vmware",
+    "innotek",
+    "xen",
+    "bochs",
+    "parallels",
+    "bhyve",
+    "apple virtualization",
+)
+"""Beginnings of the vendor or product of virtual machines (systemd, src/basic/virt.c); their chassis is made up."""
+
+
+def find(pue: float | None, *, dmi_root: Path = DMI_ROOT, platform: str = sys.platform) -> Pue:
+    """Say by what factor the facility uses more energy than its IT equipment.
+
+    Args:
+        pue: What the user said, a ratio of at least 1; None to find it.
+        dmi_root: Folder of the firmware's description.
+        platform: `sys.platform`; a Mac is taken for a laptop or desktop.
+
+    Returns:
+        The ratio and who says so: "given", "AWS, 2025: ...", "chassis: laptop", or the average data centre's of the
+        Uptime Institute (1.58, 2023), which is also what is assumed of a virtual machine outside the clouds known here.
+
+    Raises:
+        ConfigError: `pue` is not a number of at least 1.
+    """
+    if pue is not None:
+        is_number = isinstance(pue, int | float) and not isinstance(pue, bool)
+        if not is_number or not math.isfinite(pue) or pue < 1.0:
+            raise ConfigError("pue", pue, "a ratio of at least 1")
+        return Pue(value=float(pue), source="given")
+    provider = _provider(dmi_root)
+    if provider is not None:
+        return _published(provider)
+    chassis = "Mac" if platform == "darwin" else _chassis(dmi_root)
+    if chassis is not None:
+        return Pue(value=1.0, source=f"chassis: {chassis}")
+    return _published("default")
+
+
+def _published(key: str) -> Pue:
+    row = next(row for row in data.rows("pue") if row["id"] == key)
+    note = f" ({row['note']})" if row["note"] else ""
+    return Pue(value=float(row["pue"]), source=f"{row['name']}, {row['year']}: {row['source']}{note}")
+
+
+def _provider(root: Path) -> str | None:
+    """The cloud this machine belongs to, as a key of the table, by the strings that cloud-init looks for."""
+    vendor, product, asset_tag = (_dmi(root, name) for name in ("sys_vendor", "product_name", "chassis_asset_tag"))
+    # Older instances are Xen guests whose firmware calls itself "4.11.amazon".
+    if vendor == "Amazon EC2" or (vendor == "Xen" and "amazon" in _dmi(root, "bios_version").lower()):
+        return "aws"
+    if product == "Google Compute Engine":  # the vendor "Google" alone would also be a Chromebook's
+        return "gcp"
+    if vendor == "Microsoft Corporation" and asset_tag == AZURE_ASSET_TAG:
+        return "azure"
+    if vendor == "Alibaba Cloud" or product.startswith("Alibaba Cloud"):
+        return "alibaba"
+    if asset_tag == "OracleCloud.com":
+        return "oracle"
+    return None
+
+
+def _chassis(root: Path) -> str | None:
+    vendor, product = _dmi(root, "sys_vendor"), _dmi(root, "product_name")
+    is_guest = any(text.lower().startswith(HYPERVISORS) for text in (vendor, product))
+    # A Hyper-V guest on a server says chassis 3, desktop.
+    if is_guest or (vendor == "Microsoft Corporation" and product == "Virtual Machine"):
+        return None
+    code = _dmi(root, "chassis_type")
+    return CHASSIS.get(int(code)) if code.isascii() and code.isdigit() else None
+
+
+def _dmi(root: Path, name: str) -> str:
+    """One string of the firmware's description; empty where it is missing or closed to this user."""
+    try:
+        return (root / name).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
