@@ -21,11 +21,13 @@ from aiocarbon.cli.child import run_child
 from aiocarbon.errors import UsageError
 
 ENVIRON = os.environ | {"PYTHONPATH": str(Path(aiocarbon.__file__).parents[1])}
+# With a thread beside it that would take a signal, as the engine's may.
 RUNNER = """
-import json, os, sys
+import json, os, sys, threading
 from dataclasses import asdict
 from aiocarbon.cli.child import run_child
-result = run_child(sys.argv[2:])
+thread = threading.Thread(target=threading.Event().wait, daemon=True)
+result = run_child(sys.argv[2:], before_spawn=thread.start)
 os.write(int(sys.argv[1]), (json.dumps(asdict(result)) + "\\n").encode())
 sys.exit(result.returncode)
 """
