@@ -35,19 +35,30 @@ class Logger:
             )
         return self._bound
 
+    def _is_heard(self, level: int) -> bool:
+        """True if somebody listens: else structlog need not even be imported."""
+        logger: logging.Logger | None = logging.getLogger(self._name)
+        if logger is None or not logger.isEnabledFor(level):
+            return False
+        while logger is not None:
+            if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+                return True
+            logger = logger.parent if logger.propagate else None
+        return False
+
     def warning(self, event: str, **facts: Any) -> None:
         """Log something that a user should know; call it once per cause."""
-        if logging.getLogger(self._name).isEnabledFor(logging.WARNING):
+        if self._is_heard(logging.WARNING):
             self._logger().warning(event, **facts)
 
     def debug(self, event: str, **facts: Any) -> None:
         """Log a detail."""
-        if logging.getLogger(self._name).isEnabledFor(logging.DEBUG):
+        if self._is_heard(logging.DEBUG):
             self._logger().debug(event, **facts)
 
     def error(self, event: str, **facts: Any) -> None:
         """Log a failure of the instrument."""
-        if logging.getLogger(self._name).isEnabledFor(logging.ERROR):
+        if self._is_heard(logging.ERROR):
             self._logger().error(event, **facts)
 
 

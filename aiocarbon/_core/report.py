@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -232,20 +232,6 @@ class RunReport(Quantities):
     equivalents: tuple[Equivalent, ...]
     warnings: tuple[str, ...]
     overhead: Overhead
-    version: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a report states beside its quantities; the same for a live run and for one read from a journal."""
-
-    run_id: str
-    name: str
-    host: str
-    location: Location
-    pue: Pue
-    missing_parts: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
     version: str = ""
 
 

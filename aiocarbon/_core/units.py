@@ -13,6 +13,8 @@ J_PER_KWH: Final = 3.6e6
 J_PER_UJ: Final = 1e-6
 W_PER_MW: Final = 1e-3
 W_PER_UW: Final = 1e-6
+W_PER_PW: Final = 1e-12
+"""Watts in a microvolt times a microampere."""
 UJ_PER_J: Final = 1_000_000
 UJ_PER_MJ: Final = 1_000
 NS_PER_S: Final = 1_000_000_000

@@ -1,0 +1,159 @@
+"""Reports out of cuts: the same for a run that goes on and for one read from a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from aiocarbon._core.intensity import Equivalent, IntensityCurve, IntensityValue, Location
+from aiocarbon._core.ledger import Cut, Ledger, Mark
+from aiocarbon._core.reading import Basis, Part
+from aiocarbon._core.report import (
+    EpochReport,
+    IntensityUse,
+    Overhead,
+    Quantities,
+    RunReport,
+    Scope,
+    device_reports,
+    quantities,
+    utc,
+)
+
+MEASURED = frozenset({Basis.COUNTER, Basis.POWER})
+ALWAYS_THERE = (Part.CPU, Part.MEMORY)
+"""Parts that every computer has; where nothing tells them they are missing from the figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a report states beside its quantities.
+
+    Attributes:
+        run_id: Id of the run.
+        name: What the user called it.
+        host: The machine.
+        location: Where it is.
+        version: Version of aiocarbon that measured.
+    """
+
+    run_id: str
+    name: str
+    host: str
+    location: Location
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a run's report is made of, beside its ledger.
+
+    Attributes:
+        begin: Where the run began.
+        end: Where it ended, or up to where it is reported.
+        epochs: The epochs kept, in order.
+        epochs_total: How many there were.
+        outside: Sum of the windows that lie in no epoch.
+        warnings: What a reader of the figures must know.
+        missing: Parts that are known to be there and cannot be read.
+        overhead: What the instrument itself cost.
+        is_final: True once the run has ended.
+        ended_well: False if it did not end by itself.
+    """
+
+    begin: Mark
+    end: Mark
+    epochs: tuple[EpochReport, ...]
+    epochs_total: int
+    outside: Cut
+    warnings: tuple[str, ...]
+    missing: frozenset[Part]
+    overhead: Overhead
+    is_final: bool
+    ended_well: bool
+
+
+def epoch_report(
+    cut: Cut, *, index: int, host: str, pue: float, steps: int, is_partial: bool, is_final: bool
+) -> EpochReport:
+    """The report of one epoch from its cut."""
+    return EpochReport(
+        **quantities(cut, pue),
+        index=index,
+        devices=device_reports(cut, host),
+        steps=steps,
+        is_partial=is_partial,
+        is_final=is_final,
+    )
+
+
+def run_report(
+    facts: Facts, ledger: Ledger, body: Body, equivalents: Callable[[float], tuple[Equivalent, ...]]
+) -> RunReport:
+    """The report of a run, finished or not.
+
+    Args:
+        facts: What it states beside quantities.
+        ledger: Its curves, intensity and PUE.
+        body: Its marks, epochs and warnings.
+        equivalents: Tells grams of CO2eq as other things; handed in by the caller, who has the table.
+    """
+    cut = ledger.cut(body.begin, body.end)
+    ended_at = utc(ledger.wall.wall_s(body.begin.t_ns) + cut.duration_s)
+    return RunReport(
+        **quantities(cut, ledger.pue.value),
+        run_id=facts.run_id,
+        name=facts.name,
+        host=facts.host,
+        started_at=utc(ledger.wall.wall_s(body.begin.t_ns)),
+        ended_at=ended_at,
+        as_of=ended_at,
+        is_final=body.is_final,
+        ended_well=body.ended_well,
+        epochs=body.epochs,
+        epochs_total=body.epochs_total,
+        outside=Quantities(**quantities(body.outside, ledger.pue.value)),
+        devices=device_reports(cut, facts.host),
+        scope=scope(cut, body.missing),
+        location=facts.location,
+        pue=ledger.pue,
+        intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
+        intensity_sources=uses(ledger.intensity),
+        equivalents=equivalents(cut.carbon.co2eq_g),
+        warnings=body.warnings,
+        overhead=body.overhead,
+        version=facts.version,
+    )
+
+
+def scope(cut: Cut, missing: Iterable[Part]) -> Scope:
+    """What a cut's figures hold, by the parts that its counted devices cover."""
+    measured = {p for d in cut.counted if d.device.basis in MEASURED for p in d.device.covers}
+    modelled = {p for d in cut.counted if d.device.basis not in MEASURED for p in d.device.covers} - measured
+    absent = (set(ALWAYS_THERE) | set(missing)) - measured - modelled
+    order = list(Part)
+    return Scope(
+        name="machine",
+        measured=tuple(p.value for p in order if p in measured),
+        modelled=tuple(p.value for p in order if p in modelled),
+        missing=tuple(p.value for p in order if p in absent),
+    )
+
+
+def uses(curve: IntensityCurve) -> tuple[IntensityUse, ...]:
+    """The sources of an intensity curve, each once, with its last value."""
+    by_source: dict[tuple[str, str, str], IntensityValue] = {}
+    for _, value in curve:
+        by_source[(value.source, value.zone, value.quality)] = value
+    return tuple(
+        IntensityUse(
+            source=v.source,
+            zone=v.zone,
+            quality=v.quality.value,
+            kind=v.kind.value,
+            factor_basis=v.factor_basis.value,
+            g_per_kwh=v.g_per_kwh,
+            note=v.note,
+        )
+        for v in by_source.values()
+    )

@@ -1,0 +1,188 @@
+"""The meters of this process, opened once and shared by all trackers.
+
+Guarantees: every blocking call runs in a worker thread on a limiter of our own; a meter that is slow to open, dead or
+hanging delays nobody else; one that died is opened again with growing pauses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+import anyio.abc
+from anyio import to_thread
+
+from aiocarbon import meters
+from aiocarbon._core.reading import Finding, Part
+from aiocarbon._core.units import NS_PER_S
+from aiocarbon._engine.clock import Clock
+from aiocarbon._engine.track import Track, make_track
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import MeterError, MeterUnavailableError
+from aiocarbon.meters.base import Inventory, Meter
+
+T = TypeVar("T")
+
+log = get_logger("engine")
+
+CLOSE_TIMEOUT_S = 0.3
+REOPEN_FIRST_S = 1.0
+REOPEN_MOST_S = 60.0
+
+NEVER_CPU = frozenset({"nvml"})
+"""Meters that cannot hold the CPU: a model of the CPU need not wait for them."""
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """One meter of the bank.
+
+    Attributes:
+        spec: Its name with argument, or the object that a user handed in.
+        meter: The meter; None until it is made.
+        tracks: Its devices.
+        findings: What it found, for warnings and `doctor`.
+        error: Why it could not be opened; None if it could.
+        opened: Set once it is known whether it can be used.
+    """
+
+    spec: str | Meter
+    meter: Meter | None = None
+    tracks: list[Track] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    error: MeterError | None = None
+    opened: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def name(self) -> str:
+        """The meter's name."""
+        return self.spec if isinstance(self.spec, str) else self.spec.name
+
+
+class Bank:
+    """Opens meters, keeps their tracks, opens dead ones again, closes all."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        group: anyio.abc.TaskGroup,
+        limiter: anyio.CapacityLimiter,
+        on_open: Callable[[Entry], None],
+    ) -> None:
+        self._clock = clock
+        self._group = group
+        self._limiter = limiter
+        self._on_open = on_open
+        self._entries: dict[object, Entry] = {}
+        self._segments = 0
+        self.interval_ns = NS_PER_S
+
+    @property
+    def tracks(self) -> list[Track]:
+        """All devices of all meters."""
+        return [track for entry in self._entries.values() for track in entry.tracks]
+
+    def want(self, specs: Iterable[str | Meter] | None) -> list[Entry]:
+        """The entries of these meters, opening those that are new; None: the default ones.
+
+        It does not wait: await each entry's `opened`.
+        """
+        if specs is not None:
+            return [self._entry(spec, after=()) for spec in specs]
+        measuring, filling = meters.default_names()
+        first = [self._entry(name, after=()) for name in measuring]
+        holding = tuple(entry for entry in first if entry.name not in NEVER_CPU)
+        return first + [self._entry(name, after=holding) for name in filling]
+
+    def _entry(self, spec: str | Meter, *, after: tuple[Entry, ...]) -> Entry:
+        key: object = spec if isinstance(spec, str) else id(spec)
+        if key not in self._entries:
+            entry = self._entries[key] = Entry(spec=spec)
+            self._group.start_soon(self._open, entry, after)
+        return self._entries[key]
+
+    async def _open(self, entry: Entry, after: tuple[Entry, ...]) -> None:
+        for other in after:
+            await other.opened.wait()
+        covered = frozenset(
+            part for other in after for track in other.tracks if track.device.counted for part in track.device.covers
+        )
+        try:
+            meter, inventory = await self._blocking(_make_and_open, entry.spec, covered)
+        except MeterError as error:
+            entry.error = error
+            log.debug("meter.unavailable", meter=entry.name, why=str(error))
+        else:
+            entry.meter = meter
+            entry.findings.extend(inventory.findings)
+            for device in inventory.devices:
+                self._segments += 1
+                segment = f"{self._clock.boot_ns()}-{os.getpid()}-{self._segments}"
+                entry.tracks.append(make_track(device, meter, segment, self.interval_ns))
+            self._on_open(entry)
+        entry.opened.set()
+
+    async def _blocking(self, function: Callable[..., T], *args: object) -> T:
+        return await to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self._limiter)
+
+    def lost(self, track: Track) -> None:
+        """Begin to open a lost device's meter again, with growing pauses; the others go on meanwhile."""
+        self._group.start_soon(self._reopen, track)
+
+    async def _reopen(self, track: Track) -> None:
+        import tenacity
+
+        entry = next(e for e in self._entries.values() if track in e.tracks)
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(MeterError),
+            wait=tenacity.wait_exponential_jitter(initial=REOPEN_FIRST_S, max=REOPEN_MOST_S, jitter=REOPEN_FIRST_S / 2),
+            sleep=self._sleep_s,
+        )
+        await self._sleep_s(REOPEN_FIRST_S)
+        async for attempt in retrying:
+            with attempt:
+                meter, inventory = await self._blocking(_make_and_open, entry.spec, frozenset())
+                found = {device.id: device for device in inventory.devices}.get(track.device.id)
+                if found is None:
+                    await self._blocking(meter.close)
+                    raise MeterUnavailableError(f"{track.device.id} is still missing", device=track.device.id)
+                await self._blocking(meter.read, found)
+            track.device = found
+        track.meter = meter
+        track.failures = 0
+        track.is_lost = False
+        log.warning("meter.back", device=track.device.id)
+
+    async def _sleep_s(self, seconds: float) -> None:
+        await self._clock.sleep_until(self._clock.monotonic_ns() + round(seconds * NS_PER_S))
+
+    async def aclose(self) -> None:
+        """Close every meter, waiting for each but shortly: a wedged driver is left alone."""
+        made = {id(track.meter): track.meter for track in self.tracks}
+        made.update({id(entry.meter): entry.meter for entry in self._entries.values() if entry.meter is not None})
+        with anyio.move_on_after(CLOSE_TIMEOUT_S):
+            async with anyio.create_task_group() as group:
+                for meter in made.values():
+                    group.start_soon(self._close, meter)
+
+    async def _close(self, meter: Meter) -> None:
+        try:
+            await self._blocking(meter.close)
+        except MeterError as error:
+            log.debug("meter.close", why=str(error))
+
+
+def _make_and_open(spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, Inventory]:
+    """Make and open a meter, in a worker; whatever a plug-in throws becomes ours."""
+    name = spec if isinstance(spec, str) else spec.name
+    try:
+        meter = meters.make(spec) if isinstance(spec, str) else spec
+        inventory = meter.open(covered)
+    except MeterError:
+        raise
+    except Exception as error:
+        raise MeterUnavailableError(f"meter {name!r} failed: {type(error).__name__}: {error}") from error
+    return meter, inventory

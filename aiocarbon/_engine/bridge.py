@@ -1,0 +1,95 @@
+"""Waiting in the user's loop for an answer of the engine, on asyncio, uvloop and trio.
+
+The answer crosses by `loop.call_soon_threadsafe` or `TrioToken.run_sync_soon`; nothing of the user's loop is touched
+by the engine's thread in any other way. This does not use anyio, so that a loop that never imported it need not.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def answer(future: Future[T], limit_s: float) -> T:
+    """Await a future of the engine in whatever loop runs here.
+
+    Args:
+        future: The engine's future.
+        limit_s: Longest wait, seconds.
+
+    Raises:
+        TimeoutError: It did not come in time.
+        Exception: What the future failed with.
+    """
+    if not future.done():
+        if _is_trio():
+            await _on_trio(future, limit_s)
+        else:
+            await _on_asyncio(future, limit_s)
+    if not future.done():
+        raise TimeoutError(f"the engine did not answer within {limit_s:g} s")
+    return future.result()
+
+
+def _is_trio() -> bool:
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return False
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _on_asyncio(future: Future[Any], limit_s: float) -> None:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def tell(_: Future[Any]) -> None:
+        try:
+            loop.call_soon_threadsafe(done.set)
+        except RuntimeError:
+            return  # the user's loop closed while the answer was on its way
+
+    future.add_done_callback(tell)
+    try:
+        async with asyncio.timeout(limit_s):
+            await done.wait()
+    except TimeoutError:
+        return
+
+
+async def _on_trio(future: Future[Any], limit_s: float) -> None:
+    import trio
+
+    token = trio.lowlevel.current_trio_token()
+    done = trio.Event()
+
+    def tell(_: Future[Any]) -> None:
+        try:
+            token.run_sync_soon(done.set)
+        except trio.RunFinishedError:
+            return
+
+    future.add_done_callback(tell)
+    with trio.move_on_after(limit_s):
+        await done.wait()
+
+
+def block(future: Future[T], limit_s: float) -> T:
+    """Wait for a future of the engine in a thread without a loop.
+
+    Raises:
+        TimeoutError: It did not come in time.
+        Exception: What the future failed with.
+    """
+    try:
+        return future.result(limit_s)
+    except CancelledError as error:
+        raise TimeoutError("the engine's answer was cancelled") from error

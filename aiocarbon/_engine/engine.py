@@ -1,0 +1,337 @@
+"""The engine: one task group with the samplers, the sessions of all trackers and their journals.
+
+`Engine.run` knows no thread and no host; tests run it inline on a fake clock, `host.py` runs it in its daemon thread.
+All methods run on the engine's loop.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import anyio.abc
+from anyio import to_thread
+
+from aiocarbon._core.assemble import Facts
+from aiocarbon._core.curve import Curve
+from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Location, Pue
+from aiocarbon._core.ledger import Ledger
+from aiocarbon._core.reading import Finding, Part
+from aiocarbon._core.report import EpochReport, Overhead, RunReport
+from aiocarbon._core.units import NS_PER_S, S_PER_NS, ns_from_s, s_from_ns
+from aiocarbon._core.wallclock import Anchor, WallClock
+from aiocarbon._engine.bank import Bank, Entry
+from aiocarbon._engine.clock import Clock, SystemClock
+from aiocarbon._engine.recorder import Recorder
+from aiocarbon._engine.sampler import Sampler
+from aiocarbon._engine.session import SETTLE_NS, Session
+from aiocarbon._engine.track import Track
+from aiocarbon._logging import get_logger
+from aiocarbon._version import __version__
+from aiocarbon.errors import EngineError, MeterPermissionError
+from aiocarbon.settings import Settings, resolve
+
+log = get_logger("engine")
+
+OPEN_WAIT_S = 0.5
+"""How long entering waits for a driver to initialise."""
+
+EPOCH_WAIT_S = 0.05
+"""How long `epoch()` waits for its readings."""
+
+EXIT_WAIT_S = 0.3
+KEEP_POINTS_NS = 600 * NS_PER_S
+"""Every point of the last ten minutes is kept."""
+
+FOLD_MOST = 512
+WORKERS = 64
+CLOCK_STEP_TOLD_NS = NS_PER_S
+SUSPEND_TOLD_NS = NS_PER_S
+
+
+class Engine:
+    """Runs samplers and sessions until told to stop."""
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.sessions: dict[Session, Settings] = {}
+        self._recorders: dict[Session, Recorder] = {}
+        self._wants: dict[Session, list[Entry]] = {}
+        self._stop: anyio.Event | None = None
+        self._suspended_ns = 0
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Run until `stop`; `started` is called once verbs may be used."""
+        self._stop = anyio.Event()
+        self._cpu0_ns = time.thread_time_ns()
+        self._boot_minus_mono = self.clock.boot_ns() - self.clock.monotonic_ns()
+        async with anyio.create_task_group() as group:
+            self.group = group
+            self.limiter = anyio.CapacityLimiter(WORKERS)
+            self._bank = Bank(self.clock, group, self.limiter, self._opened)
+            self._sampler = Sampler(
+                clock=self.clock,
+                group=group,
+                limiter=self.limiter,
+                tracks=lambda: self._bank.tracks,
+                warn=self._warn_of,
+                lost=self._bank.lost,
+                arrived=self._settle,
+                ticked=self._ticked,
+            )
+            started()
+            await self._stop.wait()
+            await self._bank.aclose()
+            group.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        if self._stop is not None:
+            self._stop.set()
+
+    async def blocking(self, function: Callable[..., Any], *args: object) -> Any:
+        """Run something blocking in a worker thread of ours."""
+        return await to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self.limiter)
+
+    # -- verbs -------------------------------------------------------------------------------------------------
+
+    async def open(self, arguments: Mapping[str, Any], run_id: str) -> Session:
+        """Begin a run: settings, location, meters, a first reading of each, the first mark.
+
+        Raises:
+            ConfigError: A setting of the environment or a file is not accepted.
+        """
+        settings = await self.blocking(resolve, arguments)
+        interval_ns = ns_from_s(settings.interval_s)
+        self._bank.interval_ns = min([interval_ns, *(ns_from_s(s.interval_s) for s in self.sessions.values())])
+        entries = self._bank.want(settings.meters)
+        place = await self.blocking(_surroundings, settings)
+        with anyio.move_on_after(OPEN_WAIT_S):
+            for entry in entries:
+                await entry.opened.wait()
+        session = self._make_session(settings, run_id, place)
+        self.sessions[session] = settings
+        self._wants[session] = entries
+        for entry in entries:
+            self._attach(session, entry)
+        self._sampler.refresh_tasks()
+        await self._sampler.latch()
+        self._set_interval()
+        now = self.clock.monotonic_ns()
+        session.begin(now)
+        self._sampler.watch(now)
+        if settings.journal is not None:
+            recorder = Recorder(self, session, settings)
+            self._recorders[session] = recorder
+            self.group.start_soon(recorder.run)
+        self._settle()
+        session.publish(now)
+        return session
+
+    async def mark(self, session: Session, act: Callable[[], EpochReport | None]) -> EpochReport | None:
+        """Take a reading of every meter, waiting at most 50 ms, and set a mark by `act`."""
+        done = anyio.Event()
+
+        async def latch() -> None:
+            await self._sampler.latch()
+            done.set()
+
+        self.group.start_soon(latch)
+        with anyio.move_on_after(EPOCH_WAIT_S):
+            await done.wait()
+        report = act()
+        now = self.clock.monotonic_ns()
+        self._sampler.watch(now)
+        self._settle()
+        session.publish(now)
+        return None if report is None else session.latest(report)
+
+    def watch(self, t_ns: int) -> None:
+        """Have a mark that was set without a reading placed by readings behind it."""
+        self._sampler.watch(t_ns)
+        self.group.start_soon(self._sampler.latch)
+
+    async def snapshot(self, session: Session) -> RunReport:
+        """Read every meter and publish the report as of now."""
+        now = self.clock.monotonic_ns()
+        with anyio.move_on_after(EPOCH_WAIT_S):
+            await self._sampler.latch()
+        return session.publish(now)
+
+    async def close(self, session: Session, t_ns: int, steps: int, ended_well: bool) -> RunReport:
+        """End a run: the last reading, the final report, its journal's end."""
+        if session not in self.sessions:
+            if session.published is None:
+                raise EngineError("the run was never begun")
+            return session.published
+        with anyio.move_on_after(EXIT_WAIT_S):
+            await self._sampler.latch()
+        session.end(t_ns, steps=steps)
+        self._sampler.watch(t_ns)
+        self._settle()
+        deadline = self.clock.monotonic_ns() + SETTLE_NS
+        while not session.is_settled and self.clock.monotonic_ns() < deadline:
+            await self.clock.sleep_until(self.clock.monotonic_ns() + SETTLE_NS // 30)
+            self._settle()
+        session.settle(t_ns + 2 * SETTLE_NS)
+        self._tell_of_lack(session)
+        report = session.publish(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
+        del self.sessions[session], self._wants[session]
+        recorder = self._recorders.pop(session, None)
+        if recorder is not None:
+            with anyio.move_on_after(EXIT_WAIT_S):
+                await recorder.finish(report)
+            report = session.publish(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
+        self._set_interval()
+        return report
+
+    async def close_all(self) -> None:
+        """End every run that nobody ended."""
+        for session in list(self.sessions):
+            await self.close(session, self.clock.monotonic_ns(), 0, ended_well=False)
+
+    # -- sessions ----------------------------------------------------------------------------------------------
+
+    def _make_session(self, settings: Settings, run_id: str, place: _Surroundings) -> Session:
+        now = self.clock.monotonic_ns()
+        cpu0, read0, missed0 = self._cpu_ns(), self._sampler.readings, self._sampler.missed_ticks
+
+        def overhead() -> Overhead:
+            return Overhead(
+                cpu_s=s_from_ns(self._cpu_ns() - cpu0),
+                readings=self._sampler.readings - read0,
+                missed_ticks=self._sampler.missed_ticks - missed0,
+            )
+
+        from aiocarbon.intensity.equivalents import equivalents
+
+        curves: dict[str, Curve] = {}
+        ledger = Ledger(
+            curves,
+            intensity=IntensityCurve(place.intensity),
+            pue=place.pue,
+            wall=WallClock(Anchor(now, self.clock.wall_ns())),
+        )
+        facts = Facts(
+            run_id=run_id,
+            name=settings.name,
+            host=settings.node or socket.gethostname(),
+            location=place.location,
+            version=__version__,
+        )
+        session = Session(facts, ledger, curves, overhead=overhead, equivalents=equivalents)
+        if place.location.is_guess and settings.intensity is None:
+            session.warn(
+                f"location {place.location.zone} is a guess ({place.location.how}); give it with location= or "
+                "AIOCARBON_LOCATION, since it decides the CO2eq"
+            )
+        return session
+
+    def _cpu_ns(self) -> int:
+        return time.thread_time_ns() - self._cpu0_ns + self._sampler.worker_cpu_ns
+
+    def _set_interval(self) -> None:
+        if self.sessions:
+            self._sampler.set_interval(min(ns_from_s(s.interval_s) for s in self.sessions.values()))
+
+    def _opened(self, entry: Entry) -> None:
+        """A meter opened late: its devices join the sessions that want it."""
+        late = [session for session, wants in self._wants.items() if entry in wants]
+        for session in late:
+            self._attach(session, entry)
+        if late:
+            self._sampler.refresh_tasks()
+            self.group.start_soon(self._sampler.sweep, [t for t in entry.tracks if not t.is_power])
+
+    def _attach(self, session: Session, entry: Entry) -> None:
+        for track in entry.tracks:
+            session.attach(track)
+        for finding in entry.findings:
+            _note(session, finding)
+        if entry.error is not None and (
+            isinstance(entry.error, MeterPermissionError) or self.sessions[session].meters is not None
+        ):
+            remedy = f" To mend it: {entry.error.remedy}" if entry.error.remedy else ""
+            session.warn(f"{entry.name}: {entry.error}{remedy}")
+        if isinstance(entry.error, MeterPermissionError) and entry.name == "nvml":
+            session.missing.add(Part.GPU)
+
+    def _tell_of_lack(self, session: Session) -> None:
+        """Say which devices were read for less than the whole run, and that nothing was read at all."""
+        if not session.tracks:
+            session.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
+        report = session.publish(self.clock.monotonic_ns())
+        for device in report.devices:
+            if device.counted and device.coverage < 0.999 and report.duration_s > 0:
+                session.warn(
+                    f"{device.id} ({device.name}): readings vouch for {device.coverage:.1%} of the run; "
+                    "what is missing is in no central figure, only in the upper bound"
+                )
+
+    def _warn_of(self, track: Track, message: str) -> None:
+        log.warning("meter.trouble", device=track.device.id, why=message)
+        for session in self.sessions:
+            if track in session.tracks:
+                begun = session.published.started_at.timestamp() if session.published else None
+                at = "" if begun is None else f" {self.clock.wall_ns() * S_PER_NS - begun:.1f} s into the run"
+                session.warn(f"{track.device.id} ({track.device.name}){at}: {message}")
+
+    # -- readings and ticks ------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        now = self.clock.monotonic_ns()
+        for session in self.sessions:
+            session.settle(now)
+
+    def _ticked(self) -> None:
+        now = self.clock.monotonic_ns()
+        self._look_at_clocks(now)
+        for track in self._bank.tracks:
+            derivation = track.derivation
+            before = min(now - KEEP_POINTS_NS, derivation.open_from_ns)
+            derivation.folded(derivation.curve.fold(before, (), at_most=FOLD_MOST))
+        self._settle()
+        for session in self.sessions:
+            session.publish(now)
+        for recorder in self._recorders.values():
+            recorder.tick()
+
+    def _look_at_clocks(self, now: int) -> None:
+        anchor = Anchor(now, self.clock.wall_ns())
+        suspended = self.clock.boot_ns() - now - self._boot_minus_mono - self._suspended_ns
+        for session in self.sessions:
+            step_ns = session.ledger.wall.look(anchor)
+            if suspended >= SUSPEND_TOLD_NS:
+                session.warn(f"the machine slept for {s_from_ns(suspended):.0f} s; that time is not in the run")
+            elif abs(step_ns) >= CLOCK_STEP_TOLD_NS:
+                session.warn(f"the wall clock was set by {s_from_ns(step_ns):+.0f} s; durations are not affected")
+        if suspended >= SUSPEND_TOLD_NS:
+            self._suspended_ns += suspended
+
+
+class _Surroundings:
+    """Where a run takes place: found by blocking reads of small files, in a worker."""
+
+    def __init__(self, location: Location, intensity: IntensityValue, pue: Pue) -> None:
+        self.location = location
+        self.intensity = intensity
+        self.pue = pue
+
+
+def _surroundings(settings: Settings) -> _Surroundings:
+    from aiocarbon.intensity import location, pue, table
+
+    place = location.find(settings.location)
+    value = table.average(place.zone) if settings.intensity is None else table.given(settings.intensity)
+    return _Surroundings(place, value, pue.find(settings.pue))
+
+
+def _note(session: Session, finding: Finding) -> None:
+    if finding.is_warning:
+        remedy = f" To mend it: {finding.remedy}" if finding.remedy else ""
+        session.warn(f"{finding.message}{remedy}")

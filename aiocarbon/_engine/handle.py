@@ -1,0 +1,314 @@
+"""The user's side of a run: what `Tracker` and `aiocarbon.sync.Tracker` share, so that no verb is written twice.
+
+All methods may be called from any thread and wait for nothing: those that need the engine return a future. Errors of
+the instrument become warnings here, unless the run is strict.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from aiocarbon._core.report import EpochReport, RunReport
+from aiocarbon._engine import host as hosts
+from aiocarbon._engine.device_sync import LIMIT_S as SYNC_LIMIT_S
+from aiocarbon._engine.device_sync import prepare
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from aiocarbon._engine.session import Session
+
+log = get_logger("tracker")
+
+OPEN_LIMIT_S = 10.0
+"""Longest wait for the engine to begin a run; a healthy one needs milliseconds."""
+
+MARK_LIMIT_S = 1.0
+CLOSE_LIMIT_S = 1.0
+
+
+class Style(Enum):
+    """How the epochs of a run are marked; the first use fixes it."""
+
+    AWAITED = "awaited"
+    ENTERED = "entered"
+
+
+class Handle:
+    """One run, as its user's threads see it.
+
+    Attributes:
+        run_id: Id of the run.
+        strict: True if errors of the instrument are raised.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._arguments = dict(arguments)
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._host: hosts.Host | None = None
+        self._session: Session | None = None
+        self._final: RunReport | None = None
+        self._last_epoch: EpochReport | None = None
+        self._style: Style | None = None
+        self._is_open = False  # inside an entered epoch
+        self._is_over = False
+        self._steps = 0
+        self._epoch_total: int | None = None
+        self._told: set[str] = set()
+        self.strict = bool(arguments.get("strict", False))
+        self.interval_s = 1.0
+        self._device_sync: str | Callable[[], object] | None = None
+        self.run_id = arguments.get("run_id") or _make_run_id()
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def open(self) -> Future[Any]:
+        """Begin the run.
+
+        Raises:
+            UsageError: It was begun before.
+        """
+        if self._host is not None or self._is_over:
+            raise UsageError("a tracker is entered once; make another one for another run")
+        self._host = hosts.lease()
+        run_id, arguments = self.run_id, self._arguments
+
+        async def verb(engine: Any) -> Any:
+            self._session = await engine.open(arguments, run_id)
+            settings = engine.sessions[self._session]
+            self.strict = settings.strict
+            self.interval_s = settings.interval_s
+            self._device_sync = settings.device_sync
+
+        future = self._host.call(verb)
+        future.add_done_callback(self._opened)
+        return future
+
+    def _opened(self, future: Future[Any]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            self._give_back()
+
+    def close(self, t_ns: int, *, ended_well: bool) -> Future[Any] | None:
+        """End the run at an instant; None if there is nothing to end."""
+        with self._lock:
+            if self._is_over or self._host is None or self._session is None or self._is_forked:
+                self._is_over = True
+                return None
+            self._is_over = True
+        session, steps = self._session, self._take_steps()
+        future = self._host.call(lambda engine: engine.close(session, t_ns, steps, ended_well))
+        future.add_done_callback(self._closed)
+        return future
+
+    def _closed(self, future: Future[Any]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._final = future.result()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        with self._lock:
+            host, self._host = self._host, None
+        if host is not None:
+            hosts.release(host)
+
+    @property
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._pid
+
+    @property
+    def is_active(self) -> bool:
+        """True between begin and end, in the process that began it."""
+        return self._session is not None and not self._is_over and not self._is_forked
+
+    # -- epochs ------------------------------------------------------------------------------------------------
+
+    def begun(self, verb: str) -> Session:
+        """The session of a run that has begun.
+
+        Raises:
+            UsageError: It has not.
+        """
+        if self._session is None:
+            raise UsageError(
+                f"{verb} before the tracker was entered: use it inside `async with Tracker(...)` (or `with`)"
+            )
+        return self._session
+
+    def mark(self, t_ns: int) -> Future[Any] | None:
+        """End an epoch and begin the next (the awaited style); None if nothing is to be done."""
+        if not self._may_mark("epoch()"):
+            return None
+        with self._lock:
+            if self._is_open:
+                self.tell("an awaited epoch() inside an entered one marks nothing")
+                return None
+            if self._style is Style.ENTERED:
+                self.tell("this run's epochs are entered; an awaited epoch() marks nothing")
+                return None
+            self._style = Style.AWAITED
+        steps, session = self._take_steps(), self.begun("epoch()")
+        return self._call_mark(t_ns, lambda at: session.border(at, steps=steps))
+
+    def begin_epoch(self, t_ns: int) -> Future[Any] | None:
+        """Begin an epoch (the entered style), or move the begin of the present one (the awaited style)."""
+        if not self._may_mark("epoch_start()"):
+            return None
+        with self._lock:
+            if self._is_open:
+                self.tell("an epoch is open already; its begin stays")
+                return None
+            if self._style is not Style.AWAITED:
+                self._style = Style.ENTERED
+                self._is_open = True
+        self._take_steps()
+        session, is_entered = self.begun("epoch_start()"), self._style is Style.ENTERED
+
+        async def verb(engine: Any) -> None:
+            session.open_epoch(t_ns, is_entered=is_entered)
+            engine.watch(t_ns)
+
+        return self._host.call(verb) if self._host is not None else None
+
+    def end_epoch(self, t_ns: int, *, is_partial: bool) -> Future[Any] | None:
+        """End the epoch that was begun."""
+        if not self._may_mark("epoch_end()"):
+            return None
+        with self._lock:
+            if not self._is_open:
+                self.tell("epoch_end() without an epoch that is open marks nothing")
+                return None
+            self._is_open = False
+        steps, session = self._take_steps(), self.begun("epoch_end()")
+        return self._call_mark(t_ns, lambda at: session.close_epoch(at, steps=steps, is_partial=is_partial))
+
+    def _call_mark(self, t_ns: int, act: Callable[[int], EpochReport]) -> Future[Any] | None:
+        """Have the engine set a mark, after the device's queued work if the run wants that."""
+        session, host = self.begun("epoch()"), self._host
+        if host is None:
+            return None
+        wait = None if self._device_sync is None else prepare(self._device_sync)
+
+        async def verb(engine: Any) -> Any:
+            at = t_ns
+            if wait is not None:
+                try:
+                    await engine.blocking(wait)
+                except Exception as error:
+                    # Whatever the user's callable throws, the mark is set.
+                    self.tell(f"device_sync failed: {type(error).__name__}: {error}")
+                at = engine.clock.monotonic_ns()
+            return await engine.mark(session, lambda: act(at))
+
+        return host.call(verb)
+
+    @property
+    def mark_limit_s(self) -> float:
+        """Longest wait for a mark's report, seconds."""
+        return MARK_LIMIT_S if self._device_sync is None else MARK_LIMIT_S + SYNC_LIMIT_S
+
+    def _may_mark(self, verb: str) -> bool:
+        if self._is_forked:
+            return False
+        self.begun(verb)
+        if self._is_over:
+            self.tell(f"{verb} after the run has ended marks nothing")
+            return False
+        return True
+
+    def epoch_report(self, outcome: EpochReport | None) -> EpochReport:
+        """What an epoch's verb returns: the report, or what is known where nothing could be marked.
+
+        Raises:
+            UsageError: Nothing was ever measured.
+        """
+        if outcome is not None:
+            self._last_epoch = outcome
+            return outcome
+        if self._last_epoch is not None:
+            return self._last_epoch
+        return self._stand_in()
+
+    def _stand_in(self) -> EpochReport:
+        """An epoch about which nothing is known but that nothing is: no energy, no coverage, no length."""
+        from aiocarbon._core.assemble import epoch_report
+        from aiocarbon._core.ledger import add_cuts
+
+        return epoch_report(add_cuts(()), index=0, host="", pue=1.0, steps=0, is_partial=True, is_final=False)
+
+    # -- progress ----------------------------------------------------------------------------------------------
+
+    def step(self, n: int, total: int | None) -> None:
+        """Count steps of the present epoch."""
+        self._steps += n
+        if total is not None:
+            self._epoch_total = total
+
+    def _take_steps(self) -> int:
+        steps, self._steps = self._steps, 0
+        return steps
+
+    # -- reports -----------------------------------------------------------------------------------------------
+
+    def report(self) -> RunReport:
+        """The final report, or the newest published one.
+
+        Raises:
+            UsageError: The run has not begun.
+        """
+        if self._final is not None:
+            return self._final
+        published = self.begun("report()").published
+        if published is None:
+            raise UsageError("report() before anything was measured")
+        return published
+
+    def snapshot(self) -> Future[Any] | None:
+        """The report as of now; None if the run is over."""
+        session = self.begun("snapshot()")
+        if not self.is_active or self._host is None:
+            return None
+        return self._host.call(lambda engine: engine.snapshot(session))
+
+    # -- errors of the instrument ------------------------------------------------------------------------------
+
+    def fail(self, error: BaseException) -> None:
+        """Treat an error of the instrument: told once, raised only if the run is strict.
+
+        Raises:
+            EngineError: The run is strict.
+        """
+        if self.strict:
+            if isinstance(error, EngineError):
+                raise error
+            raise EngineError(f"the instrument failed: {error}") from error
+        self.tell(f"the instrument failed ({error or type(error).__name__}); the training goes on unmeasured")
+
+    def tell(self, message: str) -> None:
+        """Warn once per message, in the report and as a `RuntimeWarning`-free log line."""
+        if message in self._told:
+            return
+        self._told.add(message)
+        log.warning("tracker.notice", why=message)
+        session = self._session
+        if session is not None and not self._is_forked:
+            session.warn(message)
+
+
+def warn_unused(what: str) -> None:
+    """Warn about an object that was neither awaited nor entered, where Python warns about coroutines."""
+    warnings.warn(f"{what} was neither awaited nor entered: it marked nothing", RuntimeWarning, stacklevel=2)
+
+
+def _make_run_id() -> str:
+    stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{stamp}-{secrets.token_hex(4)}"

@@ -1,0 +1,198 @@
+"""The daemon thread `aiocarbon-engine` and its lease; the only file that starts a thread.
+
+Guarantees: one engine a process, begun with the first lease and ended with the last; its death fails every call that
+waits, once, with `EngineError`; after `fork` the child knows of no engine. Nothing happens at import.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import EngineError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aiocarbon._engine.engine import Engine
+
+T = TypeVar("T")
+log = get_logger("host")
+
+THREAD_NAME = "aiocarbon-engine"
+JOIN_S = 0.5
+
+Verb = Callable[["Engine"], Awaitable[Any]]
+
+
+class Host:
+    """One engine in its thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: Engine | None = None
+        self._early: deque[tuple[Verb, Future[Any]]] = deque()
+        self._pending: set[Future[Any]] = set()
+        self.is_dead = False
+        self.leases = 0
+        self._thread = threading.Thread(target=self._main, name=THREAD_NAME, daemon=True)
+        self._thread.start()
+
+    def call(self, verb: Verb) -> Future[Any]:
+        """Run a coroutine function of the engine on its loop; waits for nothing.
+
+        Returns:
+            A future of its result; failed with `EngineError` if the engine is dead or dies before it answers.
+        """
+        future: Future[Any] = Future()
+        with self._lock:
+            if self.is_dead:
+                future.set_exception(EngineError("the engine is dead"))
+                return future
+            self._pending.add(future)
+            future.add_done_callback(self._pending.discard)
+            if self._loop is None:
+                self._early.append((verb, future))
+            else:
+                self._loop.call_soon_threadsafe(self._inbox.put_nowait, (verb, future))
+        return future
+
+    async def _answer(self, verb: Verb, future: Future[Any]) -> None:
+        assert self._engine is not None
+        try:
+            result = await verb(self._engine)
+        except Exception as error:
+            # An error of one verb is its caller's; the engine goes on for the others.
+            _settle(future, error=error)
+        else:
+            _settle(future, result=result)
+
+    def _main(self) -> None:
+        try:
+            import anyio
+
+            from aiocarbon._engine.engine import Engine
+
+            engine = Engine()
+            anyio.run(self._run, engine)
+        except BaseException as error:
+            # The engine's death must not print a traceback into the training's output; it is logged once.
+            self._die(error)
+        else:
+            self._die(None)
+
+    async def _run(self, engine: Engine) -> None:
+        import asyncio
+
+        self._inbox: asyncio.Queue[tuple[Verb, Future[Any]]] = asyncio.Queue()
+
+        def started() -> None:
+            engine.group.start_soon(self._dispatch)
+            with self._lock:
+                self._engine = engine
+                self._loop = asyncio.get_running_loop()
+                for call in self._early:
+                    self._inbox.put_nowait(call)
+                self._early.clear()
+
+        await engine.run(started)
+
+    async def _dispatch(self) -> None:
+        """Start the calls that came from other threads as tasks of the engine's group."""
+        assert self._engine is not None
+        while True:
+            verb, future = await self._inbox.get()
+            self._engine.group.start_soon(self._answer, verb, future)
+
+    def _die(self, error: BaseException | None) -> None:
+        with self._lock:
+            self.is_dead = True
+            self._loop = None
+            pending = list(self._pending)
+        if error is not None:
+            log.error("engine.dead", why=f"{type(error).__name__}: {error}")
+        for future in pending:
+            _settle(future, error=EngineError(f"the engine died: {type(error).__name__}: {error}"))
+
+    def stop(self) -> None:
+        """Let the engine end; waits for its thread only shortly."""
+        with self._lock:
+            loop, engine = self._loop, self._engine
+        if loop is not None and engine is not None:
+            try:
+                loop.call_soon_threadsafe(engine.stop)
+            except RuntimeError:
+                return  # the loop closed in between
+
+    def join(self) -> None:
+        """Wait for the thread, shortly."""
+        self._thread.join(JOIN_S)
+
+
+def _settle(future: Future[Any], *, result: Any = None, error: BaseException | None = None) -> None:
+    try:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+    except InvalidStateError:
+        pass  # cancelled by the one who waited: nobody listens any more
+
+
+_lock = threading.Lock()
+_host: Host | None = None
+_is_registered = False
+
+
+def lease() -> Host:
+    """The process's engine, begun if there is none; give it back with `release`."""
+    global _host, _is_registered
+    with _lock:
+        if not _is_registered:
+            _is_registered = True
+            atexit.register(_at_exit)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_forget)
+        if _host is None or _host.is_dead:
+            _host = Host()
+        _host.leases += 1
+        return _host
+
+
+def release(host: Host) -> None:
+    """Give a lease back; the last one ends the engine."""
+    global _host
+    with _lock:
+        host.leases -= 1
+        if host.leases > 0:
+            return
+        if _host is host:
+            _host = None
+    host.stop()
+
+
+def _at_exit() -> None:
+    """End the runs that nobody ended, with their reports and journals, and the engine."""
+    with _lock:
+        host = _host
+    if host is not None and not host.is_dead:
+        try:
+            host.call(lambda engine: engine.close_all()).result(2 * JOIN_S)
+        except (EngineError, TimeoutError):
+            log.debug("engine.exit")
+        host.stop()
+        host.join()
+
+
+def _forget() -> None:
+    """In a forked child: there is no engine, and none of the parent's locks is ours."""
+    global _host, _lock
+    _host = None
+    _lock = threading.Lock()

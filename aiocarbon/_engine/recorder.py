@@ -1,0 +1,190 @@
+"""Writes one session's journal: what became final goes in at once, ticks about once a minute, the tail every tick.
+
+All file work runs in a worker thread. A file system that refuses is told once; what could not be written is kept, up
+to a limit, and tried again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from aiocarbon._core.curve import State
+from aiocarbon._core.report import RunReport
+from aiocarbon._core.units import NS_PER_S
+from aiocarbon._engine.session import Session
+from aiocarbon._logging import get_logger
+from aiocarbon._version import __version__
+from aiocarbon.errors import JournalError
+from aiocarbon.journal import records
+from aiocarbon.journal.write import JournalWriter
+from aiocarbon.settings import Settings
+
+if TYPE_CHECKING:
+    from aiocarbon._engine.engine import Engine
+
+log = get_logger("journal")
+
+TICK_NS = 60 * NS_PER_S
+MOST_WAITING = 50_000
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Recorder:
+    """The journal of one session."""
+
+    def __init__(self, engine: Engine, session: Session, settings: Settings) -> None:
+        assert settings.journal is not None  # the engine makes a recorder only where there is a folder
+        self._engine = engine
+        self._session = session
+        self._settings = settings
+        self._writer = JournalWriter(settings.journal, session.facts.run_id, session.facts.host)
+        self._due = anyio.Event()
+        self._order: list[str] = []
+        self._waiting: list[records.Record] = []
+        self._warnings_written = 0
+        self._intensity_version = -1
+        self._anchors_written = 1
+        self._last_tick_ns = 0
+        self._has_failed = False
+        self._is_open = False
+        self._is_finished = False
+        self._lock = anyio.Lock()
+
+    def tick(self) -> None:
+        """Be told that readings were taken."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Write until the session is finished."""
+        await self._flush()
+        while not self._is_finished:
+            await self._due.wait()
+            self._due = anyio.Event()
+            if not self._is_finished:
+                await self._flush()
+
+    async def finish(self, report: RunReport) -> None:
+        """Write all that is left, and the end."""
+        self._is_finished = True
+        self._due.set()
+        self._collect()
+        self._waiting.append(
+            {"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": report.to_dict()}
+        )
+        await self._flush()
+        async with self._lock:
+            await self._engine.blocking(lambda: self._writer.close(keep_tail=self._has_failed))
+
+    # -- collecting, on the loop -------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return self._engine.clock.boot_ns()
+
+    def _boot(self, mono_ns: int) -> int:
+        clock = self._engine.clock
+        return mono_ns + clock.boot_ns() - clock.monotonic_ns()
+
+    def _header(self) -> records.Record:
+        session = self._session
+        now = self._engine.clock.monotonic_ns()
+        location, pue = session.facts.location, session.ledger.pue
+        return {
+            "schema": records.SCHEMA,
+            "run_id": session.facts.run_id,
+            "name": session.facts.name,
+            "host": session.facts.host,
+            "pid": os.getpid(),
+            "boot_id": _boot_id(),
+            "version": __version__,
+            "interval_s": self._settings.interval_s,
+            "location": {
+                "zone": location.zone,
+                "name": location.name,
+                "how": location.how,
+                "is_guess": location.is_guess,
+            },
+            "pue": {"value": pue.value, "source": pue.source},
+            "t": self._boot(now),
+            "wall_ns": session.ledger.wall.wall_ns(now),
+        }
+
+    def _collect(self) -> None:
+        """Turn what is new in the session into records."""
+        session, out = self._session, self._waiting
+        for track in session.tracks:
+            if track.device.id not in self._order:
+                refresh_s = track.derivation.curve.refresh_ns / NS_PER_S
+                out.append(records.device_record(len(self._order), track.device, track.segment, refresh_s))
+                self._order.append(track.device.id)
+        if session.ledger.intensity.version != self._intensity_version:
+            self._intensity_version = session.ledger.intensity.version
+            out.extend(records.intensity_record(value, from_s) for from_s, value in session.ledger.intensity)
+        anchors = session.ledger.wall.anchors
+        for anchor in anchors[self._anchors_written :]:
+            out.append({"k": "wall", "t": self._boot(anchor.mono_ns), "wall_ns": anchor.wall_ns})
+        self._anchors_written = len(anchors)
+        for border in session.new_borders:
+            states = [border.mark.states.get(ident) for ident in self._order]
+            out.append({"k": "mark", "m": border.index, "t": self._boot(border.t_ns), **records.states_record(states)})
+        session.new_borders.clear()
+        for window in session.settled:
+            if window.epoch is not None:
+                epoch: records.Record = {"k": "epoch", "i": window.epoch}
+                epoch.update(b=window.begin.index, e=window.end.index, steps=window.steps, partial=window.is_partial)
+                out.append(epoch)
+        session.settled.clear()
+        for text in session.warnings[self._warnings_written :]:
+            out.append({"k": "warning", "t": self._now(), "text": text})
+        self._warnings_written = len(session.warnings)
+        del out[:-MOST_WAITING]
+
+    def _state(self) -> records.Record:
+        now = self._engine.clock.monotonic_ns()
+        states: list[State | None] = []
+        for ident in self._order:
+            curve = self._session.ledger.curves[ident]
+            states.append(curve.state_at(now) if len(curve) else None)
+        return {"k": "tick", "t": self._boot(now), **records.states_record(states)}
+
+    # -- writing, in a worker ----------------------------------------------------------------------------------
+
+    async def _flush(self) -> None:
+        async with self._lock:
+            self._collect()
+            state = self._state()
+            is_tick = state["t"] - self._last_tick_ns >= TICK_NS
+            batch = [*self._waiting, state] if is_tick else list(self._waiting)
+            header = None if self._is_open else self._header()
+            try:
+                await self._engine.blocking(self._write, header, batch, state)
+            except JournalError as error:
+                self._fail(error)
+                return
+            self._is_open = True
+            del self._waiting[: len(batch) - is_tick]
+            if is_tick:
+                self._last_tick_ns = state["t"]
+
+    def _write(self, header: records.Record | None, batch: list[records.Record], state: dict[str, Any]) -> None:
+        if header is not None:
+            self._writer.open(header)
+        if batch:
+            self._writer.append(batch)
+        self._writer.put_tail(state)
+
+    def _fail(self, error: JournalError) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            log.warning("journal.failed", why=str(error))
+            self._session.warn(str(error))
+
+
+def _boot_id() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""

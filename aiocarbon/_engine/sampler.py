@@ -1,0 +1,297 @@
+"""Takes readings: ticks for counters and models, bursts for power sensors, a watch behind every mark.
+
+Guarantees: ticks are absolute, a missed one is counted and never replayed; blocking reads run in worker threads with a
+deadline; a device that hangs gets a hop of its own; readings of one device reach its curve in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import anyio
+import anyio.abc
+from anyio import to_thread
+
+from aiocarbon._core.counters import estimate_refresh
+from aiocarbon._core.reading import Reading
+from aiocarbon._core.units import NS_PER_MS, NS_PER_S, ns_from_s, s_from_ns
+from aiocarbon._engine.clock import Clock
+from aiocarbon._engine.hops import Burst, Hop, Result
+from aiocarbon._engine.track import POWER_PACE_NS, SLOWEST_POWER_PACE_NS, Track
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import MeterError, MeterLostError
+
+log = get_logger("sampler")
+
+READ_DEADLINE_S = 0.25
+"""A read that takes longer is taken for hanging."""
+
+WATCH_PERIOD_NS = 5 * NS_PER_MS
+WATCH_NS = 120 * NS_PER_MS
+"""How long a counter is watched to its next change after a mark (NVML refreshes every 20 to 100 ms)."""
+
+PROBE_NS = 500 * NS_PER_MS
+"""How long a sensor's refresh is sought when it is first read."""
+
+BURST_NS = NS_PER_S
+POWER_JITTER = 0.1
+FAILURES_TOLD = 3
+"""Reads that must fail in a row before it is told: one EIO is nothing."""
+
+Warn = Callable[[Track, str], None]
+
+
+class Sampler:
+    """Reads tracks and feeds their curves.
+
+    Attributes:
+        missed_ticks: Ticks that came too late and were dropped.
+        readings: Readings taken.
+        worker_cpu_ns: CPU time of the workers.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        group: anyio.abc.TaskGroup,
+        limiter: anyio.CapacityLimiter,
+        tracks: Callable[[], list[Track]],
+        warn: Warn,
+        lost: Callable[[Track], None],
+        arrived: Callable[[], None],
+        ticked: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._group = group
+        self._limiter = limiter
+        self._tracks = tracks
+        self._warn = warn
+        self._lost = lost
+        self._arrived = arrived
+        self._ticked = ticked
+        self._bursts: dict[Burst, anyio.Event] = {}
+        self._tick_scope: anyio.CancelScope | None = None
+        self._is_bursting = False
+        self._is_watching = False
+        self._told: set[tuple[str, str]] = set()
+        self.interval_ns = NS_PER_S
+        self.missed_ticks = 0
+        self.readings = 0
+        self.worker_cpu_ns = 0
+
+    # -- running -----------------------------------------------------------------------------------------------
+
+    def set_interval(self, interval_ns: int) -> None:
+        """Tick at another pace, from now on; begins to tick if it does not yet."""
+        if self._tick_scope is not None and interval_ns == self.interval_ns:
+            return
+        self.interval_ns = interval_ns
+        if self._tick_scope is not None:
+            self._tick_scope.cancel()
+        self._tick_scope = anyio.CancelScope()
+        self._group.start_soon(self._tick_for_ever, self._tick_scope, interval_ns)
+
+    def refresh_tasks(self) -> None:
+        """Begin the tasks that new tracks need: bursts for power sensors, a watch for counters to be probed."""
+        if not self._is_bursting and any(t.is_power for t in self._tracks()):
+            self._is_bursting = True
+            self._group.start_soon(self._burst_for_ever)
+        if not self._is_watching and any(t.needs_watch and not t.is_probed for t in self._tracks()):
+            self._is_watching = True
+            self._group.start_soon(self._watch)
+
+    async def _tick_for_ever(self, scope: anyio.CancelScope, interval_ns: int) -> None:
+        with scope:
+            due = self._clock.monotonic_ns() + interval_ns
+            while True:
+                await self._clock.sleep_until(due)
+                late = (self._clock.monotonic_ns() - due) // interval_ns
+                self.missed_ticks += late
+                due += (late + 1) * interval_ns
+                await self.sweep(self._idle(t for t in self._tracks() if t.is_readable and not t.is_power))
+                for track in [t for t in self._tracks() if t.is_slow and not t.is_lost]:
+                    self._group.start_soon(self.sweep, [track])
+                self._ticked()
+
+    def _idle(self, tracks: Iterable[Track]) -> list[Track]:
+        """Those of some tracks that no burst is reading."""
+        busy = {track for burst in self._bursts for track in burst.tracks}
+        return [track for track in tracks if track not in busy]
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def latch(self) -> None:
+        """Read every device now, so that an instant just past has a reading behind it."""
+        async with anyio.create_task_group() as group:
+            for burst, ended in list(self._bursts.items()):
+                burst.stop.set()
+                group.start_soon(ended.wait)
+            idle = self._idle(t for t in self._tracks() if t.is_readable)
+            if idle:
+                await self.sweep(idle)
+
+    async def sweep(self, tracks: Sequence[Track]) -> None:
+        """Read some devices once, in one hop; a device that hangs does not keep those behind it."""
+        while tracks:
+            hop = Hop(tracks)
+            rest = await self._hop(hop, READ_DEADLINE_S)
+            self._take(hop)
+            tracks = rest
+
+    async def _hop(self, hop: Hop, deadline_s: float) -> list[Track]:
+        """Run a hop; if it overruns, the device it hangs in is set apart and those not yet read are returned."""
+        with anyio.move_on_after(deadline_s):
+            await to_thread.run_sync(hop.run, abandon_on_cancel=True, limiter=self._limiter)
+            return []
+        hop.is_abandoned = True
+        stuck = hop.current
+        if stuck is None:
+            return []
+        if not stuck.is_slow:
+            stuck.is_slow = True
+            self._tell(stuck, "slow", f"did not answer within {READ_DEADLINE_S:g} s; the others are read without it")
+        return [] if isinstance(hop, Burst) else hop.unread()
+
+    async def _run_burst(self, burst: Burst, length_ns: int) -> None:
+        ended = self._bursts[burst] = anyio.Event()
+        try:
+            await self._hop(burst, s_from_ns(length_ns) + READ_DEADLINE_S)
+        finally:
+            del self._bursts[burst]
+            self._take(burst)
+            ended.set()
+
+    async def _burst_for_ever(self) -> None:
+        while True:
+            tracks = [t for t in self._tracks() if t.is_power and t.is_readable]
+            now = self._clock.monotonic_ns()
+            if not tracks:
+                await self._clock.sleep_until(now + min(self.interval_ns, BURST_NS))
+                continue
+            probing = [t for t in tracks if not t.is_probed]
+            period = WATCH_PERIOD_NS if probing else min(t.derivation.pace_ns for t in tracks)
+            length = PROBE_NS if probing else BURST_NS
+            burst = Burst(
+                tracks,
+                clock=self._clock,
+                period_ns=period,
+                until_ns=now + length,
+                jitter=0.0 if probing else POWER_JITTER,
+            )
+            await self._run_burst(burst, length)
+            for track in probing:
+                self._settle_probe(track)
+
+    # -- watching ----------------------------------------------------------------------------------------------
+
+    def watch(self, t_ns: int) -> None:
+        """Watch every slowly refreshing counter to its next change after an instant."""
+        wanting = [t for t in self._tracks() if t.needs_watch and t.is_readable]
+        for track in wanting:
+            track.wanted_ns = t_ns
+        if wanting and not self._is_watching:
+            self._is_watching = True
+            self._group.start_soon(self._watch)
+
+    async def _watch(self) -> None:
+        while True:
+            now = self._clock.monotonic_ns()
+            probing = [t for t in self._tracks() if t.needs_watch and t.is_readable and not t.is_probed]
+            wanting = [t for t in self._tracks() if t.wanted_ns is not None and t.is_readable]
+            tracks = list(dict.fromkeys([*wanting, *probing]))
+            if not tracks:
+                self._is_watching = False
+                return
+            length = PROBE_NS if probing else WATCH_NS
+            seen = {t: t.derivation.last_value for t in tracks}
+            unchanged = set(tracks)
+
+            def is_done(results: Sequence[Result], seen: dict[Track, float | None] = seen) -> bool:
+                for track, result in results:
+                    if isinstance(result, Reading) and result.value != seen[track]:
+                        unchanged.discard(track)  # noqa: B023  # the closure lives no longer than this turn
+                return not unchanged  # noqa: B023
+
+            burst = Burst(
+                tracks,
+                clock=self._clock,
+                period_ns=WATCH_PERIOD_NS,
+                until_ns=now + length,
+                is_done=None if probing else is_done,
+            )
+            await self._run_burst(burst, length)
+            self._end_watch(tracks, now + length)
+            for track in probing:
+                if self._clock.monotonic_ns() >= now + length - WATCH_PERIOD_NS:
+                    self._settle_probe(track)
+            self._arrived()
+
+    def _end_watch(self, tracks: Sequence[Track], until_ns: int) -> None:
+        now = self._clock.monotonic_ns()
+        for track in tracks:
+            wanted = track.wanted_ns
+            curve = track.derivation.curve
+            if wanted is None or not len(curve):
+                continue
+            if curve[-1].t_ns >= wanted or now >= max(until_ns, wanted + WATCH_NS) or not track.is_readable:
+                track.wanted_ns = None
+
+    def _settle_probe(self, track: Track) -> None:
+        """Take the refresh that was observed; where too few changes were seen, the assumed one stays."""
+        track.is_probed = True
+        found = estimate_refresh(track.changed_ns)
+        track.changed_ns.clear()
+        if found is None:
+            return
+        refresh, jitter = found
+        track.derivation.set_refresh(refresh, jitter)
+        if track.is_power:
+            track.derivation.pace_ns = min(max(refresh, POWER_PACE_NS), SLOWEST_POWER_PACE_NS)
+        log.debug("meter.refresh", device=track.device.id, refresh_s=s_from_ns(refresh), jitter_s=s_from_ns(jitter))
+
+    # -- taking results ----------------------------------------------------------------------------------------
+
+    def _take(self, hop: Hop) -> None:
+        self.worker_cpu_ns += hop.cpu_ns
+        results, hop.results = hop.results, []
+        for track, result in results:
+            if isinstance(result, Reading):
+                self._take_reading(track, result)
+            else:
+                self._take_error(track, result)
+        if results:
+            self._arrived()
+
+    def _take_reading(self, track: Track, reading: Reading) -> None:
+        before = track.derivation.last_value
+        resets = track.derivation.resets
+        try:
+            track.derivation.add(reading)
+        except ValueError as error:
+            self._tell(track, "value", f"gave a value that no sensor can: {error}")
+            return
+        self.readings += 1
+        track.failures = 0
+        track.is_slow = track.is_slow and reading.t1_ns - reading.t0_ns > ns_from_s(READ_DEADLINE_S)
+        if not track.is_probed and before is not None and reading.value != before:
+            track.changed_ns.append(reading.t_ns)
+        if track.derivation.resets > resets:
+            self._tell(track, "reset", "its counter began anew; what it did not count is in the upper bound")
+
+    def _take_error(self, track: Track, error: MeterError) -> None:
+        track.failures += 1
+        if isinstance(error, MeterLostError):
+            if not track.is_lost:
+                track.is_lost = True
+                track.derivation.lose(self._clock.monotonic_ns())
+                self._warn(track, f"was lost: {error}")
+                self._lost(track)
+        elif track.failures == FAILURES_TOLD:
+            self._tell(track, "fails", f"cannot be read: {error}")
+
+    def _tell(self, track: Track, cause: str, message: str) -> None:
+        """Warn once per device and cause."""
+        if (track.device.id, cause) not in self._told:
+            self._told.add((track.device.id, cause))
+            self._warn(track, message)

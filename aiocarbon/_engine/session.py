@@ -1,0 +1,270 @@
+"""One tracker's run inside the engine: its marks, epochs and published report.
+
+Everything here runs on the engine's thread and waits for nothing. Marks are frozen once the meters have told where
+they lie; all figures are cuts between marks, so that epochs and what lies outside them add up to the run exactly.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiocarbon._core.assemble import Body, Facts, epoch_report, run_report
+from aiocarbon._core.curve import Curve
+from aiocarbon._core.intensity import Equivalent
+from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
+from aiocarbon._core.reading import Part
+from aiocarbon._core.report import EpochReport, Overhead, RunReport
+from aiocarbon._core.units import NS_PER_MS
+from aiocarbon._engine.track import Track
+
+KEPT_EPOCHS = 10_000
+SETTLE_NS = 150 * NS_PER_MS
+"""After this long a mark is final with what is known, whatever the meters still hold back."""
+
+
+@dataclass(eq=False, slots=True)
+class Border:
+    """A mark on its way to being final."""
+
+    index: int
+    mark: Mark
+    is_final: bool = False
+
+    @property
+    def t_ns(self) -> int:
+        """Its instant, monotonic."""
+        return self.mark.t_ns
+
+
+@dataclass(eq=False, slots=True)
+class Window:
+    """A stretch between two borders: an epoch, or what lies outside."""
+
+    begin: Border
+    end: Border
+    epoch: int | None  # index, None for outside
+    steps: int = 0
+    is_partial: bool = False
+
+    @property
+    def is_final(self) -> bool:
+        """True once both borders are."""
+        return self.begin.is_final and self.end.is_final
+
+
+class Session:
+    """The run of one tracker.
+
+    Attributes:
+        facts: What its reports state.
+        ledger: Its curves, shared with other sessions, and its own intensity and PUE.
+        tracks: The devices it counts.
+        warnings: What a reader of its figures must know.
+        missing: Parts known to be there that cannot be read.
+        published: The newest report; read from any thread.
+        settled: Windows that became final since the journal last looked.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        ledger: Ledger,
+        curves: dict[str, Curve],
+        *,
+        overhead: Callable[[], Overhead],
+        equivalents: Callable[[float], tuple[Equivalent, ...]],
+    ) -> None:
+        self.facts = facts
+        self.ledger = ledger
+        self.tracks: list[Track] = []
+        self.warnings: list[str] = []
+        self.missing: set[Part] = set()
+        self.published: RunReport | None = None
+        self.settled: list[Window] = []
+        self.new_borders: list[Border] = []
+        self._curves = curves
+        self._overhead = overhead
+        self._equivalents = equivalents
+        self._epochs: deque[EpochReport] = deque(maxlen=KEPT_EPOCHS)
+        self._epochs_total = 0
+        self._borders = 0
+        self._open_borders: list[Border] = []
+        self._open_windows: list[Window] = []
+        self._outside = add_cuts(())
+        self._begin: Border | None = None
+        self._end: Border | None = None
+        self._last: Border | None = None
+        self._inside = False
+
+    # -- devices and warnings ----------------------------------------------------------------------------------
+
+    def attach(self, track: Track) -> None:
+        """Count a device from now on; one that other trackers already read brings its past curve along."""
+        if track.device.id not in self._curves:
+            self.tracks.append(track)
+            self._curves[track.device.id] = track.derivation.curve
+
+    def warn(self, text: str) -> None:
+        """Add a warning, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    # -- marks -------------------------------------------------------------------------------------------------
+
+    def begin(self, t_ns: int) -> None:
+        """Begin the run at an instant; the first awaited epoch begins there too."""
+        self._begin = self._last = self._border(t_ns)
+
+    def border(self, t_ns: int, *, steps: int) -> EpochReport:
+        """End the epoch that is open and begin the next (the awaited style)."""
+        border = self._border(t_ns)
+        return self._close(border, steps=steps, is_partial=False)
+
+    def open_epoch(self, t_ns: int, *, is_entered: bool = True) -> None:
+        """Begin an epoch; what lies since the last border is outside."""
+        border = self._border(t_ns)
+        self._add(Window(self._previous(), border, None))
+        self._last = border
+        self._inside = is_entered
+
+    def close_epoch(self, t_ns: int, *, steps: int, is_partial: bool) -> EpochReport:
+        """End the epoch that was opened."""
+        report = self._close(self._border(t_ns), steps=steps, is_partial=is_partial)
+        self._inside = False
+        return report
+
+    def end(self, t_ns: int, *, steps: int) -> None:
+        """End the run at an instant; an epoch that is still open is partial, else what is left is outside."""
+        if self._inside:
+            self.close_epoch(t_ns, steps=steps, is_partial=True)
+            self._end = self._last
+            return
+        border = self._border(t_ns)
+        self._add(Window(self._previous(), border, None))
+        self._end = self._last = border
+
+    def _previous(self) -> Border:
+        if self._last is None:
+            raise RuntimeError("the session has not begun")
+        return self._last
+
+    def _border(self, t_ns: int) -> Border:
+        if self._last is not None:
+            t_ns = max(t_ns, self._last.t_ns)
+        border = Border(self._borders, self.ledger.mark(t_ns))
+        self._borders += 1
+        self._open_borders.append(border)
+        return border
+
+    def _close(self, border: Border, *, steps: int, is_partial: bool) -> EpochReport:
+        window = Window(self._previous(), border, self._epochs_total, steps, is_partial)
+        self._epochs_total += 1
+        self._last = border
+        report = self._report_of(window)
+        self._epochs.append(report)
+        self._add(window)
+        return report
+
+    def _add(self, window: Window) -> None:
+        self._open_windows.append(window)
+
+    def _cut(self, window: Window) -> Cut:
+        return self.ledger.cut(window.begin.mark, window.end.mark)
+
+    def _report_of(self, window: Window) -> EpochReport:
+        return epoch_report(
+            self._cut(window),
+            index=window.epoch or 0,
+            host=self.facts.host,
+            pue=self.ledger.pue.value,
+            steps=window.steps,
+            is_partial=window.is_partial,
+            is_final=window.is_final,
+        )
+
+    # -- settling ----------------------------------------------------------------------------------------------
+
+    @property
+    def is_settled(self) -> bool:
+        """True if every mark is final."""
+        return not self._open_borders
+
+    def settle(self, now_ns: int) -> None:
+        """Make final what can be, after readings have come."""
+        still_open = []
+        moved = False
+        for border in self._open_borders:
+            if now_ns >= border.t_ns + SETTLE_NS or all(self._has_told(track, border.t_ns) for track in self.tracks):
+                border.mark = self.ledger.mark(border.t_ns)
+                border.is_final = moved = True
+                self.new_borders.append(border)
+            else:
+                still_open.append(border)
+        self._open_borders = still_open
+        if moved:
+            self._settle_windows()
+
+    @staticmethod
+    def _has_told(track: Track, t_ns: int) -> bool:
+        if not track.is_readable:
+            return True
+        if not track.is_power and not track.needs_watch:
+            last = track.derivation.last_read_ns
+            return last is not None and last >= t_ns
+        curve = track.derivation.curve
+        return len(curve) > 0 and curve[-1].t_ns >= t_ns
+
+    def _settle_windows(self) -> None:
+        still_open = []
+        closed_outside = [self._outside]
+        for window in self._open_windows:
+            if not window.is_final:
+                still_open.append(window)
+                continue
+            self.settled.append(window)
+            if window.epoch is None:
+                closed_outside.append(self._cut(window))
+            else:
+                self._replace(window)
+        self._open_windows = still_open
+        if len(closed_outside) > 1:
+            self._outside = add_cuts(closed_outside)
+
+    def _replace(self, window: Window) -> None:
+        first_kept = self._epochs_total - len(self._epochs)
+        at = (window.epoch or 0) - first_kept
+        if at >= 0:
+            self._epochs[at] = self._report_of(window)
+
+    def latest(self, report: EpochReport) -> EpochReport:
+        """The refined report of an epoch, if it is known by now, else the one given."""
+        at = report.index - (self._epochs_total - len(self._epochs))
+        return self._epochs[at] if 0 <= at < len(self._epochs) else report
+
+    # -- publishing --------------------------------------------------------------------------------------------
+
+    def publish(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> RunReport:
+        """Make the report as of an instant (of the end, if the run has ended) and publish it."""
+        if self._begin is None:
+            raise RuntimeError("the session has not begun")
+        end = self._end.mark if self._end is not None else self.ledger.mark(max(now_ns, self._previous().t_ns))
+        outside = [self._outside, *(self._cut(w) for w in self._open_windows if w.epoch is None)]
+        if self._end is None:
+            # The stretch since the last border belongs to no epoch until its end is marked.
+            outside.append(self.ledger.cut(self._previous().mark, end))
+        body = Body(
+            begin=self._begin.mark,
+            end=end,
+            epochs=tuple(self._epochs),
+            epochs_total=self._epochs_total,
+            outside=add_cuts(outside),
+            warnings=tuple(self.warnings),
+            missing=frozenset(self.missing),
+            overhead=self._overhead(),
+            is_final=is_final,
+            ended_well=ended_well,
+        )
+        self.published = run_report(self.facts, self.ledger, body, self._equivalents)
+        return self.published

@@ -1,0 +1,186 @@
+"""What stands in a journal: the records' fields, made and read here and nowhere else.
+
+A journal is a file of JSON objects, one a line. All instants `t` are nanoseconds of the machine's boot clock, all
+energies integer microjoules since the segment's origin, all cumulative:
+
+| record | fields |
+|---|---|
+| header (first line) | schema, run_id, name, host, pid, boot_id, version, interval_s, location, pue, t, wall_ns |
+| `device` | n (its place in the arrays), segment, and the fields of `Device` |
+| `tick` | t, e (energy by device, null where unknown), x (only where not zero: under, over, missing) |
+| `mark` | t, m (index), e, x, s (error of the edge) |
+| `epoch` | i, b and e (indices of its marks), steps, partial |
+| `intensity` | from_s and the fields of `IntensityValue` |
+| `wall` | t, wall_ns: the wall clock was set |
+| `warning` | t, text |
+| `end` | t, begin and end (indices of marks), ended_well, report |
+
+Readers ignore records and fields that they do not know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from aiocarbon._core.curve import Point, State
+from aiocarbon._core.intensity import (
+    FactorBasis,
+    IntensityKind,
+    IntensityValue,
+    Location,
+    Pue,
+    Quality,
+)
+from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity
+from aiocarbon._core.units import J_PER_UJ, UJ_PER_J
+
+SCHEMA: Final = "aiocarbon.journal/1"
+FAMILY: Final = "aiocarbon.journal/"
+
+Record = dict[str, Any]
+
+
+def line(record: Mapping[str, Any]) -> str:
+    """One record as one line."""
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """The record of a tail file, with its checksum and length in front."""
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    return b"%08x %08d " % (zlib.crc32(body), len(body)) + body + b"\n"
+
+
+def unsealed(data: bytes) -> Record | None:
+    """The record of a tail file; None if it is torn or foreign."""
+    try:
+        crc, length = int(data[:8], 16), int(data[9:17])
+        body = data[18 : 18 + length]
+        if len(body) != length or zlib.crc32(body) != crc:
+            return None
+        record = json.loads(body)
+    except (ValueError, UnicodeDecodeError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def device_record(n: int, device: Device, segment: str, refresh_s: float) -> Record:
+    """A device's own record."""
+    return {
+        "k": "device",
+        "n": n,
+        "segment": segment,
+        "id": device.id,
+        "kind": device.kind.value,
+        "name": device.name,
+        "quantity": device.quantity.value,
+        "basis": device.basis.value,
+        "covers": sorted(part.value for part in device.covers),
+        "counted": device.counted,
+        "refresh_s": refresh_s,
+        "low_factor": device.low_factor,
+        "high_factor": device.high_factor,
+        "max_power_w": device.max_power_w,
+        "origin": device.origin,
+        "note": device.note,
+    }
+
+
+def device_from(record: Mapping[str, Any]) -> Device:
+    """The device of its record.
+
+    Raises:
+        KeyError, ValueError, TypeError: It is no device record.
+    """
+    return Device(
+        id=str(record["id"]),
+        kind=DeviceKind(record["kind"]),
+        name=str(record["name"]),
+        quantity=Quantity(record["quantity"]),
+        basis=Basis(record["basis"]),
+        covers=frozenset(Part(p) for p in record["covers"]),
+        counted=bool(record["counted"]),
+        refresh_s=float(record["refresh_s"]),
+        low_factor=float(record["low_factor"]),
+        high_factor=float(record["high_factor"]),
+        max_power_w=record.get("max_power_w"),
+        origin=str(record.get("origin", "")),
+        note=str(record.get("note", "")),
+    )
+
+
+def states_record(states: Iterable[State | None]) -> Record:
+    """The arrays `e`, `x` and `s` of some states, in the order of the devices."""
+    energies: list[int | None] = []
+    extra: dict[str, list[int]] = {}
+    edges: list[int] = []
+    for n, state in enumerate(states):
+        if state is None:
+            energies.append(None)
+            edges.append(0)
+            continue
+        energies.append(round(state.energy_j * UJ_PER_J))
+        edges.append(round(state.slack_j * UJ_PER_J))
+        odd = [round(state.under_j * UJ_PER_J), round(state.over_j * UJ_PER_J), round(state.missing_ns)]
+        if any(odd):
+            extra[str(n)] = odd
+    record: Record = {"e": energies, "s": edges}
+    if extra:
+        record["x"] = extra
+    return record
+
+
+def point_from(record: Mapping[str, Any], n: int) -> Point | None:
+    """Device `n`'s point in a tick, mark or tail record; None if it was not known there."""
+    energies = record["e"]
+    if n >= len(energies) or energies[n] is None:
+        return None
+    under, over, missing = record.get("x", {}).get(str(n), (0, 0, 0))
+    edges = record.get("s", ())
+    edge = edges[n] if n < len(edges) else 0
+    return Point(
+        int(record["t"]), energies[n] * J_PER_UJ, under * J_PER_UJ, over * J_PER_UJ, float(missing), edge * J_PER_UJ
+    )
+
+
+def state_from(point: Point) -> State:
+    """The state that a point states."""
+    return State(*point[1:])
+
+
+def intensity_record(value: IntensityValue, from_s: float) -> Record:
+    """An intensity value's record; an instant of ever is null."""
+    plain = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    plain.update(quality=value.quality.value, kind=value.kind.value, factor_basis=value.factor_basis.value)
+    return {"k": "intensity", "from_s": None if from_s == float("-inf") else from_s, "value": plain}
+
+
+def intensity_from(record: Mapping[str, Any]) -> tuple[float, IntensityValue]:
+    """The instant and value of an intensity record.
+
+    Raises:
+        KeyError, ValueError, TypeError: It is no intensity record.
+    """
+    plain = dict(record["value"])
+    plain["quality"] = Quality(plain["quality"])
+    plain["kind"] = IntensityKind(plain["kind"])
+    plain["factor_basis"] = FactorBasis(plain["factor_basis"])
+    known = {f.name for f in dataclasses.fields(IntensityValue)}
+    value = IntensityValue(**{k: v for k, v in plain.items() if k in known})
+    return (float("-inf") if record["from_s"] is None else float(record["from_s"])), value
+
+
+def location_from(plain: Mapping[str, Any]) -> Location:
+    """A location of a header."""
+    return Location(
+        zone=str(plain["zone"]), name=str(plain["name"]), how=str(plain["how"]), is_guess=bool(plain["is_guess"])
+    )
+
+
+def pue_from(plain: Mapping[str, Any]) -> Pue:
+    """A PUE of a header."""
+    return Pue(value=float(plain["value"]), source=str(plain["source"]))

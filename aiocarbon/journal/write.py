@@ -1,0 +1,113 @@
+"""Puts records into a journal file: append-only, one write a batch, and the newest second in a tail beside it.
+
+Blocking; the engine calls it in a worker. The file is opened with O_EXCL and never by two writers; nothing is synced
+to the disk, since what must survive is the death of the process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiocarbon.errors import JournalError
+from aiocarbon.journal.records import line, sealed
+
+TAIL_SUFFIX = ".tail"
+MOST_FILES = 10_000
+
+
+class JournalWriter:
+    """Writes one journal file.
+
+    Attributes:
+        path: The file; None until `open`.
+    """
+
+    def __init__(self, folder: Path, run_id: str, host: str, *, pid: int | None = None) -> None:
+        self._folder = folder / run_id
+        self._stem = f"{re.sub(r'[^A-Za-z0-9._-]', '_', host) or 'host'}-{os.getpid() if pid is None else pid}"
+        self._file = -1
+        self._tail = -1
+        self._tail_length = 0
+        self.path: Path | None = None
+
+    def open(self, header: Mapping[str, Any]) -> None:
+        """Make the folder and the file, and write its first line.
+
+        Raises:
+            JournalError: The file system refuses.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for n in range(MOST_FILES):
+                path = self._folder / f"{self._stem}-{n}.jsonl"
+                try:
+                    self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+                except FileExistsError:
+                    continue
+                self.path = path
+                self._tail = os.open(path.with_suffix(TAIL_SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                self._write(line(header).encode())
+                return
+        except OSError as error:
+            raise _failed("opened", self._folder, error) from error
+        raise JournalError(f"{self._folder} holds {MOST_FILES} journals of this process already")
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append records in one write.
+
+        Raises:
+            JournalError: The file system refuses, or the journal was never opened.
+        """
+        data = "".join(line(record) for record in records).encode()
+        if self._file < 0:
+            raise JournalError(f"the journal in {self._folder} is not open")
+        try:
+            self._write(data)
+        except OSError as error:
+            raise _failed("written", self.path or self._folder, error) from error
+
+    def put_tail(self, record: Mapping[str, Any]) -> None:
+        """Overwrite the tail in place with the newest state.
+
+        Raises:
+            JournalError: The file system refuses.
+        """
+        if self._tail < 0:
+            return
+        data = sealed(record)
+        padded = data.ljust(self._tail_length)
+        self._tail_length = len(data)
+        try:
+            os.pwrite(self._tail, padded, 0)
+        except OSError as error:
+            raise _failed("written", self.path or self._folder, error) from error
+
+    def close(self, *, keep_tail: bool = True) -> None:
+        """Close the file; a run that ended well needs no tail."""
+        for descriptor in (self._file, self._tail):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._tail = -1
+        if not keep_tail and self.path is not None:
+            self.path.with_suffix(TAIL_SUFFIX).unlink(missing_ok=True)
+
+    def _write(self, data: bytes) -> None:
+        """Write all of it; a torn line that a full disk left is ended, so that the next one stands alone."""
+        written = os.write(self._file, data)
+        if written < len(data):
+            try:
+                written += os.write(self._file, data[written:])
+            finally:
+                if written < len(data):
+                    os.write(self._file, b"\n")
+
+
+def _failed(what: str, path: Path, error: OSError) -> JournalError:
+    return JournalError(
+        f"the journal {path} cannot be {what}: {error.strerror or error}; the tracking goes on without it. "
+        "Give another folder with journal=DIR (--journal DIR)"
+    )

@@ -1,0 +1,166 @@
+"""The same tracker for code without a loop: `with`, plain calls, and the `track` decorator's blocking half."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from aiocarbon import tracker as _async
+from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._engine.handle import Handle
+
+__all__ = ["Tracker"]
+
+
+class Tracker(_async.Verbs):
+    """Tracks the energy and CO2eq of a run in a plain script.
+
+    ```python
+    with Tracker(epochs=100) as tracker:
+        for _ in range(100):
+            with tracker.epoch() as epoch:
+                train_one_epoch()
+            print(epoch.report.energy_kwh)
+    report = tracker.report()
+    ```
+
+    The arguments are those of `aiocarbon.Tracker`.
+    """
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(ended_well=error is None)
+
+    def start(self) -> None:
+        """Begin the run; waits at most 0.5 s for a driver that is slow.
+
+        Raises:
+            ConfigError: A value of the environment or of pyproject.toml is not accepted.
+            UsageError: The tracker was started before.
+            EngineError: The engine could not begin, and the run is strict.
+        """
+        from aiocarbon._engine.bridge import block
+        from aiocarbon._engine.handle import OPEN_LIMIT_S
+
+        future = self._handle.open()
+        try:
+            block(future, OPEN_LIMIT_S)
+        except (ConfigError, UsageError):
+            raise
+        except (AiocarbonError, TimeoutError) as error:
+            self._handle.fail(error)
+
+    def stop(self) -> None:
+        """End the run, with the last reading and the final report; safe to call twice."""
+        self._end(ended_well=True)
+
+    def _end(self, *, ended_well: bool) -> None:
+        from aiocarbon._engine.bridge import block
+        from aiocarbon._engine.handle import CLOSE_LIMIT_S
+
+        future = self._handle.close(time.monotonic_ns(), ended_well=ended_well)
+        if future is None:
+            return
+        try:
+            block(future, CLOSE_LIMIT_S)
+        except (AiocarbonError, TimeoutError) as error:
+            self._handle.fail(error)
+
+    def epoch(self) -> Epoch:
+        """One epoch, to be entered: `with tracker.epoch() as e:`; `e.report` is its report afterwards."""
+        return Epoch(self._handle)
+
+    def epochs(self, n: int | None = None) -> Iterator[int]:
+        """Iterate over epochs that mark themselves: `for i in tracker.epochs(100)`.
+
+        Args:
+            n: How many; None: without end. Leaving by `break` leaves the last one partial.
+        """
+        return Epochs(self._handle, n)
+
+    def epoch_end(self) -> EpochReport:
+        """End the epoch that `epoch_start()` began, and give its report."""
+        future = self._handle.end_epoch(time.monotonic_ns(), is_partial=False)
+        return self._handle.epoch_report(wait_for(self._handle, future))
+
+    def snapshot(self) -> RunReport:
+        """The report exactly as of now, after a reading of every meter."""
+        return wait_for(self._handle, self._handle.snapshot()) or self._handle.report()
+
+
+class Epoch:
+    """One epoch of a plain script.
+
+    Attributes:
+        report: Its report, once it has ended; None before.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._is_used = False
+        self.report: EpochReport | None = None
+
+    def __enter__(self) -> Self:
+        self._is_used = True
+        self._handle.begin_epoch(time.monotonic_ns())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        future = self._handle.end_epoch(time.monotonic_ns(), is_partial=error is not None)
+        if error is None:
+            self.report = self._handle.epoch_report(wait_for(self._handle, future))
+
+    def __del__(self) -> None:
+        if not self._is_used:
+            from aiocarbon._engine.handle import warn_unused
+
+            warn_unused("tracker.epoch()")
+
+
+class Epochs:
+    """An iterator over epochs that marks their borders."""
+
+    def __init__(self, handle: Handle, n: int | None) -> None:
+        self._handle = handle
+        self._n = n
+        self._next = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> int:
+        now = time.monotonic_ns()
+        if self._next:
+            wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
+        if self._n is not None and self._next >= self._n:
+            raise StopIteration
+        self._handle.begin_epoch(now)
+        self._next += 1
+        return self._next - 1
+
+
+def wait_for(handle: Handle, future: Future[Any] | None) -> Any:
+    """Wait for an answer of the engine; its errors are treated as the run wants them, None stands for no answer."""
+    from aiocarbon._engine.bridge import block
+
+    if future is None:
+        return None
+    try:
+        return block(future, handle.mark_limit_s)
+    except (EngineError, TimeoutError) as error:
+        handle.fail(error)
+        return None

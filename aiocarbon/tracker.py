@@ -1,0 +1,280 @@
+"""The async tracker: one line per verb over the engine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
+from aiocarbon.settings import UNSET, Unset, check_arguments
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._engine.handle import Handle
+    from aiocarbon.meters.base import Meter
+
+__all__ = ["EpochMark", "Epochs", "Tracker", "Verbs"]
+
+
+class Verbs:
+    """What the async and the blocking tracker have in common: the settings and the verbs that wait for nothing.
+
+    Arguments that are not given are taken from `AIOCARBON_<NAME>`, then from `[tool.aiocarbon]` of the nearest
+    pyproject.toml, then from the defaults of `Settings`.
+
+    Args:
+        epochs: How many epochs there will be; None: unbounded.
+        name: What you call the run.
+        location: ISO country ("DE") or sub-national code ("US-CA"); None: guessed from the time zone.
+        intensity: Carbon intensity in gCO2eq/kWh, 0 to 3000; None: the yearly average of the location.
+        pue: Power usage effectiveness, at least 1; None: found out.
+        interval_s: Pace of counters, load models, journal and stream, 0.02 to 60 s.
+        meters: Names of meters ("nvml", "simulated:250") or `Meter` objects; None: all that this machine has.
+        journal: Folder of the journal; None: none is written.
+        run_id: Id of the run; None: made.
+        node: Name of this machine in reports; None: its host name.
+        offline: True if no network packet may be sent.
+        strict: True if errors of the instrument shall be raised here.
+        device_sync: Run in a worker before a mark, which is then the instant it returned: a callable, or "torch".
+
+    Raises:
+        ConfigError: An argument is not accepted; nothing was started.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int | Unset | None = UNSET,
+        name: str | Unset = UNSET,
+        location: str | Unset | None = UNSET,
+        intensity: float | Unset | None = UNSET,
+        pue: float | Unset | None = UNSET,
+        interval_s: float | Unset = UNSET,
+        meters: str | Sequence[str | Meter] | Meter | Unset | None = UNSET,
+        journal: str | os.PathLike[str] | Unset | None = UNSET,
+        run_id: str | Unset | None = UNSET,
+        node: str | Unset | None = UNSET,
+        offline: bool | Unset = UNSET,
+        strict: bool | Unset = UNSET,
+        device_sync: str | Callable[[], object] | Unset | None = UNSET,
+    ) -> None:
+        given = {field: value for field, value in locals().items() if field != "self"}
+        from aiocarbon._engine.handle import Handle
+
+        self._handle: Handle = Handle(check_arguments(given))
+
+    def epoch_start(self) -> None:
+        """Move the begin of the present epoch to now; a clock read, waits for nothing."""
+        self._handle.begin_epoch(time.monotonic_ns())
+
+    def step(self, n: int = 1, *, total: int | None = None) -> None:
+        """Count progress inside the epoch: no wait, no input or output.
+
+        Args:
+            n: Steps done since the last call, an increment.
+            total: Steps of the whole epoch, if known.
+        """
+        self._handle.step(n, total)
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run; the name of its journal's folder."""
+        return self._handle.run_id
+
+    def report(self) -> RunReport:
+        """The newest published report, at once; final after the block.
+
+        Raises:
+            UsageError: The tracker was never entered.
+        """
+        return self._handle.report()
+
+
+class Tracker(Verbs):
+    """Tracks the energy and CO2eq of a run, from entering to leaving.
+
+    ```python
+    async with Tracker(epochs=100) as tracker:
+        for _ in range(100):
+            await train_one_epoch()
+            epoch = await tracker.epoch()
+    report = tracker.report()
+    ```
+
+    The arguments are those of `Verbs`, and every field of `Settings` is one.
+    """
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end(ended_well=error is None)
+
+    async def start(self) -> None:
+        """Begin the run: meters are opened and latched; waits at most 0.5 s for a driver that is slow.
+
+        Raises:
+            ConfigError: A value of the environment or of pyproject.toml is not accepted.
+            UsageError: The tracker was started before.
+            EngineError: The engine could not begin, and the run is strict.
+        """
+        from aiocarbon._engine.bridge import answer
+        from aiocarbon._engine.handle import OPEN_LIMIT_S
+
+        future = self._handle.open()
+        try:
+            await answer(future, OPEN_LIMIT_S)
+        except (ConfigError, UsageError):
+            raise
+        except (AiocarbonError, TimeoutError) as error:
+            self._handle.fail(error)
+
+    async def aclose(self) -> None:
+        """End the run, with the last reading and the final report; safe to call twice."""
+        await self._end(ended_well=True)
+
+    async def _end(self, *, ended_well: bool) -> None:
+        import anyio
+
+        from aiocarbon._engine.bridge import answer
+        from aiocarbon._engine.handle import CLOSE_LIMIT_S
+
+        future = self._handle.close(time.monotonic_ns(), ended_well=ended_well)
+        if future is None:
+            return
+        # Shielded: the last reading is taken also when the body was cancelled; the engine bounds the wait.
+        with anyio.CancelScope(shield=True):
+            try:
+                await answer(future, CLOSE_LIMIT_S)
+            except (AiocarbonError, TimeoutError) as error:
+                self._handle.fail(error)
+
+    # -- epochs ------------------------------------------------------------------------------------------------
+
+    def epoch(self) -> EpochMark:
+        """The border of an epoch; nothing happens at the call.
+
+        Awaited, it ends the present epoch, begins the next, and gives the `EpochReport`; it waits at most 50 ms for
+        readings. Entered (`async with tracker.epoch() as e:`), it bounds one epoch exactly, and `e.report` is its
+        report afterwards. The first use fixes the style of the run.
+        """
+        return EpochMark(self._handle)
+
+    def epochs(self, n: int | None = None) -> Epochs:
+        """Iterate over epochs that mark themselves: `async for i in tracker.epochs(100)`.
+
+        Args:
+            n: How many; None: without end. Leaving by `break` leaves the last one partial.
+        """
+        return Epochs(self._handle, n)
+
+    # -- reports -----------------------------------------------------------------------------------------------
+
+    async def snapshot(self) -> RunReport:
+        """The report exactly as of now, after a reading of every meter."""
+        return await wait_for(self._handle, self._handle.snapshot()) or self._handle.report()
+
+    async def stream(self, interval_s: float | None = None) -> AsyncIterator[RunReport]:
+        """Live reports, one an interval, until the run ends; the last one is the final report.
+
+        Args:
+            interval_s: Seconds between two, at least 0.02; None: the tracker's own interval.
+
+        Raises:
+            ConfigError: The interval is not accepted.
+        """
+        import anyio
+
+        from aiocarbon.settings import check
+
+        every_s = self._handle.interval_s if interval_s is None else check("interval_s", interval_s)
+        due = time.monotonic()
+        while self._handle.is_active:
+            yield await self.snapshot()
+            due = max(due + every_s, time.monotonic())
+            await anyio.sleep(due - time.monotonic())
+        yield self._handle.report()
+
+
+class EpochMark:
+    """What `tracker.epoch()` returns: awaited it is a border, entered it is an epoch.
+
+    Attributes:
+        report: The epoch's report, once it has ended; None before.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._is_used = False
+        self.report: EpochReport | None = None
+
+    def __await__(self) -> Generator[Any, Any, EpochReport]:
+        now = time.monotonic_ns()
+        self._is_used = True
+        outcome = yield from wait_for(self._handle, self._handle.mark(now)).__await__()
+        self.report = self._handle.epoch_report(outcome)
+        return self.report
+
+    async def __aenter__(self) -> Self:
+        self._is_used = True
+        self._handle.begin_epoch(time.monotonic_ns())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        future = self._handle.end_epoch(time.monotonic_ns(), is_partial=error is not None)
+        if error is not None:
+            return  # the mark is set; what left the epoch is not to be delayed by its report
+        self.report = self._handle.epoch_report(await wait_for(self._handle, future))
+
+    def __del__(self) -> None:
+        if not self._is_used:
+            from aiocarbon._engine.handle import warn_unused
+
+            warn_unused("tracker.epoch()")
+
+
+class Epochs:
+    """An async iterator over epochs that marks their borders; leaving it by `break` leaves the last one partial."""
+
+    def __init__(self, handle: Handle, n: int | None) -> None:
+        self._handle = handle
+        self._n = n
+        self._next = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
+        now = time.monotonic_ns()
+        if self._next:
+            await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
+        if self._n is not None and self._next >= self._n:
+            raise StopAsyncIteration
+        self._handle.begin_epoch(now)
+        self._next += 1
+        return self._next - 1
+
+
+async def wait_for(handle: Handle, future: Future[Any] | None) -> Any:
+    """Await an answer of the engine; its errors are treated as the run wants them, None stands for no answer."""
+    from aiocarbon._engine.bridge import answer
+
+    if future is None:
+        return None
+    try:
+        return await answer(future, handle.mark_limit_s)
+    except (EngineError, TimeoutError) as error:
+        handle.fail(error)
+        return None
