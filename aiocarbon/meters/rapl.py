@@ -1,0 +1,362 @@
+"""RAPL: the energy counters of Intel and AMD processors, through Linux's powercap tree.
+
+Guarantees: no joule is counted twice (core and uncore lie inside package and are left out, psys is shown but not
+counted, a copy of a domain under a second control type is dropped), none is left out without a finding, and a zone
+that this user may not read is a finding with the line that mends it, never 0.
+
+Which zone holds what follows from the zones' names and not from their directories: the dram zone is a child of package
+in the tree, yet its energy lies beside it; psys stands beside package, yet holds it (Linux,
+Documentation/power/powercap/powercap.rst and drivers/powercap/intel_rapl_common.c; AMD and Hygon use the same driver,
+with package and core only). Zone ids end in hexadecimal (powercap_sys.c: "%s:%x").
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from aiocarbon._core.counters import UNKNOWN_MAX_POWER_W
+from aiocarbon._core.reading import Basis, Device, DeviceKind, Finding, Part, Quantity, Reading
+from aiocarbon._core.units import W_PER_UW
+from aiocarbon.errors import ConfigError, MeterLostError, MeterPermissionError, MeterUnavailableError, ReadError
+from aiocarbon.meters.base import Inventory, Stopwatch
+from aiocarbon.meters.counter_watch import Mirrors, Stillness
+from aiocarbon.meters.sysfs import HeldFile, Pread, number, text
+
+PERMISSION: Final = "meter.permission"
+DUPLICATE: Final = "meter.duplicate"
+MIRRORED: Final = "meter.mirrored"
+STUCK: Final = "meter.stuck"
+UNREADABLE: Final = "meter.unreadable"
+EXCLUDED: Final = "meter.excluded"
+
+GROUP_REMEDY: Final = (
+    'sudo groupadd -f aiocarbon && sudo usermod -aG aiocarbon "$(id -un)" && '
+    """echo 'SUBSYSTEM=="powercap", KERNEL=="*:*", ACTION=="add|change", TEST=="energy_uj", """
+    """RUN+="/bin/chgrp aiocarbon /sys%p/energy_uj", RUN+="/bin/chmod g+r /sys%p/energy_uj"' | """
+    "sudo tee /etc/udev/rules.d/70-aiocarbon.rules >/dev/null && sudo udevadm control --reload && "
+    "sudo udevadm trigger --subsystem-match=powercap"
+)
+"""Lets one group read the counters, now and after each boot. Not everyone (0444): unprivileged energy readings leak
+secrets (PLATYPUS, CVE-2020-8694), which is why Linux made them root's own in 5.10."""
+
+CONTAINER_REMEDY: Final = "docker run --security-opt systempaths=unconfined ..."
+"""Docker hides /sys/devices/virtual/powercap from containers for the same reason; the links to it then dangle."""
+
+REFRESH_S: Final = 0.001
+"""Seconds between two updates of a RAPL counter: about 1 ms, with jitter (Haehnel et al., Measuring energy
+consumption for short code paths using RAPL, 2012)."""
+
+# No published figure says how far a package counter may be off: Intel states none, and studies compare trends. The
+# bands are therefore assumed: 5 % for packages, twice that for dram, where Desrochers et al. (A validation of DRAM
+# RAPL power measurements, MEMSYS 2016) found the measured power followed at a constant offset, worst when idle.
+_PACKAGE_FACTORS: Final = (0.95, 1.05)
+_DRAM_FACTORS: Final = (0.90, 1.10)
+
+_ZONE: Final = re.compile(r"(?P<control>[A-Za-z][\w-]*)(?P<path>(?::[0-9a-f]+)+)")
+_PACKAGE: Final = re.compile(r"package-(\d+)(?:-die-(\d+))?")
+_PSYS: Final = re.compile(r"psys(-\d+)?")
+_INSIDE_PACKAGE: Final = frozenset({"core", "uncore"})
+_CONSTRAINTS: Final = 3
+_PEAK_OVER_MEAN: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Zone:
+    """A powercap zone that counts energy: where it is, its domain's name, and that of the zone above it, if one."""
+
+    id: str
+    control: str
+    path: Path
+    name: str
+    parent: str
+
+    @property
+    def domain(self) -> str:
+        """The physical domain, whatever control type shows it: "package-0", "package-0/dram"."""
+        return f"{self.parent}/{self.name}" if self.parent else self.name
+
+
+@dataclass(slots=True)
+class _Counter:
+    """A zone that is being read."""
+
+    device: Device
+    file: HeldFile
+    still: Stillness = field(default_factory=Stillness)
+
+
+def _order(zone_id: str) -> tuple[int, str, list[int]]:
+    """MSR zones first, since perf agrees with them, MMIO copies last; then by number."""
+    control, *numbers = zone_id.split(":")
+    rank = 0 if control == "intel-rapl" else 2 if control.endswith("-mmio") else 1
+    return rank, control, [int(n, 16) for n in numbers]
+
+
+def _scan(root: Path) -> tuple[list[_Zone], int]:
+    """The zones that have a counter, in the order in which they are preferred, and how many links lead nowhere."""
+    try:
+        ids = [entry.name for entry in root.iterdir() if _ZONE.fullmatch(entry.name)]
+    except OSError:
+        return [], 0
+    zones = []
+    dangling = 0
+    for zone_id in sorted(ids, key=_order):
+        path = root / zone_id
+        if not path.exists():
+            dangling += 1
+            continue
+        name = text(path / "name")
+        if not name or not os.path.lexists(path / "energy_uj"):
+            continue  # a zone that limits power without counting energy (the dtpm control type)
+        control, *numbers = zone_id.split(":")
+        above = ":".join([control, *numbers[:-1]])
+        parent = (text(root / above / "name") or above) if len(numbers) > 1 else ""
+        zones.append(_Zone(id=zone_id, control=control, path=path, name=name, parent=parent))
+    return zones, dangling
+
+
+def _max_power_w(path: Path) -> float:
+    """The most that a zone can draw by the limits it states, in watts; 1000 W where it states none.
+
+    The first constraint is a limit of long means (it is doubled), the others are of milliseconds and of peaks. A limit
+    beyond 1000 W is a firmware's way to say that there is none.
+    """
+    limits_w = []
+    for i in range(_CONSTRAINTS):
+        for kind in ("max_power", "power_limit"):
+            limit_w = (number(path / f"constraint_{i}_{kind}_uw") or 0) * W_PER_UW
+            if 0 < limit_w <= UNKNOWN_MAX_POWER_W:
+                limits_w.append(limit_w if i else limit_w * _PEAK_OVER_MEAN)
+    return max(limits_w, default=UNKNOWN_MAX_POWER_W)
+
+
+def _describe(zone: _Zone, device_id: str) -> Device:
+    """The device that a zone is, told by its domain's name."""
+    low, high = _PACKAGE_FACTORS
+    kind, name, covers, counted, note = DeviceKind.OTHER, zone.domain, frozenset[Part](), False, ""
+    if package := _PACKAGE.fullmatch(zone.name):
+        kind, covers, counted = DeviceKind.CPU, frozenset({Part.CPU}), True
+        name = f"CPU package {package[1]}" + (f", die {package[2]}" if package[2] else "")
+    elif zone.name == "dram":
+        kind, covers, counted = DeviceKind.DRAM, frozenset({Part.MEMORY}), True
+        low, high = _DRAM_FACTORS
+        name = f"memory of {zone.parent}" if zone.parent else "memory"
+    elif _PSYS.fullmatch(zone.name):
+        kind, covers = DeviceKind.PLATFORM, frozenset({Part.CPU, Part.MEMORY, Part.BOARD})
+        name, note = f"platform ({zone.name})", "holds the CPU packages; shown for comparison, not added"
+    else:
+        note = "it is not known what this domain holds; shown for comparison, not added"
+    return Device(
+        id=device_id,
+        kind=kind,
+        name=name,
+        quantity=Quantity.ENERGY,
+        basis=Basis.COUNTER,
+        covers=covers,
+        counted=counted,
+        refresh_s=REFRESH_S,
+        low_factor=low,
+        high_factor=high,
+        counter_range_uj=number(zone.path / "max_energy_range_uj") or None,
+        max_power_w=_max_power_w(zone.path),
+        note=note,
+    )
+
+
+class RaplMeter:
+    """Reads the energy counters of CPU packages, their memory and the platform.
+
+    As `rapl:without=package-0-die-1` in the setting `meters` (several names joined by "+") it leaves domains out.
+
+    Args:
+        root: The powercap class directory.
+        without: Domains to leave out, as in their ids behind "rapl:".
+        clock: Monotonic nanoseconds.
+        pread: Reads a held descriptor.
+    """
+
+    name = "rapl"
+
+    def __init__(
+        self,
+        *,
+        root: Path = Path("/sys/class/powercap"),
+        without: frozenset[str] = frozenset(),
+        clock: Stopwatch = time.monotonic_ns,
+        pread: Pread = os.pread,
+    ) -> None:
+        self._root = root
+        self._without = without
+        self._clock = clock
+        self._pread = pread
+        self._counters: dict[str, _Counter] = {}
+        self._mirrors = Mirrors({})
+
+    @classmethod
+    def from_argument(cls, argument: str) -> Self:
+        """A meter from what stands behind "rapl:" in the setting `meters`.
+
+        Args:
+            argument: "without=NAME", several names joined by "+".
+
+        Raises:
+            ConfigError: It is something else.
+        """
+        key, _, names = argument.partition("=")
+        without = frozenset(names.split("+"))
+        if key != "without" or "" in without:
+            raise ConfigError("meters", f"rapl:{argument}", '"rapl" or "rapl:without=NAME[+NAME...]"')
+        return cls(without=without)
+
+    def open(self, covered: frozenset[Part] = frozenset()) -> Inventory:
+        """Find the zones and hold the counters that can be read.
+
+        Args:
+            covered: Not heeded: a counter measures whatever others do.
+
+        Raises:
+            MeterUnavailableError: There is no zone, or none that can be read.
+            MeterPermissionError: There are zones, but this user may read none.
+        """
+        self.close()
+        zones, dangling = _scan(self._root)
+        denied: list[str] = []
+        findings: list[Finding] = []
+        for zone in zones:
+            self._open_zone(zone, denied, findings)
+        if not self._counters:
+            raise self._nothing(denied, dangling, findings)
+        if denied:
+            findings.append(Finding(event=PERMISSION, message=_denial(denied), remedy=GROUP_REMEDY))
+        devices = tuple(counter.device for counter in self._counters.values())
+        packages = {d.id: d.counter_range_uj for d in devices if d.kind is DeviceKind.CPU}
+        self._mirrors = Mirrors(packages if len(packages) > 1 else {})
+        return Inventory(devices=devices, findings=tuple(findings))
+
+    def _open_zone(self, zone: _Zone, denied: list[str], findings: list[Finding]) -> None:
+        """Hold one zone's counter, or say why not."""
+        device_id = f"rapl:{zone.domain}"
+        if zone.name in _INSIDE_PACKAGE:
+            return
+        if zone.domain in self._without:
+            message = f"{device_id} is left out, as the setting meters asks"
+            findings.append(Finding(event=EXCLUDED, message=message, device=device_id, is_warning=False))
+            return
+        if known := self._counters.get(device_id):
+            if known.file.path.parent.name.partition(":")[0] != zone.control:
+                message = f"{zone.id} shows {device_id} a second time; it is left out"
+                findings.append(Finding(event=DUPLICATE, message=message, device=device_id, is_warning=False))
+                return
+            device_id += f"@{zone.id}"  # one control type never shows a domain twice: an older kernel names dies alike
+        try:
+            file = HeldFile(zone.path / "energy_uj", pread=self._pread)
+        except PermissionError:
+            denied.append(device_id)
+            return
+        except OSError as error:
+            findings.append(_unreadable(device_id, f"{zone.path / 'energy_uj'} cannot be opened: {error.strerror}"))
+            return
+        self._hold(_describe(zone, device_id), file, denied, findings)
+
+    def _hold(self, device: Device, file: HeldFile, denied: list[str], findings: list[Finding]) -> None:
+        """Keep a counter that answers, or one that failed only this time."""
+        try:
+            file.read(device.id)
+        except (ReadError, MeterLostError) as error:
+            is_denied = isinstance(error.__cause__, PermissionError)
+            may_recover = isinstance(error, ReadError) and error.__cause__ is not None
+            if is_denied or not may_recover:
+                file.close()
+                if is_denied:
+                    denied.append(device.id)
+                else:
+                    findings.append(_unreadable(device.id, str(error)))
+                return
+        self._counters[device.id] = _Counter(device, file)
+
+    def _nothing(self, denied: list[str], dangling: int, findings: list[Finding]) -> MeterUnavailableError:
+        """Why there is no device, in the words of the strongest reason."""
+        if denied:
+            return MeterPermissionError(_denial(denied), remedy=GROUP_REMEDY)
+        if dangling:
+            message = f"RAPL: {dangling} zones of {self._root} lead nowhere: a container hides them"
+            return MeterUnavailableError(message, remedy=CONTAINER_REMEDY)
+        if findings:
+            return MeterUnavailableError("RAPL: no zone can be read: " + "; ".join(f.message for f in findings))
+        return MeterUnavailableError(f"RAPL: no energy counter in {self._root} (a virtual machine, or no driver)")
+
+    def read(self, device: Device) -> Reading:
+        """Read one counter now.
+
+        Args:
+            device: One of the inventory's.
+
+        Returns:
+            Microjoules since an origin of the counter's own, wrapping at the device's range.
+
+        Raises:
+            ReadError: This read failed, gave no number, or the counter has not moved for 2 s: what does not move is
+                not trusted, and time without a reading is a gap, not 0 W.
+            MeterLostError: The zone is gone.
+        """
+        counter = self._counters.get(device.id)
+        if counter is None:
+            raise MeterLostError(f"{device.id}: this meter is not open", device=device.id)
+        t0_ns = self._clock()
+        value = counter.file.read(device.id)
+        t1_ns = self._clock()
+        if value < 0:
+            raise ReadError(f"{device.id}: {counter.file.path} states {value} uJ", device=device.id)
+        counter.still.note(t1_ns, value)
+        if device.kind is DeviceKind.CPU:
+            self._mirrors.note(device.id, t1_ns, value)
+        if counter.still.is_stuck:
+            raise ReadError(_stuck(device.id, counter), device=device.id)
+        return Reading(t0_ns, t1_ns, value)
+
+    def check(self) -> tuple[Finding, ...]:
+        """What the readings so far say against the counters, each thing once; reads nothing, costs microseconds."""
+        findings = []
+        for device_id, counter in list(self._counters.items()):
+            if counter.device.counted and counter.still.is_stuck and not counter.still.told:
+                counter.still.told = True
+                findings.append(Finding(event=STUCK, message=_stuck(device_id, counter), device=device_id))
+        for first, second in self._mirrors.found():
+            domain = second.removeprefix("rapl:")
+            message = (
+                f"{first} and {second} counted the same energy within 0.1 % in {Mirrors.WINDOWS} windows of 10 s: one "
+                f'probably mirrors the other, and the CPU counts twice; "rapl:without={domain}" in place of "rapl" in '
+                "the setting meters leaves one out"
+            )
+            remedy = f"export AIOCARBON_METERS=nvml,rapl:without={domain},hwmon,model"
+            findings.append(Finding(event=MIRRORED, message=message, remedy=remedy, device=second))
+        return tuple(findings)
+
+    def close(self) -> None:
+        """Give the descriptors back; safe to call twice and after a failed `open`."""
+        counters, self._counters = self._counters, {}
+        for counter in counters.values():
+            counter.file.close()
+
+
+def _denial(denied: list[str]) -> str:
+    return (
+        f"this user may not read energy_uj of {', '.join(denied)} (root only since Linux 5.10, CVE-2020-8694); the "
+        "remedy lets members of a group of its own read it, from their next login on"
+    )
+
+
+def _unreadable(device_id: str, message: str) -> Finding:
+    return Finding(event=UNREADABLE, message=f"left out: {message}", device=device_id)
+
+
+def _stuck(device_id: str, counter: _Counter) -> str:
+    return (
+        f"{device_id}: {counter.file.path} has not moved for {counter.still.still_s:.0f} s and is not trusted (virtual "
+        "machines show such counters)"
+    )
