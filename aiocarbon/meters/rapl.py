@@ -173,9 +173,12 @@ class RaplMeter:
 
     As `rapl:without=package-0-die-1` in the setting `meters` (several names joined by "+") it leaves domains out.
 
+    Attributes:
+        without: Domains to leave out, as in their ids behind "rapl:".
+
     Args:
         root: The powercap class directory.
-        without: Domains to leave out, as in their ids behind "rapl:".
+        without: Likewise.
         clock: Monotonic nanoseconds.
         pread: Reads a held descriptor.
     """
@@ -191,7 +194,7 @@ class RaplMeter:
         pread: Pread = os.pread,
     ) -> None:
         self._root = root
-        self._without = without
+        self.without = without
         self._clock = clock
         self._pread = pread
         self._counters: dict[str, _Counter] = {}
@@ -243,7 +246,7 @@ class RaplMeter:
         device_id = f"rapl:{zone.domain}"
         if zone.name in _INSIDE_PACKAGE:
             return
-        if zone.domain in self._without:
+        if zone.domain in self.without:
             message = f"{device_id} is left out, as the setting meters asks"
             findings.append(Finding(event=EXCLUDED, message=message, device=device_id, is_warning=False))
             return
