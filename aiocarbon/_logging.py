@@ -6,8 +6,10 @@ the first event is logged, because its import takes longer than everything else 
 
 from __future__ import annotations
 
-import logging
 from typing import Any
+
+DEBUG, WARNING, ERROR = 10, 30, 40
+"""The levels of the standard library's logging, which is imported on use: it takes 10 ms."""
 
 
 class Logger:
@@ -19,6 +21,8 @@ class Logger:
 
     def _logger(self) -> Any:
         if self._bound is None:
+            import logging
+
             import structlog
 
             self._bound = structlog.wrap_logger(
@@ -37,6 +41,11 @@ class Logger:
 
     def _is_heard(self, level: int) -> bool:
         """True if somebody listens: else structlog need not even be imported."""
+        import logging
+
+        root = logging.getLogger("aiocarbon")
+        if not any(isinstance(handler, logging.NullHandler) for handler in root.handlers):
+            root.addHandler(logging.NullHandler())
         logger: logging.Logger | None = logging.getLogger(self._name)
         if logger is None or not logger.isEnabledFor(level):
             return False
@@ -48,23 +57,20 @@ class Logger:
 
     def warning(self, event: str, **facts: Any) -> None:
         """Log something that a user should know; call it once per cause."""
-        if self._is_heard(logging.WARNING):
+        if self._is_heard(WARNING):
             self._logger().warning(event, **facts)
 
     def debug(self, event: str, **facts: Any) -> None:
         """Log a detail."""
-        if self._is_heard(logging.DEBUG):
+        if self._is_heard(DEBUG):
             self._logger().debug(event, **facts)
 
     def error(self, event: str, **facts: Any) -> None:
         """Log a failure of the instrument."""
-        if self._is_heard(logging.ERROR):
+        if self._is_heard(ERROR):
             self._logger().error(event, **facts)
 
 
 def get_logger(name: str) -> Logger:
     """The logger "aiocarbon.<name>"."""
-    root = logging.getLogger("aiocarbon")
-    if not any(isinstance(handler, logging.NullHandler) for handler in root.handlers):
-        root.addHandler(logging.NullHandler())
     return Logger(name)

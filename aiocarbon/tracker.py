@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from aiocarbon._engine.bridge import answer
+from aiocarbon._engine.handle import CLOSE_LIMIT_S, OPEN_LIMIT_S, Handle, warn_unused
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
 from aiocarbon.settings import UNSET, Unset, check_arguments
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from aiocarbon._core.report import EpochReport, RunReport
-    from aiocarbon._engine.handle import Handle
     from aiocarbon.meters.base import Meter
 
 __all__ = ["EpochMark", "Epochs", "Tracker", "Verbs"]
@@ -64,9 +65,7 @@ class Verbs:
         device_sync: str | Callable[[], object] | Unset | None = UNSET,
     ) -> None:
         given = {field: value for field, value in locals().items() if field != "self"}
-        from aiocarbon._engine.handle import Handle
-
-        self._handle: Handle = Handle(check_arguments(given))
+        self._handle = Handle(check_arguments(given))
 
     def epoch_start(self) -> None:
         """Move the begin of the present epoch to now; a clock read, waits for nothing."""
@@ -128,9 +127,6 @@ class Tracker(Verbs):
             UsageError: The tracker was started before.
             EngineError: The engine could not begin, and the run is strict.
         """
-        from aiocarbon._engine.bridge import answer
-        from aiocarbon._engine.handle import OPEN_LIMIT_S
-
         future = self._handle.open()
         try:
             await answer(future, OPEN_LIMIT_S)
@@ -145,9 +141,6 @@ class Tracker(Verbs):
 
     async def _end(self, *, ended_well: bool) -> None:
         import anyio
-
-        from aiocarbon._engine.bridge import answer
-        from aiocarbon._engine.handle import CLOSE_LIMIT_S
 
         future = self._handle.close(time.monotonic_ns(), ended_well=ended_well)
         if future is None:
@@ -240,8 +233,6 @@ class EpochMark:
 
     def __del__(self) -> None:
         if not self._is_used:
-            from aiocarbon._engine.handle import warn_unused
-
             warn_unused("tracker.epoch()")
 
 
@@ -269,8 +260,6 @@ class Epochs:
 
 async def wait_for(handle: Handle, future: Future[Any] | None) -> Any:
     """Await an answer of the engine; its errors are treated as the run wants them, None stands for no answer."""
-    from aiocarbon._engine.bridge import answer
-
     if future is None:
         return None
     try:

@@ -178,6 +178,8 @@ class Bank:
 def _make_and_open(spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, Inventory]:
     """Make and open a meter, in a worker; whatever a plug-in throws becomes ours."""
     name = spec if isinstance(spec, str) else spec.name
+    if why := meters.absent(name) if isinstance(spec, str) else "":
+        raise MeterUnavailableError(why)
     try:
         meter = meters.make(spec) if isinstance(spec, str) else spec
         inventory = meter.open(covered)

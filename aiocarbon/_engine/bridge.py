@@ -7,8 +7,10 @@ by the engine's thread in any other way. This does not use anyio, so that a loop
 from __future__ import annotations
 
 import sys
-from concurrent.futures import CancelledError, Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -89,6 +91,8 @@ def block(future: Future[T], limit_s: float) -> T:
         TimeoutError: It did not come in time.
         Exception: What the future failed with.
     """
+    from concurrent.futures import CancelledError
+
     try:
         return future.result(limit_s)
     except CancelledError as error:

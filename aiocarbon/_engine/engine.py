@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
@@ -25,7 +25,6 @@ from aiocarbon._core.units import NS_PER_S, S_PER_NS, ns_from_s, s_from_ns
 from aiocarbon._core.wallclock import Anchor, WallClock
 from aiocarbon._engine.bank import Bank, Entry
 from aiocarbon._engine.clock import Clock, SystemClock
-from aiocarbon._engine.recorder import Recorder
 from aiocarbon._engine.sampler import Sampler
 from aiocarbon._engine.session import SETTLE_NS, Session
 from aiocarbon._engine.track import Track
@@ -33,6 +32,9 @@ from aiocarbon._logging import get_logger
 from aiocarbon._version import __version__
 from aiocarbon.errors import EngineError, MeterPermissionError
 from aiocarbon.settings import Settings, resolve
+
+if TYPE_CHECKING:
+    from aiocarbon._engine.recorder import Recorder
 
 log = get_logger("engine")
 
@@ -126,6 +128,8 @@ class Engine:
         session.begin(now)
         self._sampler.watch(now)
         if settings.journal is not None:
+            from aiocarbon._engine.recorder import Recorder
+
             recorder = Recorder(self, session, settings)
             self._recorders[session] = recorder
             self.group.start_soon(recorder.run)

@@ -7,12 +7,9 @@ the instrument become warnings here, unless the run is strict.
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -25,6 +22,8 @@ from aiocarbon._logging import get_logger
 from aiocarbon.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from aiocarbon._engine.session import Session
 
 log = get_logger("tracker")
@@ -306,9 +305,11 @@ class Handle:
 
 def warn_unused(what: str) -> None:
     """Warn about an object that was neither awaited nor entered, where Python warns about coroutines."""
+    import warnings
+
     warnings.warn(f"{what} was neither awaited nor entered: it marked nothing", RuntimeWarning, stacklevel=2)
 
 
 def _make_run_id() -> str:
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"{stamp}-{secrets.token_hex(4)}"
+    return f"{stamp}-{os.urandom(4).hex()}"

@@ -11,7 +11,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiocarbon._logging import get_logger
@@ -19,6 +18,7 @@ from aiocarbon.errors import EngineError
 
 if TYPE_CHECKING:
     import asyncio
+    from concurrent.futures import Future
 
     from aiocarbon._engine.engine import Engine
 
@@ -51,6 +51,8 @@ class Host:
         Returns:
             A future of its result; failed with `EngineError` if the engine is dead or dies before it answers.
         """
+        from concurrent.futures import Future
+
         future: Future[Any] = Future()
         with self._lock:
             if self.is_dead:
@@ -137,6 +139,8 @@ class Host:
 
 
 def _settle(future: Future[Any], *, result: Any = None, error: BaseException | None = None) -> None:
+    from concurrent.futures import InvalidStateError
+
     try:
         if error is not None:
             future.set_exception(error)

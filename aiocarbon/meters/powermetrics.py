@@ -207,6 +207,7 @@ class _Stream:
         self._clock = clock
         self._domains = {domain.id: domain for domain in domains}
         start_ns = clock()
+        self.most_bytes = _MOST_BYTES
         self._buffer = b""
         self._said = b""
         self._skipped = 0
@@ -305,7 +306,7 @@ class _Stream:
         """Add the complete documents to the counters: how many were taken, and how many could not be read."""
         taken = skipped = 0
         *documents, self._buffer = self._buffer.split(_END)
-        if len(self._buffer) > _MOST_BYTES:
+        if len(self._buffer) > self.most_bytes:
             documents.append(self._buffer)
             self._buffer = b""
         for document in documents:
