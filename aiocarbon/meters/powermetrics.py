@@ -113,6 +113,7 @@ class PowermetricsMeter:
         platform: As `sys.platform`; anything but "darwin" is unavailable.
         machine: As `platform.machine()`; decides which domains the stream holds.
         clock: Monotonic nanoseconds.
+        startup_s: How long opening watches the child for a refusal, in seconds.
     """
 
     name = "powermetrics"
@@ -124,11 +125,13 @@ class PowermetricsMeter:
         platform: str = sys.platform,
         machine: str | None = None,
         clock: Stopwatch = time.monotonic_ns,
+        startup_s: float = _STARTUP_S,
     ) -> None:
         self._command = command
         self._platform = platform
         self._machine = machine
         self._clock = clock
+        self._startup_s = startup_s
         self._lock = threading.Lock()  # the devices share one stream, and may be read at once
         self._stream: _Stream | None = None
 
@@ -144,7 +147,8 @@ class PowermetricsMeter:
             raise MeterUnavailableError("powermetrics exists on macOS only")
         domains = _APPLE if (self._machine or _machine()) == "arm64" else _INTEL
         with self._lock:
-            self._stream = _Stream.start(self._command or _default_command(), domains, self._clock)
+            command = self._command or _default_command()
+            self._stream = _Stream.start(command, domains, self._clock, self._startup_s)
         return Inventory(devices=tuple(_device(domain) for domain in domains))
 
     def read(self, device: Device) -> Reading:
@@ -219,7 +223,7 @@ class _Stream:
         self._told_ns: dict[str, int] = {}
 
     @classmethod
-    def start(cls, command: Sequence[str], domains: Sequence[_Domain], clock: Stopwatch) -> _Stream:
+    def start(cls, command: Sequence[str], domains: Sequence[_Domain], clock: Stopwatch, startup_s: float) -> _Stream:
         try:
             child = subprocess.Popen(
                 command,
@@ -232,7 +236,7 @@ class _Stream:
         except OSError as error:
             raise MeterUnavailableError(f"{command[0]} could not be run: {error.strerror}") from error
         stream = cls(child, domains, clock)
-        if stream._ends_within(_STARTUP_S):
+        if stream._ends_within(startup_s):
             stream.close()
             raise _refusal(stream._words())
         return stream
