@@ -6,6 +6,7 @@ Guarantees: no watt is counted twice among the devices of this meter (`hwmon_rul
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Mapping
@@ -131,8 +132,12 @@ class HwmonMeter:
             if not _is_asleep(sensor):
                 self._value(held)
         except MeterError as error:
-            # A file that answers with an error may answer later (a GPU in reset, a slow bus), but one that holds no
-            # number or says 0 W will not: the second die of an MI250 does, whose first die reports both.
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EACCES:
+                held.close()
+                denied.append(device.id)
+                return
+            # A file that answers with an error may answer later (amdgpu says EPERM while it resets), but one that
+            # holds no number or says 0 W will not: an MI250's second die does, whose first die reports both.
             if isinstance(error, MeterLostError) or error.__cause__ is None:
                 held.close()
                 findings.append(Finding(event=UNREADABLE, message=f"left out: {error}", device=device.id))
