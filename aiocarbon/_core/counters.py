@@ -13,6 +13,13 @@ UNKNOWN_MAX_POWER_W = 1000.0
 """Power draw beyond which a decrease is taken for a reset, where a device states no limit of its own."""
 
 
+POWER_GROWTH = 4.0
+"""How many times its last power a device may have drawn in a gap, when it is asked whether its counter lapped."""
+
+SMALL_POWER_W = 100.0
+"""Any counted device may draw this much from one reading to the next."""
+
+
 class StepKind(StrEnum):
     """What happened between two readings of a counter."""
 
@@ -78,8 +85,9 @@ def step(
         since_reset = current_uj if current_uj * J_PER_UJ <= limit_j else 0
         missed_j = max(last_power_w * dt_s - since_reset * J_PER_UJ, 0.0)
         return CounterStep(since_reset, missed_j, StepKind.RESET)
-    if range_uj is not None and delta * J_PER_UJ + range_uj * J_PER_UJ <= limit_j:
-        laps = int((limit_j - delta * J_PER_UJ) // (range_uj * J_PER_UJ))
+    likely_j = min(limit_w, max(POWER_GROWTH * last_power_w, SMALL_POWER_W)) * dt_s
+    if range_uj is not None and delta * J_PER_UJ + range_uj * J_PER_UJ <= likely_j:
+        laps = int((likely_j - delta * J_PER_UJ) // (range_uj * J_PER_UJ))
         return CounterStep(delta, laps * range_uj * J_PER_UJ, StepKind.AMBIGUOUS)
     return CounterStep(delta, 0.0, kind)
 

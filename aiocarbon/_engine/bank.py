@@ -16,7 +16,7 @@ import anyio.abc
 from anyio import to_thread
 
 from aiocarbon import meters
-from aiocarbon._core.reading import Finding, Part
+from aiocarbon._core.reading import Device, Finding, Part
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.track import Track, make_track
@@ -142,19 +142,20 @@ class Bank:
             sleep=self._sleep_s,
         )
         await self._sleep_s(REOPEN_FIRST_S)
-        async for attempt in retrying:
-            with attempt:
-                meter, inventory = await self._blocking(_make_and_open, entry.spec, frozenset())
-                found = {device.id: device for device in inventory.devices}.get(track.device.id)
-                if found is None:
-                    await self._blocking(meter.close)
-                    raise MeterUnavailableError(f"{track.device.id} is still missing", device=track.device.id)
-                await self._blocking(meter.read, found)
-            track.device = found
-        track.meter = meter
+        track.meter, track.device = await retrying(self._try_reopen, entry, track.device.id)
         track.failures = 0
         track.is_lost = False
         log.warning("meter.back", device=track.device.id)
+
+    async def _try_reopen(self, entry: Entry, ident: str) -> tuple[Meter, Device]:
+        meter, inventory = await self._blocking(_make_and_open, entry.spec, frozenset())
+        for device in inventory.devices:
+            if device.id == ident:
+                await self._blocking(meter.read, device)
+                return meter, device
+        if isinstance(entry.spec, str):
+            await self._blocking(meter.close)
+        raise MeterUnavailableError(f"{ident} is still missing", device=ident)
 
     async def _sleep_s(self, seconds: float) -> None:
         await self._clock.sleep_until(self._clock.monotonic_ns() + round(seconds * NS_PER_S))

@@ -20,6 +20,7 @@ from aiocarbon._core.units import NS_PER_MS
 from aiocarbon._engine.track import Track
 
 KEPT_EPOCHS = 10_000
+WAITING_BORDERS = 1000
 SETTLE_NS = 150 * NS_PER_MS
 """After this long a mark is final with what is known, whatever the meters still hold back."""
 
@@ -196,7 +197,7 @@ class Session:
         still_open = []
         moved = False
         for border in self._open_borders:
-            if now_ns >= border.t_ns + SETTLE_NS or all(self._has_told(track, border.t_ns) for track in self.tracks):
+            if self._is_tellable(border, now_ns):
                 border.mark = self.ledger.mark(border.t_ns)
                 border.is_final = moved = True
                 self.new_borders.append(border)
@@ -206,9 +207,22 @@ class Session:
         if moved:
             self._settle_windows()
 
+    def _is_tellable(self, border: Border, now_ns: int) -> bool:
+        """True if a border can be made final: all have told, or waiting longer would not help.
+
+        A device that hangs is waited for while few borders wait: its counter will tell, once it answers, what it
+        used in the meantime, and each epoch of that time gets its share.
+        """
+        if all(self._has_told(track, border.t_ns) for track in self.tracks):
+            return True
+        if now_ns < border.t_ns + SETTLE_NS:
+            return False
+        is_hanging = any(track.is_slow and not track.is_lost for track in self.tracks)
+        return not is_hanging or len(self._open_borders) > WAITING_BORDERS or self._end is not None
+
     @staticmethod
     def _has_told(track: Track, t_ns: int) -> bool:
-        if not track.is_readable:
+        if track.is_lost:
             return True
         if not track.is_power and not track.needs_watch:
             last = track.derivation.last_read_ns
