@@ -71,11 +71,13 @@ class Bank:
         group: anyio.abc.TaskGroup,
         limiter: anyio.CapacityLimiter,
         on_open: Callable[[Entry], None],
+        on_finding: Callable[[Entry, Finding], None],
     ) -> None:
         self._clock = clock
         self._group = group
         self._limiter = limiter
         self._on_open = on_open
+        self._on_finding = on_finding
         self._entries: dict[object, Entry] = {}
         self._segments = 0
         self.interval_ns = NS_PER_S
@@ -146,6 +148,15 @@ class Bank:
         track.failures = 0
         track.is_lost = False
         log.warning("meter.back", device=track.device.id)
+
+    async def check(self) -> None:
+        """Ask each meter that looks at its own readings for what it found since: mirrored dies, a counter that stands."""
+        for entry in self._entries.values():
+            check = getattr(entry.meter, "check", None)
+            if check is not None:
+                for finding in await self._blocking(check):
+                    entry.findings.append(finding)
+                    self._on_finding(entry, finding)
 
     async def _try_reopen(self, entry: Entry, ident: str) -> tuple[Meter, Device]:
         meter, inventory = await self._blocking(_make_and_open, entry.spec, frozenset())

@@ -48,6 +48,9 @@ EXIT_WAIT_S = 0.3
 KEEP_POINTS_NS = 600 * NS_PER_S
 """Every point of the last ten minutes is kept."""
 
+CHECK_NS = 10 * NS_PER_S
+"""How often meters are asked what they found out from their own readings."""
+
 FOLD_MOST = 512
 WORKERS = 64
 CLOCK_STEP_TOLD_NS = NS_PER_S
@@ -64,6 +67,7 @@ class Engine:
         self._wants: dict[Session, list[Entry]] = {}
         self._stop: anyio.Event | None = None
         self._suspended_ns = 0
+        self._check_due_ns = 0
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -75,7 +79,7 @@ class Engine:
         async with anyio.create_task_group() as group:
             self.group = group
             self.limiter = anyio.CapacityLimiter(WORKERS)
-            self._bank = Bank(self.clock, group, self.limiter, self._opened)
+            self._bank = Bank(self.clock, group, self.limiter, self._opened, self._found)
             self._sampler = Sampler(
                 clock=self.clock,
                 group=group,
@@ -183,6 +187,8 @@ class Engine:
             await self.clock.sleep_until(self.clock.monotonic_ns() + SETTLE_NS // 30)
             self._settle()
         session.settle(t_ns + 2 * SETTLE_NS)
+        with anyio.move_on_after(EPOCH_WAIT_S):
+            await self._bank.check()
         self._tell_of_lack(session)
         report = session.publish(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
         del self.sessions[session], self._wants[session]
@@ -250,7 +256,13 @@ class Engine:
             self._attach(session, entry)
         if late:
             self._sampler.refresh_tasks()
-            self.group.start_soon(self._sampler.sweep, [t for t in entry.tracks if not t.is_power])
+            self.group.start_soon(self._sampler.sweep, [t for t in entry.tracks if not t.is_quick])
+
+    def _found(self, entry: Entry, finding: Finding) -> None:
+        """A meter found something out while it was read."""
+        for session, wants in self._wants.items():
+            if entry in wants:
+                _note(session, finding)
 
     def _attach(self, session: Session, entry: Entry) -> None:
         for track in entry.tracks:
@@ -304,6 +316,9 @@ class Engine:
             session.publish(now)
         for recorder in self._recorders.values():
             recorder.tick()
+        if now >= self._check_due_ns:
+            self._check_due_ns = now + CHECK_NS
+            self.group.start_soon(self._bank.check)
 
     def _look_at_clocks(self, now: int) -> None:
         anchor = Anchor(now, self.clock.wall_ns())

@@ -31,6 +31,8 @@ log = get_logger("tracker")
 OPEN_LIMIT_S = 10.0
 """Longest wait for the engine to begin a run; a healthy one needs milliseconds."""
 
+DEAD = "the engine died in this run: what was measured until then is reported, and coverage tells how much"
+SETTLE_LIMIT_NS = 1_000_000_000
 MARK_LIMIT_S = 1.0
 CLOSE_LIMIT_S = 1.0
 
@@ -106,12 +108,19 @@ class Handle:
             self._is_over = True
         session, steps = self._session, self._take_steps()
         future = self._host.call(lambda engine: engine.close(session, t_ns, steps, ended_well))
-        future.add_done_callback(self._closed)
+        future.add_done_callback(lambda done: self._closed(done, session, t_ns, steps))
         return future
 
-    def _closed(self, future: Future[Any]) -> None:
+    def _closed(self, future: Future[Any], session: Session, t_ns: int, steps: int) -> None:
+        host = self._host
         if not future.cancelled() and future.exception() is None:
             self._final = future.result()
+        elif host is not None and host.is_dead:
+            # The dead engine owned the session; now it is ours, and what it measured is reported.
+            self.tell(DEAD)
+            session.end(t_ns, steps=steps)
+            session.settle(t_ns + 2 * SETTLE_LIMIT_NS)
+            self._final = session.publish(t_ns, is_final=True, ended_well=False)
         self._give_back()
 
     def _give_back(self) -> None:
@@ -194,6 +203,10 @@ class Handle:
         """Have the engine set a mark, after the device's queued work if the run wants that."""
         session, host = self.begun("epoch()"), self._host
         if host is None:
+            return None
+        if host.is_dead:
+            self.tell(DEAD)
+            self._last_epoch = act(t_ns)
             return None
         wait = None if self._device_sync is None else prepare(self._device_sync)
 

@@ -17,7 +17,7 @@ from aiocarbon._core.reading import Reading
 from aiocarbon._core.units import NS_PER_MS, NS_PER_S, ns_from_s, s_from_ns
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.hops import Burst, Hop, Result
-from aiocarbon._engine.track import POWER_PACE_NS, SLOWEST_POWER_PACE_NS, Track
+from aiocarbon._engine.track import MOST_POWER_PACE_NS, POWER_PACE_NS, Track
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import MeterError, MeterLostError
 
@@ -94,7 +94,7 @@ class Sampler:
 
     def refresh_tasks(self) -> None:
         """Begin the tasks that new tracks need: bursts for power sensors, a watch for counters to be probed."""
-        if not self._is_bursting and any(t.is_power for t in self._tracks()):
+        if not self._is_bursting and any(t.is_quick for t in self._tracks()):
             self._is_bursting = True
             self._group.start_soon(self._burst_for_ever)
         if not self._is_watching and any(t.needs_watch and not t.is_probed for t in self._tracks()):
@@ -109,7 +109,7 @@ class Sampler:
                 late = (self._clock.monotonic_ns() - due) // interval_ns
                 self.missed_ticks += late
                 due += (late + 1) * interval_ns
-                await self.sweep(self._idle(t for t in self._tracks() if t.is_readable and not t.is_power))
+                await self.sweep(self._idle(t for t in self._tracks() if t.is_readable and not t.is_quick))
                 for track in [t for t in self._tracks() if t.is_slow and not t.is_lost]:
                     self._group.start_soon(self.sweep, [track])
                 self._ticked()
@@ -164,7 +164,7 @@ class Sampler:
 
     async def _burst_for_ever(self) -> None:
         while True:
-            tracks = [t for t in self._tracks() if t.is_power and t.is_readable]
+            tracks = [t for t in self._tracks() if t.is_quick and t.is_readable]
             now = self._clock.monotonic_ns()
             if not tracks:
                 await self._clock.sleep_until(now + min(self.interval_ns, BURST_NS))
@@ -247,7 +247,7 @@ class Sampler:
         refresh, jitter = found
         track.derivation.set_refresh(refresh, jitter)
         if track.is_power:
-            track.derivation.pace_ns = min(max(refresh, POWER_PACE_NS), SLOWEST_POWER_PACE_NS)
+            track.derivation.pace_ns = min(max(refresh, POWER_PACE_NS), MOST_POWER_PACE_NS)
         log.debug("meter.refresh", device=track.device.id, refresh_s=s_from_ns(refresh), jitter_s=s_from_ns(jitter))
 
     # -- taking results ----------------------------------------------------------------------------------------

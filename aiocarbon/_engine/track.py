@@ -13,7 +13,9 @@ from aiocarbon.meters.base import Meter
 POWER_PACE_NS = 20 * NS_PER_MS
 """Pace of power sensors whose refresh is not known: the fastest of NVIDIA's (reference: Yang et al. 2023)."""
 
-SLOWEST_POWER_PACE_NS = 100 * NS_PER_MS
+MOST_POWER_PACE_NS = 100 * NS_PER_MS
+SLOW_POWER_NS = 500 * NS_PER_MS
+"""A power sensor that refreshes this slowly is read at ticks."""
 
 QUICK_NS = 5 * NS_PER_MS
 """A counter refreshed at least this often needs no watching: a read at the mark places it well enough."""
@@ -55,6 +57,11 @@ class Track:
         return self.device.quantity is Quantity.POWER
 
     @property
+    def is_quick(self) -> bool:
+        """True if it is read in bursts, between the ticks; a battery's gauge or a board's sensor is read at ticks."""
+        return self.is_power and self.derivation.pace_ns < SLOW_POWER_NS
+
+    @property
     def needs_watch(self) -> bool:
         """True if its value refreshes so slowly that a mark is watched to the next change."""
         return not self.is_power and self.derivation.curve.refresh_ns > QUICK_NS
@@ -70,7 +77,7 @@ def make_track(device: Device, meter: Meter, segment: str, interval_ns: int) -> 
     pace = interval_ns
     if device.quantity is Quantity.POWER:
         known = ns_from_s(device.refresh_s) if device.refresh_s else POWER_PACE_NS
-        pace = min(max(known, POWER_PACE_NS), SLOWEST_POWER_PACE_NS)
+        pace = max(known, interval_ns) if known >= SLOW_POWER_NS else min(max(known, POWER_PACE_NS), MOST_POWER_PACE_NS)
     derivation = Derivation(device, pace_ns=pace)
     if device.quantity is Quantity.POWER and device.refresh_s is None:
         derivation.set_refresh(POWER_PACE_NS, POWER_PACE_NS // 10)

@@ -1,0 +1,189 @@
+"""Fakes that aiocarbon's own tests use, for the tests of its users: a clock that is moved by hand and a scripted meter.
+
+```python
+from aiocarbon import Tracker
+from aiocarbon.testing import ScriptedMeter
+
+meter = ScriptedMeter(energy_uj=[0, 5_000_000, 9_000_000])
+async with Tracker(meters=[meter], intensity=400, pue=1.0) as tracker:
+    ...
+```
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import anyio
+
+from aiocarbon._core.reading import Basis, Device, DeviceKind, Finding, Part, Quantity, Reading
+from aiocarbon.meters.base import Inventory
+
+__all__ = ["FakeClock", "ScriptedMeter"]
+
+Answer = float | BaseException | Callable[[], float]
+"""A value in microjoules or watts, an error to raise, or a function that gives a value (and may block)."""
+
+
+class FakeClock:
+    """A clock that stands still until `advance` moves it; tasks and workers that wait for it wake in order.
+
+    Args:
+        start_ns: Monotonic nanoseconds at which it begins.
+        wall_ns: UTC nanoseconds at which it begins.
+    """
+
+    def __init__(self, start_ns: int = 1_000_000_000, wall_ns: int = 1_800_000_000_000_000_000) -> None:
+        self._now = start_ns
+        self._wall = wall_ns - start_ns
+        self._boot = 0
+        self._changed = threading.Condition()
+        self._sleepers: list[tuple[int, int, anyio.Event]] = []
+        self._count = 0
+
+    def monotonic_ns(self) -> int:
+        """Monotonic nanoseconds."""
+        return self._now
+
+    def wall_ns(self) -> int:
+        """UTC nanoseconds since 1970."""
+        return self._now + self._wall
+
+    def boot_ns(self) -> int:
+        """Nanoseconds since boot."""
+        return self._now + self._boot
+
+    def set_wall(self, by_s: float) -> None:
+        """Set the wall clock, as a person or NTP does."""
+        self._wall += round(by_s * 1e9)
+
+    def suspend(self, for_s: float) -> None:
+        """Let the machine sleep: the boot and wall clocks go on, the monotonic one does not."""
+        self._boot += round(for_s * 1e9)
+        self._wall += round(for_s * 1e9)
+
+    async def sleep_until(self, t_ns: int) -> None:
+        """Sleep until an instant of this clock."""
+        if t_ns <= self._now:
+            await anyio.lowlevel.checkpoint()
+            return
+        event = anyio.Event()
+        self._count += 1
+        entry = (t_ns, self._count, event)
+        self._sleepers.append(entry)
+        try:
+            await event.wait()
+        finally:
+            if entry in self._sleepers:
+                self._sleepers.remove(entry)
+
+    def wait(self, event: threading.Event, until_ns: int) -> bool:
+        """Block a worker until the event is set or an instant of this clock is past."""
+        with self._changed:
+            while not event.is_set() and self._now < until_ns:
+                self._changed.wait(0.005)
+        return event.is_set()
+
+    async def advance(self, by_s: float) -> None:
+        """Move the clock, waking each sleeper at its own instant; returns when all are asleep again.
+
+        Call it in the loop in which the sleepers sleep.
+        """
+        target = self._now + round(by_s * 1e9)
+        while True:
+            await _settle()
+            due = sorted(entry for entry in self._sleepers if entry[0] <= target)
+            if not due:
+                break
+            at, _, event = due[0]
+            self._sleepers.remove(due[0])
+            self._move(max(at, self._now))
+            event.set()
+        self._move(target)
+        await _settle()
+
+    def _move(self, to_ns: int) -> None:
+        with self._changed:
+            self._now = to_ns
+            self._changed.notify_all()
+
+
+async def _settle() -> None:
+    """Let tasks run until all of them wait, worker threads included as far as they are quick."""
+    for _ in range(3):
+        await anyio.wait_all_tasks_blocked()
+        await anyio.sleep(0.001)
+
+
+class ScriptedMeter:
+    """A meter that answers from a script, one answer a read; the last answer is repeated.
+
+    Args:
+        energy_uj: Cumulative microjoules; or
+        power_w: Watts. Exactly one of the two is given.
+        device: The device to be; one that fits is made by default.
+        open_error: Raised by `open`.
+        findings: Found by `open`.
+        clock: Monotonic nanoseconds.
+
+    Attributes:
+        reads: How often it was read.
+        is_open: True between `open` and `close`.
+    """
+
+    def __init__(
+        self,
+        *,
+        energy_uj: Iterable[Answer] | None = None,
+        power_w: Iterable[Answer] | None = None,
+        device: Device | None = None,
+        open_error: BaseException | None = None,
+        findings: Sequence[Finding] = (),
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        script = energy_uj if energy_uj is not None else power_w
+        if script is None or (energy_uj is not None and power_w is not None):
+            raise ValueError("give either energy_uj or power_w")
+        self.name = "scripted"
+        self._script = iter(script)
+        self._last: Answer | None = None
+        self._open_error = open_error
+        self._findings = tuple(findings)
+        self._clock = clock
+        self.reads = 0
+        self.is_open = False
+        is_energy = energy_uj is not None
+        self.device = device or Device(
+            id="scripted-0",
+            kind=DeviceKind.OTHER,
+            name="scripted device",
+            quantity=Quantity.ENERGY if is_energy else Quantity.POWER,
+            basis=Basis.COUNTER if is_energy else Basis.POWER,
+            refresh_s=0.001,
+        )
+
+    def open(self, covered: frozenset[Part] = frozenset()) -> Inventory:
+        """The scripted device, or the scripted error."""
+        if self._open_error is not None:
+            raise self._open_error
+        self.is_open = True
+        return Inventory(devices=(self.device,), findings=self._findings)
+
+    def read(self, device: Device) -> Reading:
+        """The next answer of the script."""
+        t0 = self._clock()
+        self.reads += 1
+        answer = next(self._script, self._last)
+        self._last = answer
+        if isinstance(answer, BaseException):
+            raise answer
+        if answer is None:
+            raise ValueError("the script is empty")
+        value = answer() if callable(answer) else answer
+        return Reading(t0, self._clock(), value)
+
+    def close(self) -> None:
+        """Be closed."""
+        self.is_open = False
