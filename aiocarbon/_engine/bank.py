@@ -150,7 +150,7 @@ class Bank:
         log.warning("meter.back", device=track.device.id)
 
     async def check(self) -> None:
-        """Ask each meter that looks at its own readings for what it found since: mirrored dies, a counter that stands."""
+        """Ask each meter that looks at its own readings for what it found since: mirrored dies, a still counter."""
         for entry in self._entries.values():
             check = getattr(entry.meter, "check", None)
             if check is not None:

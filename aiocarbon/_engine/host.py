@@ -93,6 +93,10 @@ class Host:
     async def _run(self, engine: Engine) -> None:
         import asyncio
 
+        # asyncio's own handler prints into the training's output.
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: log.debug("engine.loop", why=str(context.get("exception") or context.get("message")))
+        )
         self._inbox: asyncio.Queue[tuple[Verb, Future[Any]]] = asyncio.Queue()
 
         def started() -> None:
