@@ -14,6 +14,8 @@ report = tracker.report()
 from __future__ import annotations
 
 from aiocarbon._version import __version__
+from aiocarbon.budget import Budget
+from aiocarbon.decorator import track
 from aiocarbon.errors import (
     AiocarbonError,
     BudgetExceededError,
@@ -35,6 +37,7 @@ from aiocarbon.tracker import Tracker
 
 __all__ = [
     "AiocarbonError",
+    "Budget",
     "BudgetExceededError",
     "ConfigError",
     "EngineError",
@@ -51,4 +54,5 @@ __all__ = [
     "TrainingStoppedError",
     "UsageError",
     "__version__",
+    "track",
 ]

@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from aiocarbon.budget import Budget
 from aiocarbon.errors import ConfigError
 from aiocarbon.meters.base import Meter
 
@@ -45,6 +46,7 @@ class Settings:
     Attributes:
         epochs: How many epochs there will be, 1 to 1e9; None: unbounded.
         name: What the user calls the run; at most 200 characters.
+        budget: Limits on what the run may use; None: no limit.
         location: ISO country ("DE"), sub-national code ("US-CA"), grid zone; None: guessed from the time zone.
         intensity: Carbon intensity in gCO2eq/kWh, 0 to 3000; None: the bundled yearly average of the location.
         pue: Power usage effectiveness, 1 to 10; None: found out (cloud, chassis, else 1.58).
@@ -60,6 +62,7 @@ class Settings:
 
     epochs: int | None = None
     name: str = ""
+    budget: Budget | None = None
     location: str | None = None
     intensity: float | None = None
     pue: float | None = None
@@ -110,6 +113,31 @@ def _name(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 200:
         raise ValueError("a text of at most 200 characters")
     return value
+
+
+def _budget(value: Any) -> Budget | None:
+    if isinstance(value, dict):
+        try:
+            value = Budget(**value)
+        except TypeError:
+            raise ValueError("co2eq_g, energy_kwh, duration_s and action") from None
+    elif isinstance(value, str):
+        limits = _budget_of_text(value)
+        value = Budget(limits.get("co2eq_g"), limits.get("energy_kwh"), limits.get("duration_s"))
+    if value is not None and not isinstance(value, Budget):
+        raise ValueError('a Budget, or a text such as "co2eq_g=500,duration_s=3600", or None')
+    return value
+
+
+def _budget_of_text(text: str) -> dict[str, float]:
+    words = 'a text such as "co2eq_g=500,energy_kwh=2,duration_s=3600"'
+    limits = {}
+    for part in text.split(","):
+        field, _, number = part.partition("=")
+        if field.strip() not in {"co2eq_g", "energy_kwh", "duration_s"}:
+            raise ValueError(words)
+        limits[field.strip()] = _number(number, 0.0, math.inf, words)
+    return limits
 
 
 def _location(value: Any) -> str | None:
@@ -196,6 +224,7 @@ def _device_sync(value: Any) -> str | Callable[[], object] | None:
 _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "epochs": _epochs,
     "name": _name,
+    "budget": _budget,
     "location": _location,
     "intensity": _intensity,
     "pue": _pue,

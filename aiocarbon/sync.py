@@ -93,7 +93,9 @@ class Tracker(_async.Verbs):
     def epoch_end(self) -> EpochReport:
         """End the epoch that `epoch_start()` began, and give its report."""
         future = self._handle.end_epoch(time.monotonic_ns(), is_partial=False)
-        return self._handle.epoch_report(wait_for(self._handle, future))
+        report = self._handle.epoch_report(wait_for(self._handle, future))
+        self._handle.heed_budget()
+        return report
 
     def snapshot(self) -> RunReport:
         """The report exactly as of now, after a reading of every meter."""
@@ -123,6 +125,7 @@ class Epoch:
         future = self._handle.end_epoch(time.monotonic_ns(), is_partial=error is not None)
         if error is None:
             self.report = self._handle.epoch_report(wait_for(self._handle, future))
+            self._handle.heed_budget()
 
     def __del__(self) -> None:
         if not self._is_used:
@@ -146,6 +149,7 @@ class Epochs:
         now = time.monotonic_ns()
         if self._next:
             wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
+            self._handle.heed_budget()
         if self._n is not None and self._next >= self._n:
             raise StopIteration
         self._handle.begin_epoch(now)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon.budget import Budget
     from aiocarbon.meters.base import Meter
 
 __all__ = ["EpochMark", "Epochs", "Tracker", "Verbs"]
@@ -31,6 +32,8 @@ class Verbs:
     Args:
         epochs: How many epochs there will be; None: unbounded.
         name: What you call the run.
+        budget: Limits on what the run may use; None: no limit.
+        budget: Limits on what the run may use; None: no limit.
         location: ISO country ("DE") or sub-national code ("US-CA"); None: guessed from the time zone.
         intensity: Carbon intensity in gCO2eq/kWh, 0 to 3000; None: the yearly average of the location.
         pue: Power usage effectiveness, at least 1; None: found out.
@@ -52,6 +55,7 @@ class Verbs:
         *,
         epochs: int | Unset | None = UNSET,
         name: str | Unset = UNSET,
+        budget: Budget | Unset | None = UNSET,
         location: str | Unset | None = UNSET,
         intensity: float | Unset | None = UNSET,
         pue: float | Unset | None = UNSET,
@@ -173,6 +177,11 @@ class Tracker(Verbs):
 
     # -- reports -----------------------------------------------------------------------------------------------
 
+    @property
+    def exceeded(self) -> Exceeded:
+        """An event that is set once the budget is used up."""
+        return Exceeded(self._handle)
+
     async def snapshot(self) -> RunReport:
         """The report exactly as of now, after a reading of every meter."""
         return await wait_for(self._handle, self._handle.snapshot()) or self._handle.report()
@@ -199,6 +208,21 @@ class Tracker(Verbs):
         yield self._handle.report()
 
 
+class Exceeded:
+    """An event that is set once the run's budget is used up, for tasks and cancel scopes."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    def is_set(self) -> bool:
+        """True once the budget is used up."""
+        return self._handle.exceeded().done()
+
+    async def wait(self) -> None:
+        """Wait until the budget is used up; for ever if it never is."""
+        await answer(self._handle.exceeded(), None)
+
+
 class EpochMark:
     """What `tracker.epoch()` returns: awaited it is a border, entered it is an epoch.
 
@@ -216,6 +240,7 @@ class EpochMark:
         self._is_used = True
         outcome = yield from wait_for(self._handle, self._handle.mark(now)).__await__()
         self.report = self._handle.epoch_report(outcome)
+        self._handle.heed_budget()
         return self.report
 
     async def __aenter__(self) -> Self:
@@ -230,6 +255,7 @@ class EpochMark:
         if error is not None:
             return  # the mark is set; what left the epoch is not to be delayed by its report
         self.report = self._handle.epoch_report(await wait_for(self._handle, future))
+        self._handle.heed_budget()
 
     def __del__(self) -> None:
         if not self._is_used:
@@ -251,6 +277,7 @@ class Epochs:
         now = time.monotonic_ns()
         if self._next:
             await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
+            self._handle.heed_budget()
         if self._n is not None and self._next >= self._n:
             raise StopAsyncIteration
         self._handle.begin_epoch(now)

@@ -6,6 +6,7 @@ by the engine's thread in any other way. This does not use anyio, so that a loop
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def answer(future: Future[T], limit_s: float) -> T:
+async def answer(future: Future[T], limit_s: float | None) -> T:
     """Await a future of the engine in whatever loop runs here.
 
     Args:
         future: The engine's future.
-        limit_s: Longest wait, seconds.
+        limit_s: Longest wait, seconds; None: no limit.
 
     Raises:
         TimeoutError: It did not come in time.
@@ -47,7 +48,7 @@ def _is_trio() -> bool:
     return True
 
 
-async def _on_asyncio(future: Future[Any], limit_s: float) -> None:
+async def _on_asyncio(future: Future[Any], limit_s: float | None) -> None:
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -67,7 +68,7 @@ async def _on_asyncio(future: Future[Any], limit_s: float) -> None:
         return
 
 
-async def _on_trio(future: Future[Any], limit_s: float) -> None:
+async def _on_trio(future: Future[Any], limit_s: float | None) -> None:
     import trio
 
     token = trio.lowlevel.current_trio_token()
@@ -80,7 +81,7 @@ async def _on_trio(future: Future[Any], limit_s: float) -> None:
             return
 
     future.add_done_callback(tell)
-    with trio.move_on_after(limit_s):
+    with trio.move_on_after(math.inf if limit_s is None else limit_s):
         await done.wait()
 
 

@@ -106,7 +106,9 @@ class Engine:
 
     # -- verbs -------------------------------------------------------------------------------------------------
 
-    async def open(self, arguments: Mapping[str, Any], run_id: str) -> Session:
+    async def open(
+        self, arguments: Mapping[str, Any], run_id: str, on_exceeded: Callable[[], None] = lambda: None
+    ) -> Session:
         """Begin a run: settings, location, meters, a first reading of each, the first mark.
 
         Raises:
@@ -120,7 +122,7 @@ class Engine:
         with anyio.move_on_after(OPEN_WAIT_S):
             for entry in entries:
                 await entry.opened.wait()
-        session = self._make_session(settings, run_id, place)
+        session = self._make_session(settings, run_id, place, on_exceeded)
         self.sessions[session] = settings
         self._wants[session] = entries
         for entry in entries:
@@ -207,7 +209,9 @@ class Engine:
 
     # -- sessions ----------------------------------------------------------------------------------------------
 
-    def _make_session(self, settings: Settings, run_id: str, place: _Surroundings) -> Session:
+    def _make_session(
+        self, settings: Settings, run_id: str, place: _Surroundings, on_exceeded: Callable[[], None]
+    ) -> Session:
         now = self.clock.monotonic_ns()
         cpu0, read0, missed0 = self._cpu_ns(), self._sampler.readings, self._sampler.missed_ticks
 
@@ -234,7 +238,15 @@ class Engine:
             location=place.location,
             version=__version__,
         )
-        session = Session(facts, ledger, curves, overhead=overhead, equivalents=equivalents)
+        session = Session(
+            facts,
+            ledger,
+            curves,
+            overhead=overhead,
+            equivalents=equivalents,
+            budget=settings.budget,
+            on_exceeded=on_exceeded,
+        )
         if place.location.is_guess and settings.intensity is None:
             session.warn(
                 f"location {place.location.zone} is a guess ({place.location.how}); give it with location= or "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
@@ -19,12 +20,13 @@ from aiocarbon._engine import host as hosts
 from aiocarbon._engine.device_sync import LIMIT_S as SYNC_LIMIT_S
 from aiocarbon._engine.device_sync import prepare
 from aiocarbon._logging import get_logger
-from aiocarbon.errors import EngineError, UsageError
+from aiocarbon.errors import BudgetExceededError, EngineError, UsageError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from aiocarbon._engine.session import Session
+    from aiocarbon.budget import Budget
 
 log = get_logger("tracker")
 
@@ -42,6 +44,9 @@ class Style(Enum):
 
     AWAITED = "awaited"
     ENTERED = "entered"
+
+
+_active: weakref.WeakSet[Handle] = weakref.WeakSet()
 
 
 class Handle:
@@ -66,6 +71,9 @@ class Handle:
         self._steps = 0
         self._epoch_total: int | None = None
         self._told: set[str] = set()
+        self.budget: Budget | None = arguments.get("budget")
+        self._budget_told = False
+        self._exceeded: Future[None] | None = None
         self.strict = bool(arguments.get("strict", False))
         self.interval_s = 1.0
         self._device_sync: str | Callable[[], object] | None = None
@@ -85,11 +93,13 @@ class Handle:
         run_id, arguments = self.run_id, self._arguments
 
         async def verb(engine: Any) -> Any:
-            self._session = await engine.open(arguments, run_id)
+            self._session = await engine.open(arguments, run_id, self._exceed)
+            _active.add(self)
             settings = engine.sessions[self._session]
             self.strict = settings.strict
             self.interval_s = settings.interval_s
             self._device_sync = settings.device_sync
+            self.budget = settings.budget
 
         future = self._host.call(verb)
         future.add_done_callback(self._opened)
@@ -98,6 +108,22 @@ class Handle:
     def _opened(self, future: Future[Any]) -> None:
         if future.cancelled() or future.exception() is not None:
             self._give_back()
+
+    def exceeded(self) -> Future[None]:
+        """A future that is done once the budget is used up."""
+        from concurrent.futures import Future
+
+        with self._lock:
+            if self._exceeded is None:
+                self._exceeded = Future()
+                if self._session is not None and self._session.budget_broken:
+                    self._exceeded.set_result(None)
+            return self._exceeded
+
+    def _exceed(self) -> None:
+        future = self.exceeded()
+        if not future.done():
+            future.set_result(None)
 
     def close(self, t_ns: int, *, ended_well: bool) -> Future[Any] | None:
         """End the run at an instant; None if there is nothing to end."""
@@ -132,6 +158,11 @@ class Handle:
     @property
     def _is_forked(self) -> bool:
         return os.getpid() != self._pid
+
+    @staticmethod
+    def is_any_active() -> bool:
+        """True if a run of this process is going on."""
+        return any(handle.is_active for handle in list(_active))
 
     @property
     def is_active(self) -> bool:
@@ -260,10 +291,35 @@ class Handle:
     # -- progress ----------------------------------------------------------------------------------------------
 
     def step(self, n: int, total: int | None) -> None:
-        """Count steps of the present epoch."""
+        """Count steps of the present epoch.
+
+        Raises:
+            BudgetExceededError: The run's budget is used up.
+        """
         self._steps += n
         if total is not None:
             self._epoch_total = total
+        if self.budget is not None:
+            self.heed_budget()
+
+    def heed_budget(self) -> None:
+        """Act if what was used has passed a limit; called in the user's task.
+
+        Raises:
+            BudgetExceededError: It has, and the action is "raise".
+        """
+        session = self._session
+        if self.budget is None or session is None or session.published is None or not self.is_active:
+            return
+        broken = session.budget_broken
+        if not broken:
+            return
+        self.tell(broken)
+        if self.budget.action == "raise":
+            raise BudgetExceededError(broken)
+        if callable(self.budget.action) and not self._budget_told:
+            self._budget_told = True
+            self.budget.action(session.published)
 
     def _take_steps(self) -> int:
         steps, self._steps = self._steps, 0

@@ -18,6 +18,7 @@ from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, Overhead, RunReport
 from aiocarbon._core.units import NS_PER_MS
 from aiocarbon._engine.track import Track
+from aiocarbon.budget import Budget
 
 KEPT_EPOCHS = 10_000
 WAITING_BORDERS = 1000
@@ -76,6 +77,8 @@ class Session:
         *,
         overhead: Callable[[], Overhead],
         equivalents: Callable[[float], tuple[Equivalent, ...]],
+        budget: Budget | None = None,
+        on_exceeded: Callable[[], None] = lambda: None,
     ) -> None:
         self.facts = facts
         self.ledger = ledger
@@ -84,6 +87,9 @@ class Session:
         self.missing: set[Part] = set()
         self.published: RunReport | None = None
         self.settled: list[Window] = []
+        self.budget = budget
+        self.budget_broken = ""
+        self._on_exceeded = on_exceeded
         self.new_borders: list[Border] = []
         self._curves = curves
         self._overhead = overhead
@@ -281,4 +287,9 @@ class Session:
             ended_well=ended_well,
         )
         self.published = run_report(self.facts, self.ledger, body, self._equivalents)
+        if self.budget is not None and not self.budget_broken:
+            self.budget_broken = self.budget.broken_by(self.published)
+            if self.budget_broken:
+                self.warn(self.budget_broken)
+                self._on_exceeded()
         return self.published

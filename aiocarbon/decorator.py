@@ -1,0 +1,129 @@
+"""`@track`: a function measured as a run of its own, unless a tracker is active already."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar, cast, overload
+
+from aiocarbon._engine.handle import Handle
+from aiocarbon.tracker import Tracker
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = ["track"]
+
+
+@overload
+def track(function: F, /) -> F: ...
+@overload
+def track(**settings: Any) -> Callable[[F], F]: ...
+def track(function: F | None = None, /, **settings: Any) -> Any:
+    """Measure each call of a function, coroutine function, generator or async generator.
+
+    Inside an active tracker the call belongs to that tracker's run. Else it is a run of its own, named after the
+    function; its report is `function.last_report` once the call has ended.
+
+    ```python
+    @track(location="DK")
+    async def train(): ...
+
+    await train()
+    print(train.last_report.energy_kwh)
+    ```
+
+    Args:
+        function: What is decorated, where no settings are given.
+        **settings: Settings of the run, as of `Tracker`.
+
+    Raises:
+        ConfigError: A setting is not accepted; at the decoration, before anything starts.
+    """
+    if function is None:
+        return lambda decorated: _decorate(decorated, settings)
+    return _decorate(function, settings)
+
+
+def _decorate(function: F, settings: dict[str, Any]) -> F:
+    settings = {"name": function.__qualname__[:200], **settings}
+    Tracker(**settings)  # refuses bad settings now
+    if inspect.isasyncgenfunction(function):
+        wrapper = _async_generator(function, settings)
+    elif inspect.iscoroutinefunction(function):
+        wrapper = _coroutine(function, settings)
+    elif inspect.isgeneratorfunction(function):
+        wrapper = _generator(function, settings)
+    else:
+        wrapper = _plain(function, settings)
+    wrapper.last_report = None  # type: ignore[attr-defined]  # functions take attributes
+    return cast("F", wrapper)
+
+
+def _coroutine(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        if Handle.is_any_active():
+            return await function(*args, **kwargs)
+        tracker = Tracker(**settings)
+        try:
+            async with tracker:
+                return await function(*args, **kwargs)
+        finally:
+            run.last_report = tracker.report()  # type: ignore[attr-defined]
+
+    return run
+
+
+def _async_generator(function: Callable[..., AsyncIterator[Any]], settings: dict[str, Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def run(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        if Handle.is_any_active():
+            async for item in function(*args, **kwargs):
+                yield item
+            return
+        # Two halves instead of `async with`: a scope around a yield would be left in another task.
+        tracker = Tracker(**settings)
+        await tracker.start()
+        try:
+            async for item in function(*args, **kwargs):
+                yield item
+        finally:
+            await tracker.aclose()
+            run.last_report = tracker.report()  # type: ignore[attr-defined]
+
+    return run
+
+
+def _plain(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from aiocarbon import sync
+
+        if Handle.is_any_active():
+            return function(*args, **kwargs)
+        tracker = sync.Tracker(**settings)
+        try:
+            with tracker:
+                return function(*args, **kwargs)
+        finally:
+            run.last_report = tracker.report()  # type: ignore[attr-defined]
+
+    return run
+
+
+def _generator(function: Callable[..., Iterator[Any]], settings: dict[str, Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        from aiocarbon import sync
+
+        if Handle.is_any_active():
+            return (yield from function(*args, **kwargs))
+        tracker = sync.Tracker(**settings)
+        try:
+            with tracker:
+                return (yield from function(*args, **kwargs))
+        finally:
+            run.last_report = tracker.report()  # type: ignore[attr-defined]
+
+    return run
