@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from aiocarbon._engine.bridge import answer
+from aiocarbon._engine.bridge import answer, shield, sleep
 from aiocarbon._engine.handle import CLOSE_LIMIT_S, OPEN_LIMIT_S, Handle, warn_unused
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
 from aiocarbon.settings import UNSET, Unset, check_arguments
@@ -144,13 +144,11 @@ class Tracker(Verbs):
         await self._end(ended_well=True)
 
     async def _end(self, *, ended_well: bool) -> None:
-        import anyio
-
         future = self._handle.close(time.monotonic_ns(), ended_well=ended_well)
         if future is None:
             return
         # Shielded: the last reading is taken also when the body was cancelled; the engine bounds the wait.
-        with anyio.CancelScope(shield=True):
+        with shield():
             try:
                 await answer(future, CLOSE_LIMIT_S)
             except (AiocarbonError, TimeoutError) as error:
@@ -195,8 +193,6 @@ class Tracker(Verbs):
         Raises:
             ConfigError: The interval is not accepted.
         """
-        import anyio
-
         from aiocarbon.settings import check
 
         every_s = self._handle.interval_s if interval_s is None else check("interval_s", interval_s)
@@ -204,7 +200,7 @@ class Tracker(Verbs):
         while self._handle.is_active:
             yield await self.snapshot()
             due = max(due + every_s, time.monotonic())
-            await anyio.sleep(due - time.monotonic())
+            await sleep(due - time.monotonic())
         yield self._handle.report()
 
 

@@ -1,13 +1,15 @@
-"""Waiting in the user's loop for an answer of the engine, on asyncio, uvloop and trio.
+"""Waiting in the user's loop, on asyncio, uvloop and trio: for an answer of the engine above all.
 
 The answer crosses by `loop.call_soon_threadsafe` or `TrioToken.run_sync_soon`; nothing of the user's loop is touched
-by the engine's thread in any other way. This does not use anyio, so that a loop that never imported it need not.
+by the engine's thread in any other way. anyio is used only where the engine has loaded it already, since its import
+would stall the user's loop.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -46,6 +48,29 @@ def _is_trio() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+async def sleep(seconds: float) -> None:
+    """Sleep in the running loop."""
+    if _is_trio():
+        import trio
+
+        await trio.sleep(seconds)
+    else:
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+
+def shield() -> AbstractContextManager[object]:
+    """A scope in the running loop in which awaiting goes on although the task was cancelled."""
+    if _is_trio():
+        import trio
+
+        return trio.CancelScope(shield=True)
+    import anyio
+
+    return anyio.CancelScope(shield=True)
 
 
 async def _on_asyncio(future: Future[Any], limit_s: float | None) -> None:

@@ -259,7 +259,11 @@ class Engine:
 
     def _set_interval(self) -> None:
         if self.sessions:
-            self._sampler.set_interval(min(ns_from_s(s.interval_s) for s in self.sessions.values()))
+            interval_ns = min(ns_from_s(s.interval_s) for s in self.sessions.values())
+            self._sampler.set_interval(interval_ns)
+            for track in self._bank.tracks:
+                if not track.is_quick:
+                    track.derivation.pace_ns = max(track.derivation.curve.refresh_ns, interval_ns)
 
     def _opened(self, entry: Entry) -> None:
         """A meter opened late: its devices join the sessions that want it."""
