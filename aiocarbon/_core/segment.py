@@ -96,10 +96,15 @@ def merge(a: Mapping[SegmentKey, Segment], b: Mapping[SegmentKey, Segment]) -> d
 
     Where both have a segment, its points and windows are united.
     """
-    merged = dict(a)
-    for key, segment in b.items():
-        known = merged.get(key)
-        merged[key] = segment if known is None else _united(known, segment)
+    return gather((*a.values(), *b.values()))
+
+
+def gather(segments: Iterable[Segment]) -> dict[SegmentKey, Segment]:
+    """Segments by key, those of one key united."""
+    merged: dict[SegmentKey, Segment] = {}
+    for segment in segments:
+        known = merged.get(segment.key)
+        merged[segment.key] = segment if known is None else _united(known, segment)
     return merged
 
 

@@ -288,8 +288,7 @@ class Engine:
         if entry.error is not None and (
             isinstance(entry.error, MeterPermissionError) or self.sessions[session].meters is not None
         ):
-            remedy = f" To mend it: {entry.error.remedy}" if entry.error.remedy else ""
-            session.warn(f"{entry.name}: {entry.error}{remedy}")
+            session.warn(_told(f"{entry.name}: {entry.error}", entry.error.remedy))
         if isinstance(entry.error, MeterPermissionError) and entry.name == "nvml":
             session.missing.add(Part.GPU)
 
@@ -368,5 +367,8 @@ def _surroundings(settings: Settings) -> _Surroundings:
 
 def _note(session: Session, finding: Finding) -> None:
     if finding.is_warning:
-        remedy = f" To mend it: {finding.remedy}" if finding.remedy else ""
-        session.warn(f"{finding.message}{remedy}")
+        session.warn(_told(finding.message, finding.remedy))
+
+
+def _told(message: str, remedy: str) -> str:
+    return f"{message}. To mend it: {remedy}" if remedy else message

@@ -30,6 +30,7 @@ FIRST_LINE_MOST = 1 << 20
 """Bytes in which a first line must end; more is no journal."""
 
 TAIL_MOST = 1 << 24
+DEVICES_MOST = 100_000
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Known:
         key: Of the segment that the process's sampler lived on it.
         curve: Its points over boot time.
         since: Index of the first mark at which it was known; None if it was known at none.
+        last_ns: Instant of its curve's newest point.
         late: Points that stand in the file behind later ones.
     """
 
@@ -59,6 +61,7 @@ class Known:
     key: SegmentKey
     curve: Curve
     since: int | None = None
+    last_ns: int = -1
     late: list[Point] = field(default_factory=list)
 
 
@@ -101,7 +104,7 @@ class Process:
     end: Record | None = None
     bad_lines: int = 0
     problems: list[str] = field(default_factory=list)
-    order: list[Known] = field(default_factory=list)
+    order: list[Known | None] = field(default_factory=list)
 
     # -- records -----------------------------------------------------------------------------------------------
 
@@ -147,14 +150,15 @@ class Process:
     def _take_device(self, record: Record) -> None:
         n = _whole(record["n"])
         device = records.device_from(record)
-        if n < len(self.order) and self.order[n].device.id == device.id:
-            return
-        if n != len(self.order):
-            raise ValueError(f"device {n} out of order")
+        if n < len(self.order) and (there := self.order[n]) is not None and there.device == device:
+            return  # written twice, when a write was torn
+        if not 0 <= n < DEVICES_MOST or device.id in self.devices:
+            raise ValueError(f"device {n} cannot be {device.id}")
         key = SegmentKey(DeviceKey(self.machine, self.boot, device.id), str(record["segment"]))
         curve = Curve(device, refresh_ns=ns_from_s(device.refresh_s or 0.0))
         known = self.devices[device.id] = Known(device, key, curve)
-        self.order.append(known)
+        self.order.extend([None] * (n + 1 - len(self.order)))
+        self.order[n] = known
 
     def _take_states(self, record: Record, mark: int | None) -> None:
         """The points of a tick, mark or tail record."""
@@ -164,7 +168,7 @@ class Process:
         points: list[tuple[Known, Point]] = []
         for n, known in enumerate(self.order[: len(energies)]):
             energy = energies[n]
-            if energy is None:
+            if energy is None or known is None:
                 continue
             under, over, missing = extra[str(n)] if extra and str(n) in extra else none
             edge = edges[n] if n < len(edges) else 0
@@ -177,18 +181,18 @@ class Process:
         for known, point in points:
             if mark is not None and (known.since is None or mark < known.since):
                 known.since = mark
-            curve = known.curve
-            if len(curve) and t <= curve[-1].t_ns:
-                known.late.append(point)
+            if t > known.last_ns:
+                known.curve.append(point)
+                known.last_ns = t
             else:
-                curve.append(point)
+                known.late.append(point)
         self.seen_ns = max(self.seen_ns, t)
 
     # -- the end -----------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Put the points that came late into their place."""
-        for known in self.order:
+        for known in self.devices.values():
             if known.late:
                 known.curve = _with(known.curve, known.late)
                 known.late = []
