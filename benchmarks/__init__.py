@@ -1,0 +1,1 @@
+"""What aiocarbon promises, measured: `python -m benchmarks NAME [--json FILE] [--quick]`, each with its limits."""
