@@ -6,6 +6,7 @@ to a limit, and tried again.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import anyio
 from aiocarbon._core.curve import State
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import NS_PER_S
+from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.session import Session
 from aiocarbon._logging import get_logger
 from aiocarbon._version import __version__
@@ -30,6 +32,7 @@ log = get_logger("journal")
 
 TICK_NS = 60 * NS_PER_S
 MOST_WAITING = 50_000
+OFFSET_LOOKS = 5
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -42,6 +45,7 @@ class Recorder:
         self._session = session
         self._settings = settings
         self._writer = JournalWriter(settings.journal, session.facts.run_id, session.facts.host)
+        self._boot_offset_ns = _boot_offset_ns(engine.clock)
         self._due = anyio.Event()
         self._order: list[str] = []
         self._waiting: list[records.Record] = []
@@ -72,9 +76,9 @@ class Recorder:
         self._is_finished = True
         self._due.set()
         self._collect()
-        self._waiting.append(
-            {"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": report.to_dict()}
-        )
+        # Without its epochs, which the journal holds already: ten thousand of them would take seconds to write.
+        plain = dataclasses.replace(report, epochs=()).to_dict()
+        self._waiting.append({"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain})
         await self._flush()
         async with self._lock:
             await self._engine.blocking(lambda: self._writer.close(keep_tail=self._has_failed))
@@ -82,11 +86,12 @@ class Recorder:
     # -- collecting, on the loop -------------------------------------------------------------------------------
 
     def _now(self) -> int:
-        return self._engine.clock.boot_ns()
+        return self._boot(self._engine.clock.monotonic_ns())
 
     def _boot(self, mono_ns: int) -> int:
-        clock = self._engine.clock
-        return mono_ns + clock.boot_ns() - clock.monotonic_ns()
+        # One offset for the whole run: durations stay those of the monotonic clock, which stands still while the
+        # machine sleeps.
+        return mono_ns + self._boot_offset_ns
 
     def _header(self) -> records.Record:
         session = self._session
@@ -181,6 +186,16 @@ class Recorder:
             self._has_failed = True
             log.warning("journal.failed", why=str(error))
             self._session.warn(str(error))
+
+
+def _boot_offset_ns(clock: Clock) -> int:
+    """Boot clock minus monotonic clock, from the tightest of a few looks."""
+
+    def look() -> tuple[int, int]:
+        before, boot, after = clock.monotonic_ns(), clock.boot_ns(), clock.monotonic_ns()
+        return after - before, boot - (before + after) // 2
+
+    return min(look() for _ in range(OFFSET_LOOKS))[1]
 
 
 def _boot_id() -> str:

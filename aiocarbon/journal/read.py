@@ -1,0 +1,129 @@
+"""Journals back into reports: what a run's file holds is cut again by the same code that cut it live.
+
+Every figure is computed from energies and marks; of the report that a journal ends with only what cannot be computed
+is taken (the instrument's own cost, parts that could not be read). Several files of one run become one report, in
+which each instant of a device counts once; so does the total over several runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiocarbon._core.report import REPORT_SCHEMA, Quantities, RunReport
+from aiocarbon.errors import JournalError
+from aiocarbon.journal.join import pooled, run_of, segments_of, spans_of, union_ns
+from aiocarbon.journal.parse import Process, read_process
+from aiocarbon.journal.records import SCHEMA
+from aiocarbon.journal.view import View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What journals hold.
+
+    Attributes:
+        runs: One report a run, by the time of their begin.
+        total: All runs together, each instant of a device once, each joule with the intensity and PUE of its run.
+        problems: What could not be read, in words; empty if nothing.
+    """
+
+    runs: tuple[RunReport, ...]
+    total: Quantities
+    problems: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, in the schema of `aiocarbon report --json`."""
+        return {
+            "schema": REPORT_SCHEMA,
+            "runs": [run.to_dict() for run in self.runs],
+            "total": self.total.to_dict(),
+            "problems": list(self.problems),
+        }
+
+
+def load(*paths: str | Path) -> Loaded:
+    """Read journals.
+
+    Args:
+        paths: Files, run folders, or folders of runs (searched for *.jsonl to any depth).
+
+    Returns:
+        The runs, and what could not be read. The order of paths and their repetition do not matter.
+
+    Raises:
+        JournalError: Nothing could be read at all.
+    """
+    problems: list[str] = []
+    processes: dict[str, Process] = {}
+    for file in _files(paths, problems):
+        try:
+            process = read_process(file)
+        except JournalError as error:
+            problems.append(str(error))
+            continue
+        problems.extend(process.problems)
+        known = processes.get(process.ident)
+        if known is not None:
+            problems.append(f"{file} and {known.path} are journals of one process: counted once")
+        if known is None or _extent(process) > _extent(known):
+            processes[process.ident] = process
+    if not processes:
+        given = ", ".join(str(path) for path in paths) or "no path"
+        why = "".join(f"\n  {problem}" for problem in problems)
+        raise JournalError(
+            f"nothing could be read in {given}: expected journals (*.jsonl of schema {SCHEMA}) or folders of them{why}"
+        )
+    views = [View(process) for process in sorted(processes.values(), key=lambda p: p.ident)]
+    for view in views:
+        problems.extend(view.problems)
+    segments = segments_of(views)
+    by_run: dict[str, list[View]] = {}
+    for view in views:
+        by_run.setdefault(view.process.facts.run_id, []).append(view)
+    runs = sorted((run_of(group, segments) for group in by_run.values()), key=lambda run: (run.started_at, run.run_id))
+    if len(views) == 1:
+        total = _plain_total(runs[0])
+    else:
+        total = Quantities(**pooled(views, segments).quantities(union_ns(spans_of(views))))
+    return Loaded(runs=tuple(runs), total=total, problems=tuple(dict.fromkeys(problems)))
+
+
+def _files(paths: Iterable[str | Path], problems: list[str]) -> Iterator[Path]:
+    """The files meant, each once."""
+    seen: set[Path] = set()
+    for given in paths:
+        path = Path(given)
+        try:
+            if path.is_dir():
+                found = sorted(p for p in path.rglob("*.jsonl") if p.is_file())
+                if not found:
+                    problems.append(f"{path} holds no *.jsonl")
+            elif path.is_file():
+                found = [path]
+            else:
+                problems.append(f"{path} is no file" if path.exists() else f"{path} is not there")
+                continue
+        except OSError as error:
+            problems.append(f"{path} cannot be searched: {error.strerror or error}")
+            continue
+        for file in found:
+            real = file.resolve()
+            if real in seen:
+                problems.append(f"{file} is given twice: counted once")
+                continue
+            seen.add(real)
+            yield file
+
+
+def _extent(process: Process) -> tuple[bool, int, int, str]:
+    """Orders copies of one process's journal: the one that goes further is the whole one."""
+    return process.end is not None, process.seen_ns, -process.bad_lines, str(process.path)
+
+
+def _plain_total(run: RunReport) -> Quantities:
+    names = [f.name for f in dataclasses.fields(Quantities)]
+    return Quantities(**{name: getattr(run, name) for name in names})

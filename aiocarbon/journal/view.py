@@ -1,0 +1,185 @@
+"""One process's journal as a ledger with stretches, and its report by the code that reports a live run."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from aiocarbon._core.assemble import Body, epoch_report, run_report
+from aiocarbon._core.intensity import IntensityCurve
+from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
+from aiocarbon._core.reading import Part
+from aiocarbon._core.report import EpochReport, Overhead, RunReport, utc
+from aiocarbon._core.wallclock import WallClock
+from aiocarbon.journal.parse import Known, Process
+
+KEPT_EPOCHS = 10_000
+"""The last epochs that a report holds, as in a live one."""
+
+
+class Stretch(NamedTuple):
+    """A window between two neighbouring marks; `epoch` is its index, None outside."""
+
+    begin_ns: int
+    end_ns: int
+    end_mark: int
+    epoch: int | None
+
+
+class View:
+    """One process with its ledger and its stretches."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.problems: list[str] = []
+        self.ledger = self._ledger()
+        marks: list[tuple[int, int]] = []
+        at = 0
+        for index, t in sorted(process.marks.items()):
+            at = max(at, t)
+            marks.append((index, at))
+        first = process.anchors[0].mono_ns
+        self.begin_ns = marks[0][1] if marks else first
+        if marks and marks[0][0] != 0:
+            self.begin_ns = min(first, self.begin_ns)
+        last = marks[-1][1] if marks else self.begin_ns
+        self.end_ns = last if process.end is not None else max(last, process.seen_ns)
+        self.stretches = self._stretches(marks)
+
+    def _ledger(self) -> Ledger:
+        process = self.process
+        steps = sorted(process.intensity.items())
+        if not steps:
+            from aiocarbon.intensity import table
+
+            zone = process.facts.location.zone
+            steps = [(float("-inf"), table.average(zone))]
+            process.warn(f"the journal holds no carbon intensity: the yearly average of {zone} is taken")
+        intensity = IntensityCurve(steps[0][1])
+        for from_s, value in steps[1:]:
+            intensity.set(value, from_s)
+        anchors = sorted(process.anchors)
+        wall = WallClock(anchors[0])
+        for anchor in anchors[1:]:
+            wall.look(anchor)
+        curves = {ident: known.curve for ident, known in process.devices.items()}
+        return Ledger(curves, intensity=intensity, pue=process.pue, wall=wall)
+
+    def _stretches(self, marks: list[tuple[int, int]]) -> list[Stretch]:
+        by_begin = {(epoch.begin, epoch.end): epoch.index for epoch in self.process.epochs.values()}
+        found = []
+        before = (-1, self.begin_ns)
+        for index, t in marks:
+            epoch = by_begin.pop((before[0], index), None)
+            if before[0] >= 0 or t > before[1]:
+                found.append(Stretch(before[1], t, index, epoch))
+            before = (index, t)
+        if self.end_ns > before[1]:
+            found.append(Stretch(before[1], self.end_ns, before[0] + 1, None))
+        if by_begin:
+            self.problems.append(f"{len(by_begin)} epochs of {self.process.path} have lost their marks")
+        return found
+
+    def cut(self, stretch: Stretch) -> Cut:
+        """The stretch's cut, over the devices that were known at its end."""
+        known = {
+            ident: d.curve
+            for ident, d in self.process.devices.items()
+            if d.since is not None and d.since <= stretch.end_mark
+        }
+        ledger = self.ledger
+        if len(known) < len(ledger.curves):
+            ledger = Ledger(known, intensity=ledger.intensity, pue=ledger.pue, wall=ledger.wall)
+        return ledger.cut(Mark(stretch.begin_ns, {}), Mark(stretch.end_ns, {}))
+
+    def within(self, begin_ns: int, end_ns: int) -> Iterator[Stretch]:
+        """The stretches that share time with a window."""
+        first = bisect.bisect_right(self.stretches, begin_ns, key=lambda stretch: stretch.end_ns)
+        for stretch in self.stretches[first:]:
+            if stretch.begin_ns >= end_ns:
+                return
+            yield stretch
+
+    def device_cut(self, known: Known, begin_ns: int, end_ns: int) -> Cut:
+        """One device's cut between two instants."""
+        ledger = self.ledger
+        alone = Ledger({known.device.id: known.curve}, intensity=ledger.intensity, pue=ledger.pue, wall=ledger.wall)
+        return alone.cut(Mark(begin_ns, {}), Mark(end_ns, {}))
+
+    def report(self) -> RunReport:
+        """The report of a run that this process made alone."""
+        from aiocarbon.intensity.equivalents import equivalents
+
+        process = self.process
+        epochs = []
+        outside = []
+        total = max(process.epochs, default=-1) + 1
+        for stretch in self.stretches:
+            if stretch.epoch is None:
+                outside.append(self.cut(stretch))
+            elif stretch.epoch >= total - KEPT_EPOCHS:
+                epochs.append(self._epoch(stretch))
+        body = Body(
+            begin=Mark(self.begin_ns, {}),
+            end=Mark(self.end_ns, {}),
+            epochs=tuple(sorted(epochs, key=lambda epoch: epoch.index)),
+            epochs_total=total,
+            outside=add_cuts(outside),
+            warnings=tuple(self.warnings()),
+            missing=self.missing(),
+            overhead=self.overhead(),
+            is_final=True,
+            ended_well=self.ended_well,
+        )
+        return run_report(process.facts, self.ledger, body, equivalents)
+
+    def _epoch(self, stretch: Stretch) -> EpochReport:
+        process = self.process
+        epoch = process.epochs[stretch.epoch or 0]
+        return epoch_report(
+            self.cut(stretch),
+            index=epoch.index,
+            host=process.facts.host,
+            pue=process.pue.value,
+            steps=epoch.steps,
+            is_partial=epoch.is_partial,
+            is_final=True,
+        )
+
+    # -- what cannot be computed -------------------------------------------------------------------------------
+
+    @property
+    def ended_well(self) -> bool:
+        """False if the journal breaks off, or says that the run did not end by itself."""
+        return self.process.end is not None and self.process.end.get("ended_well") is True
+
+    def _last_report(self) -> dict[str, Any]:
+        report = (self.process.end or {}).get("report")
+        return report if isinstance(report, dict) else {}
+
+    def overhead(self) -> Overhead:
+        """What the instrument itself cost, as far as the journal's end tells it."""
+        told: Any = self._last_report().get("overhead")
+        try:
+            return Overhead(
+                cpu_s=float(told["cpu_s"]), readings=int(told["readings"]), missed_ticks=int(told["missed_ticks"])
+            )
+        except (TypeError, KeyError, ValueError):
+            return Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
+
+    def missing(self) -> frozenset[Part]:
+        """Parts that are there and could not be read."""
+        told = self._last_report().get("scope")
+        names = told.get("missing", ()) if isinstance(told, dict) else ()
+        return frozenset(part for part in Part if part.value in names)
+
+    def warnings(self) -> Iterator[str]:
+        """The run's warnings, and one where its journal breaks off."""
+        yield from self.process.warnings
+        if self.process.end is None:
+            seen = utc(self.ledger.wall.wall_s(self.end_ns)).isoformat(timespec="seconds")
+            yield (
+                f"the run did not end by itself: its journal breaks off (or it still runs); last seen {seen}; "
+                "what the instrument itself cost is not known"
+            )
