@@ -25,6 +25,9 @@ WAITING_BORDERS = 1000
 SETTLE_NS = 150 * NS_PER_MS
 """After this long a mark is final with what is known, whatever the meters still hold back."""
 
+PROBED_NS = 1000 * NS_PER_MS
+"""By then a device's refresh has been found or sought in vain, in 500 ms from its first reading on."""
+
 
 @dataclass(eq=False, slots=True)
 class Border:
@@ -217,19 +220,26 @@ class Session:
         """True if a border can be made final: all have told, or waiting longer would not help.
 
         A device that hangs is waited for while few borders wait: its counter will tell, once it answers, what it
-        used in the meantime, and each epoch of that time gets its share.
+        used in the meantime, and each epoch of that time gets its share. So is one whose refresh is being probed: its
+        curve is placed anew when that is known, and a mark frozen before would lie on another curve than later ones.
         """
         if all(self._has_told(track, border.t_ns) for track in self.tracks):
             return True
+        if self._end is not None:
+            return now_ns >= self._end.t_ns + SETTLE_NS
         if now_ns < border.t_ns + SETTLE_NS:
             return False
+        if now_ns < border.t_ns + PROBED_NS and any(not (track.is_probed or track.is_lost) for track in self.tracks):
+            return False
         is_hanging = any(track.is_slow and not track.is_lost for track in self.tracks)
-        return not is_hanging or len(self._open_borders) > WAITING_BORDERS or self._end is not None
+        return not is_hanging or len(self._open_borders) > WAITING_BORDERS
 
     @staticmethod
     def _has_told(track: Track, t_ns: int) -> bool:
         if track.is_lost:
             return True
+        if not track.is_probed:
+            return False
         if not track.is_power and not track.needs_watch:
             last = track.derivation.last_read_ns
             return last is not None and last >= t_ns
