@@ -89,8 +89,8 @@ class _Lines:
 
     def ended(self, epoch: EpochReport, stats: EpochStats) -> None:
         """An epoch was trained."""
-        cells = "  ".join(_cells(epoch, stats, self._epochs))
-        self._out.write(f"epoch {cells}\n")
+        which, loss, right, *rest = _cells(epoch, stats, self._epochs)
+        self._out.write("  ".join((f"epoch {which}", f"loss {loss}", f"{right} right", *rest)) + "\n")
         self._out.flush()
 
 
@@ -138,12 +138,12 @@ class _Table(_Lines):
 def _cells(epoch: EpochReport, stats: EpochStats, epochs: int) -> tuple[str, ...]:
     return (
         f"{epoch.index + 1}/{epochs}",
-        f"loss {stats.loss:.3f}",
-        f"{stats.accuracy:.1%} right",
+        f"{stats.loss:.3f}",
+        f"{stats.accuracy:.1%}",
         numbers.duration(epoch.duration_s),
         numbers.power(epoch.power_w),
         numbers.energy(epoch.energy_kwh),
-        f"{numbers.co2eq(epoch.co2eq_g)}",
+        numbers.co2eq(epoch.co2eq_g),
         epoch.basis.value,
     )
 
