@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from aiocarbon._core.curve import State
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon._engine.clock import Clock
-from aiocarbon._engine.session import Session
+from aiocarbon._engine.session import Border, Session
 from aiocarbon._logging import get_logger
 from aiocarbon._version import __version__
 from aiocarbon.errors import JournalError
@@ -32,6 +33,7 @@ log = get_logger("journal")
 
 TICK_NS = 60 * NS_PER_S
 MOST_WAITING = 50_000
+MOST_LACKING = 10_000
 OFFSET_LOOKS = 5
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -57,6 +59,10 @@ class Recorder:
         self._is_open = False
         self._is_finished = False
         self._lock = anyio.Lock()
+        self._begun: set[str] = set()
+        self._provisional: set[int] = set()
+        self._has_marks = False
+        self._lacking: deque[Border] = deque(maxlen=MOST_LACKING)
 
     def tick(self) -> None:
         """Be told that readings were taken."""
@@ -64,24 +70,38 @@ class Recorder:
 
     async def run(self) -> None:
         """Write until the session is finished."""
-        await self._flush()
-        while not self._is_finished:
-            await self._due.wait()
-            self._due = anyio.Event()
-            if not self._is_finished:
-                await self._flush()
+        try:
+            await self._flush()
+            while not self._is_finished:
+                await self._due.wait()
+                self._due = anyio.Event()
+                if not self._is_finished:
+                    await self._flush()
+        except Exception as error:  # a journal that fails must not end the measuring with it
+            self._give_up(error)
 
     async def finish(self, report: RunReport) -> None:
         """Write all that is left, and the end."""
         self._is_finished = True
         self._due.set()
-        self._collect()
-        # Without its epochs, which the journal holds already: ten thousand of them would take seconds to write.
-        plain = dataclasses.replace(report, epochs=()).to_dict()
-        self._waiting.append({"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain})
-        await self._flush()
-        async with self._lock:
-            await self._engine.blocking(lambda: self._writer.close(keep_tail=self._has_failed))
+        try:
+            self._collect()
+            self._collect_late_states()
+            # Without its epochs, which the journal holds already: ten thousand of them would take seconds to write.
+            plain = dataclasses.replace(report, epochs=()).to_dict()
+            self._waiting.append({"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain})
+            await self._flush()
+            async with self._lock:
+                await self._engine.blocking(lambda: self._writer.close(keep_tail=self._has_failed))
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._is_finished = True
+        if isinstance(error, JournalError):
+            self._fail(error)
+        else:
+            self._fail(JournalError(f"the journal stopped: {type(error).__name__}: {error}; the tracking goes on"))
 
     # -- collecting, on the loop -------------------------------------------------------------------------------
 
@@ -132,12 +152,21 @@ class Recorder:
         for anchor in anchors[self._anchors_written :]:
             out.append({"k": "wall", "t": self._boot(anchor.mono_ns), "wall_ns": anchor.wall_ns})
         self._anchors_written = len(anchors)
-        for border in session.new_borders:
+        open_borders, open_windows = session.waiting
+        # A mark that still waits is written as it is known, in case no more comes; its final record replaces it.
+        fresh = [border for border in open_borders if border.index not in self._provisional]
+        self._provisional.update(border.index for border in fresh)
+        self._provisional.difference_update(border.index for border in session.new_borders)
+        for border in (*session.new_borders, *fresh):
             states = [border.mark.states.get(ident) for ident in self._order]
             out.append({"k": "mark", "m": border.index, "t": self._boot(border.t_ns), **records.states_record(states)})
+            self._begun.update(border.mark.states)
+            self._has_marks = True
+        self._lacking.extend(b for b in session.new_borders if len(b.mark.states) < len(self._order) or not self._order)
         session.new_borders.clear()
-        for window in session.settled:
-            if window.epoch is not None:
+        self._collect_first_points()
+        for window in (*session.settled, *open_windows):
+            if window.epoch is not None and (window.is_final or window.end in fresh):
                 epoch: records.Record = {"k": "epoch", "i": window.epoch}
                 epoch.update(b=window.begin.index, e=window.end.index, steps=window.steps, partial=window.is_partial)
                 out.append(epoch)
@@ -146,6 +175,28 @@ class Recorder:
             out.append({"k": "warning", "t": self._now(), "text": text})
         self._warnings_written = len(session.warnings)
         del out[:-MOST_WAITING]
+
+    def _collect_first_points(self) -> None:
+        """Where the curves of devices begin that were not yet known at the marks written so far."""
+        for ident in self._order:
+            curve = self._session.ledger.curves[ident]
+            if self._has_marks and ident not in self._begun and len(curve):
+                self._begun.add(ident)
+                states = [curve.state_at(curve[0].t_ns) if other == ident else None for other in self._order]
+                at = self._boot(curve[0].t_ns)
+                self._waiting.append({"k": "tick", "t": at, **records.states_record(states)})
+
+    def _collect_late_states(self) -> None:
+        """What the curves, in the end, say of marks at which their devices were not yet known."""
+        curves = self._session.ledger.curves
+        for border in self._lacking:
+            states = [
+                curves[ident].state_at(border.t_ns) if ident not in border.mark.states and len(curves[ident]) else None
+                for ident in self._order
+            ]
+            if any(states):
+                late = {"k": "mark", "m": border.index, "t": self._boot(border.t_ns), "late": True}
+                self._waiting.append({**late, **records.states_record(states)})
 
     def _state(self) -> records.Record:
         now = self._engine.clock.monotonic_ns()

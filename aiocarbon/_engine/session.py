@@ -201,6 +201,11 @@ class Session:
         """True if every mark is final."""
         return not self._open_borders
 
+    @property
+    def waiting(self) -> tuple[tuple[Border, ...], tuple[Window, ...]]:
+        """The borders and windows that are not final yet: a journal writes them as they are, in case no more comes."""
+        return tuple(self._open_borders), tuple(self._open_windows)
+
     def settle(self, now_ns: int) -> None:
         """Make final what can be, after readings have come."""
         still_open = []

@@ -175,8 +175,6 @@ class Process:
             point = Point(
                 t, energy * J_PER_UJ, under * J_PER_UJ, over * J_PER_UJ, float(missing), float(edge) * J_PER_UJ
             )
-            if energy < 0:
-                raise ValueError("an energy below 0")
             points.append((known, point))
         for known, point in points:
             if mark is not None and (known.since is None or mark < known.since):

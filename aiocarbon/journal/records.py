@@ -8,12 +8,12 @@ energies integer microjoules since the segment's origin, all cumulative:
 | header (first line) | schema, run_id, name, host, pid, boot_id, version, interval_s, location, pue, t, wall_ns |
 | `device` | n (its place in the arrays), segment, and the fields of `Device` |
 | `tick` | t, e (energy by device, null where unknown), x (only where not zero: under, over, missing) |
-| `mark` | t, m (index), e, x, s (error of the edge) |
+| `mark` | t, m (index), e, x, s (error of the edge); `late`: states known only afterwards |
 | `epoch` | i, b and e (indices of its marks), steps, partial |
 | `intensity` | from_s and the fields of `IntensityValue` |
 | `wall` | t, wall_ns: the wall clock was set |
 | `warning` | t, text |
-| `end` | t, begin and end (indices of marks), ended_well, report |
+| `end` | t, ended_well, report (without its epochs, which the marks tell) |
 
 Readers ignore records and fields that they do not know.
 """
@@ -75,11 +75,11 @@ def device_record(n: int, device: Device, segment: str, refresh_s: float) -> Rec
         "n": n,
         "segment": segment,
         "id": device.id,
-        "kind": device.kind.value,
+        "kind": str(device.kind),
         "name": device.name,
-        "quantity": device.quantity.value,
-        "basis": device.basis.value,
-        "covers": sorted(part.value for part in device.covers),
+        "quantity": str(device.quantity),
+        "basis": str(device.basis),
+        "covers": sorted(str(part) for part in device.covers),
         "counted": device.counted,
         "refresh_s": refresh_s,
         "low_factor": device.low_factor,

@@ -19,11 +19,14 @@ KEPT_EPOCHS = 10_000
 
 
 class Stretch(NamedTuple):
-    """A window between two neighbouring marks; `epoch` is its index, None outside."""
+    """A window between two neighbouring marks; `epoch` is its index, None outside.
+
+    `end_mark` is the index of the mark at its end, None where the journal breaks off.
+    """
 
     begin_ns: int
     end_ns: int
-    end_mark: int
+    end_mark: int | None
     epoch: int | None
 
 
@@ -76,7 +79,7 @@ class View:
                 found.append(Stretch(before[1], t, index, epoch))
             before = (index, t)
         if self.end_ns > before[1]:
-            found.append(Stretch(before[1], self.end_ns, before[0] + 1, None))
+            found.append(Stretch(before[1], self.end_ns, None, None))
         if by_begin:
             self.problems.append(f"{len(by_begin)} epochs of {self.process.path} have lost their marks")
         return found
@@ -86,7 +89,7 @@ class View:
         known = {
             ident: d.curve
             for ident, d in self.process.devices.items()
-            if d.since is not None and d.since <= stretch.end_mark
+            if stretch.end_mark is None or (d.since is not None and d.since <= stretch.end_mark)
         }
         ledger = self.ledger
         if len(known) < len(ledger.curves):

@@ -6,9 +6,10 @@ to the disk, since what must survive is the death of the process.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,22 @@ class JournalWriter:
         path: The file; None until `open`.
     """
 
-    def __init__(self, folder: Path, run_id: str, host: str, *, pid: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        run_id: str,
+        host: str,
+        *,
+        pid: int | None = None,
+        put: Callable[[int, bytes], int] = os.write,
+    ) -> None:
+        self._put = put
         self._folder = folder / run_id
         self._stem = f"{re.sub(r'[^A-Za-z0-9._-]', '_', host) or 'host'}-{os.getpid() if pid is None else pid}"
         self._file = -1
         self._tail = -1
         self._tail_length = 0
+        self._is_torn = False
         self.path: Path | None = None
 
     def open(self, header: Mapping[str, Any]) -> None:
@@ -48,9 +59,13 @@ class JournalWriter:
                     self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
                 except FileExistsError:
                     continue
+                try:
+                    self._tail = os.open(path.with_suffix(TAIL_SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                    self._write(line(header).encode())
+                except OSError:
+                    self._forget(path)  # a full disk must not collect an empty file a second
+                    raise
                 self.path = path
-                self._tail = os.open(path.with_suffix(TAIL_SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                self._write(line(header).encode())
                 return
         except OSError as error:
             raise _failed("opened", self._folder, error) from error
@@ -87,23 +102,37 @@ class JournalWriter:
             raise _failed("written", self.path or self._folder, error) from error
 
     def close(self, *, keep_tail: bool = True) -> None:
-        """Close the file; a run that ended well needs no tail."""
-        for descriptor in (self._file, self._tail):
-            if descriptor >= 0:
-                os.close(descriptor)
+        """Close the file; a run that ended well needs no tail.
+
+        Raises:
+            JournalError: The file system refuses (some tell only now that a write failed).
+        """
+        descriptors = [d for d in (self._file, self._tail) if d >= 0]
         self._file = self._tail = -1
-        if not keep_tail and self.path is not None:
-            self.path.with_suffix(TAIL_SUFFIX).unlink(missing_ok=True)
+        try:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if not keep_tail and self.path is not None:
+                self.path.with_suffix(TAIL_SUFFIX).unlink(missing_ok=True)
+        except OSError as error:
+            raise _failed("closed", self.path or self._folder, error) from error
+
+    def _forget(self, path: Path) -> None:
+        """Take back a file that could not be begun."""
+        self.close()
+        path.unlink(missing_ok=True)
+        path.with_suffix(TAIL_SUFFIX).unlink(missing_ok=True)
 
     def _write(self, data: bytes) -> None:
-        """Write all of it; a torn line that a full disk left is ended, so that the next one stands alone."""
-        written = os.write(self._file, data)
-        if written < len(data):
-            try:
-                written += os.write(self._file, data[written:])
-            finally:
-                if written < len(data):
-                    os.write(self._file, b"\n")
+        """Write all of it; a line that an earlier failure left torn is ended first, so that the next stands alone."""
+        if self._is_torn:
+            data = b"\n" + data
+        while data:
+            written = self._put(self._file, data)
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._is_torn = data[written - 1 : written] != b"\n"
+            data = data[written:]
 
 
 def _failed(what: str, path: Path, error: OSError) -> JournalError:
