@@ -16,7 +16,7 @@ SIMULATED = {"meters": "simulated:250", "location": "DK", "pue": 1.0}
 
 
 def test_the_network_learns() -> None:
-    trainer = Trainer(steps=150)
+    trainer = Trainer(steps=150, rate=2e-3)
     guess = trainer.accuracy()
     first = trainer.train_epoch()
     last = trainer.train_epoch()
