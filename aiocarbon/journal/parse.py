@@ -277,7 +277,7 @@ def _begin(path: Path, first: bytes) -> Process:
         t = _whole(header["t"])
         return Process(
             path=path,
-            ident=f"{header['run_id']}/{host}/{_whole(header['pid'])}/{t}",
+            ident=f"{header['run_id']}/{host}/{boot}/{_whole(header['pid'])}/{t}",
             facts=Facts(
                 run_id=str(header["run_id"]),
                 name=str(header["name"]),

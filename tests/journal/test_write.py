@@ -1,0 +1,140 @@
+"""Writing a journal on file systems as they are: full, read-only, shared."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from aiocarbon.errors import JournalError
+from aiocarbon.journal.records import sealed, unsealed
+from aiocarbon.journal.write import JournalWriter
+
+HEADER = {"schema": "aiocarbon.journal/1"}
+
+
+def lines(path: Path | None) -> list[bytes]:
+    assert path is not None
+    return path.read_bytes().splitlines()
+
+
+class FillingDisk:
+    """Takes so many bytes, then refuses until it is given more."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def __call__(self, descriptor: int, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = os.write(descriptor, data[: self.room])
+        self.room -= written
+        return written
+
+
+def test_a_full_disk_refuses_with_a_word_and_leaves_no_file(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "run", "host", put=FillingDisk(10))
+    for _ in range(3):
+        with pytest.raises(JournalError, match=r"No space left.*journal=DIR"):
+            writer.open(HEADER)
+    assert writer.path is None
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_line_torn_by_a_full_disk_does_not_spoil_the_next(tmp_path: Path) -> None:
+    disk = FillingDisk(10**6)
+    writer = JournalWriter(tmp_path, "run", "host", put=disk)
+    writer.open(HEADER)
+    disk.room = 25
+    with pytest.raises(JournalError, match="No space left"):
+        writer.append([{"k": "warning", "t": n} for n in range(3)])
+    disk.room = 10**6
+    writer.append([{"k": "warning", "t": n} for n in range(3)])
+    writer.close()
+    whole = []
+    for line in lines(writer.path)[1:]:
+        try:
+            whole.append(json.loads(line)["t"])
+        except ValueError:
+            continue
+    assert whole[-3:] == [0, 1, 2]
+
+
+def test_a_disk_that_writes_a_few_bytes_at_a_time_gets_everything(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "run", "host", put=lambda descriptor, data: os.write(descriptor, data[:3]))
+    writer.open(HEADER)
+    writer.append([{"k": "tick", "t": 1}, {"k": "tick", "t": 2}])
+    writer.close()
+    assert [json.loads(line) for line in lines(writer.path)] == [HEADER, {"k": "tick", "t": 1}, {"k": "tick", "t": 2}]
+
+
+def test_a_device_that_is_always_full_is_an_error_with_the_path(tmp_path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        writer = JournalWriter(tmp_path, "run", "host", put=lambda _, data: os.write(full, data))
+        with pytest.raises(JournalError, match=f"{tmp_path}/run cannot be opened: No space left"):
+            writer.open(HEADER)
+    finally:
+        os.close(full)
+
+
+def test_a_folder_that_is_a_file_is_an_error_with_the_path(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("not a folder")
+    with pytest.raises(JournalError, match=r"runs/run cannot be opened: .*journal=DIR"):
+        JournalWriter(tmp_path / "runs", "run", "host").open(HEADER)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_an_error_with_the_path(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(JournalError, match="Permission denied"):
+        JournalWriter(tmp_path, "run", "host").open(HEADER)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, where not even root makes folders")
+def test_a_folder_that_nobody_may_make_is_an_error_with_the_path() -> None:
+    with pytest.raises(JournalError, match="/proc/nowhere/run cannot be opened"):
+        JournalWriter(Path("/proc/nowhere"), "run", "host").open(HEADER)
+
+
+def test_writing_before_opening_and_after_closing_is_an_error(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "run", "host")
+    with pytest.raises(JournalError, match="is not open"):
+        writer.append([{"k": "tick"}])
+    writer.open(HEADER)
+    writer.close()
+    writer.close()
+    with pytest.raises(JournalError, match="is not open"):
+        writer.append([{"k": "tick"}])
+
+
+def test_two_writers_of_one_process_never_share_a_file(tmp_path: Path) -> None:
+    writers = [JournalWriter(tmp_path, "run", "a host/..", pid=7) for _ in range(3)]
+    for writer in writers:
+        writer.open(HEADER)
+    names = [writer.path.name for writer in writers if writer.path is not None]
+    assert names == [f"a_host_..-7-{n}.jsonl" for n in range(3)]
+    for writer in writers:
+        writer.close()
+
+
+def test_the_tail_holds_the_newest_record_whatever_came_before(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "run", "host")
+    writer.open(HEADER)
+    assert writer.path is not None
+    tail = writer.path.with_suffix(".tail")
+    for record in ({"t": 1, "e": [10**9] * 5}, {"t": 2, "e": []}, {"t": 3, "e": [1]}):
+        writer.put_tail(record)
+        assert unsealed(tail.read_bytes()) == record
+    writer.close(keep_tail=False)
+    assert not tail.exists()
+
+
+@pytest.mark.parametrize("cut", range(0, 40, 3))
+def test_a_torn_tail_is_never_taken_for_a_record(cut: int) -> None:
+    data = sealed({"k": "tick", "t": 123, "e": [1, 2, 3]})
+    assert unsealed(data[:cut]) is None
+    assert unsealed(data[:cut] + b"\0" + data[cut + 1 :]) is None
