@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiocarbon._core.curve import Curve, State
@@ -85,17 +85,18 @@ class Cut:
         end_ns: Later instant.
         devices: One entry per device that has a curve, counted or not.
         carbon: CO2eq of the counted devices.
+        counted: The devices that add up to the whole.
     """
 
     begin_ns: int
     end_ns: int
     devices: tuple[DeviceCut, ...]
     carbon: CarbonCut
+    counted: tuple[DeviceCut, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def counted(self) -> tuple[DeviceCut, ...]:
-        """The devices that add up to the whole."""
-        return tuple(d for d in self.devices if d.device.counted)
+    def __post_init__(self) -> None:
+        # Asked for by every property below, several times a report.
+        object.__setattr__(self, "counted", tuple(d for d in self.devices if d.device.counted))
 
     @property
     def duration_s(self) -> float:
@@ -125,11 +126,11 @@ class Cut:
     @property
     def basis_shares(self) -> dict[Basis, float]:
         """Share of the energy by basis, the strongest first; only bases that occur."""
-        by_basis = {
-            basis: math.fsum(d.energy_j for d in self.counted if d.device.basis is basis)
-            for basis in _STRENGTH
-            if any(d.device.basis is basis for d in self.counted)
-        }
+        joules: dict[Basis, float] = {}
+        for part in self.counted:
+            basis = part.device.basis
+            joules[basis] = joules.get(basis, 0.0) + part.energy_j
+        by_basis = {basis: joules[basis] for basis in _STRENGTH if basis in joules}
         total = math.fsum(by_basis.values())
         if total <= 0.0:
             return {basis: 1.0 / len(by_basis) for basis in by_basis}
@@ -138,9 +139,13 @@ class Cut:
     @property
     def basis(self) -> Basis:
         """The weakest basis that carries at least 5 % of the energy; `assumed` where there is no device at all."""
-        shares = self.basis_shares
-        carrying = [basis for basis in _STRENGTH if shares.get(basis, 0.0) >= SHARE_THAT_COUNTS]
-        return carrying[-1] if carrying else Basis.ASSUMED
+        return weakest(self.basis_shares)
+
+
+def weakest(shares: Mapping[Basis, float]) -> Basis:
+    """The weakest basis with a share of at least 5 %; `assumed` where there is none."""
+    carrying = [basis for basis in _STRENGTH if shares.get(basis, 0.0) >= SHARE_THAT_COUNTS]
+    return carrying[-1] if carrying else Basis.ASSUMED
 
 
 def add_cuts(cuts: Iterable[Cut]) -> Cut:

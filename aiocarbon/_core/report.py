@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from aiocarbon._core.intensity import Equivalent, Location, Pue
-from aiocarbon._core.ledger import Cut, DeviceCut, coverage
+from aiocarbon._core.ledger import Cut, DeviceCut, coverage, weakest
 from aiocarbon._core.reading import Basis, DeviceKind
 from aiocarbon._core.units import kwh_from_j
 
@@ -240,6 +240,7 @@ def quantities(cut: Cut, pue: float) -> dict[str, Any]:
     energy = cut.energy_j
     low, high = cut.bounds_j
     carbon = cut.carbon
+    shares = cut.basis_shares
     return {
         "duration_s": cut.duration_s,
         "it_energy_kwh": kwh_from_j(energy),
@@ -253,8 +254,8 @@ def quantities(cut: Cut, pue: float) -> dict[str, Any]:
         "co2eq_g_high": carbon.high_g + carbon.edge_g,
         "power_w": energy / cut.duration_s if cut.end_ns > cut.begin_ns else None,
         "coverage": cut.coverage,
-        "basis": cut.basis,
-        "basis_shares": cut.basis_shares,
+        "basis": weakest(shares),
+        "basis_shares": shares,
     }
 
 
