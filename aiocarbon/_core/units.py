@@ -22,6 +22,10 @@ NS_PER_MS: Final = 1_000_000
 S_PER_NS: Final = 1e-9
 G_PER_KG: Final = 1e3
 KG_PER_LB: Final = 0.45359237
+WH_PER_KWH: Final = 1e3
+M_PER_KM: Final = 1e3
+SI_PREFIXES: Final = (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6))
+"""Prefixes of units with their factors, the largest first (SI Brochure, 9th edition, table 7); used in printing."""
 
 
 def kwh_from_j(energy_j: float) -> float:

@@ -1,0 +1,5 @@
+"""`python -m aiocarbon`: the command line."""
+
+from aiocarbon.cli.main import entry
+
+entry()

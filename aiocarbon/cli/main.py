@@ -1,0 +1,91 @@
+"""The command line: parsing and choosing; each command's doing is in a file of its own.
+
+Exit codes: the command's own for `run` (126 not executable, 127 not there, 128 + n for signal n); else 0 done,
+1 failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from aiocarbon.cli.options import CommandLineError, make_parser, run_options, split
+from aiocarbon.cli.output import fill_closed_streams, folder_problem, say
+from aiocarbon.errors import AiocarbonError, ConfigError
+
+__all__ = ["entry", "main"]
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: Its words without the program's name; `sys.argv[1:]` by default.
+
+    Returns:
+        The exit code.
+    """
+    fill_closed_streams()
+    words, command = split(sys.argv[1:] if argv is None else argv)
+    try:
+        _demand_separator(words, command)
+        return _do(make_parser().parse_args(words), command)
+    except SystemExit as end:  # --help and --version
+        return int(end.code or 0)
+    except (CommandLineError, ConfigError) as error:
+        say(f"aiocarbon: {error}")
+        return EXIT_USAGE
+    except AiocarbonError as error:
+        say(f"aiocarbon: {error}")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def entry() -> NoReturn:
+    """The installed program `aiocarbon`."""
+    sys.exit(main())
+
+
+def _demand_separator(words: Sequence[str], command: Sequence[str] | None) -> None:
+    """Say what is missing before the parser stumbles over the command's own flags."""
+    is_run = words[:1] == ["run"]
+    if is_run and not command and not {"-h", "--help"} & set(words):
+        lack = "the command behind -- is missing" if command is not None else "-- is required before the command"
+        raise CommandLineError(f"{lack}: aiocarbon run [options] -- COMMAND...")
+    if command is not None and not is_run:
+        raise CommandLineError("-- belongs to run alone: aiocarbon run [options] -- COMMAND...")
+
+
+def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
+    if problem := folder_problem(getattr(parsed, "json", None)):
+        raise CommandLineError(f"--json {problem}")
+    if parsed.verb == "run":
+        from aiocarbon.cli.run import run
+
+        return run(run_options(parsed, command or ()))
+    if parsed.verb == "doctor":
+        from aiocarbon.cli.doctor import doctor
+
+        return doctor(json_file=parsed.json)
+    if parsed.verb == "report":
+        from aiocarbon.cli.report_cmd import report
+
+        return report(parsed.paths, json_file=parsed.json)
+    return _demo()
+
+
+def _demo() -> int:
+    import anyio
+
+    from aiocarbon.cli import demo
+
+    anyio.run(demo.demo)
+    return 0

@@ -1,0 +1,167 @@
+"""The command line's grammar, and its words turned into checked settings; nothing is done here."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiocarbon._version import __version__
+from aiocarbon.settings import FIELDS, Settings, check
+
+__all__ = ["CommandLineError", "Options", "make_parser", "settings_of", "split"]
+
+SEPARATOR: Final = "--"
+
+HELP: Final = {
+    "epochs": "how many epochs there will be (a command marks none itself)",
+    "name": "what you call the run",
+    "budget": 'end the command beyond a limit: "co2eq_g=500,energy_kwh=2,duration_s=3600"; exit code 124',
+    "location": 'ISO country ("DE") or sub-national code ("US-CA"); else guessed from the time zone',
+    "intensity": "carbon intensity, gCO2eq/kWh, 0 to 3000; else the yearly average of the location",
+    "pue": "power usage effectiveness, 1 to 10; else found out",
+    "interval_s": "seconds between two readings of counters, 0.02 to 60 (default 1)",
+    "meters": 'names of meters, "nvml,rapl" or "simulated:250"; else all that this machine has',
+    "journal": "folder of the journal (default ./aiocarbon_runs)",
+    "run_id": "id of the run; else made",
+    "node": "name of this machine in reports; else its host name",
+    "offline": "send no network packet",
+    "strict": "do not start the command if the instrument cannot start",
+    "device_sync": '"torch", for marks of epochs (a command marks none itself)',
+}
+METAVARS: Final = {
+    "budget": "LIMITS",
+    "location": "ZONE",
+    "intensity": "G_PER_KWH",
+    "interval_s": "S",
+    "journal": "DIR",
+    "epochs": "N",
+}
+
+
+class CommandLineError(Exception):
+    """The command line is used wrongly; the message says how it is used rightly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `aiocarbon run` was asked for.
+
+    Attributes:
+        command: The command and its arguments, at least one.
+        settings: The settings that were given, checked.
+        json: File for the report as JSON, "-" for stdout; None: none.
+        no_journal: True if no journal is to be written whatever else says so.
+        quiet: True if no report is to be printed.
+        live: True if a live line is wanted.
+    """
+
+    command: tuple[str, ...]
+    settings: dict[str, Any]
+    json: str | None = None
+    no_journal: bool = False
+    quiet: bool = False
+    live: bool = False
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line and a hint, raised rather than printed."""
+
+    def error(self, message: str) -> Any:
+        """Refuse the command line.
+
+        Raises:
+            CommandLineError: Always.
+        """
+        raise CommandLineError(f"{message} (see {self.prog} --help)")
+
+
+def make_parser() -> Parser:
+    """The parser of everything before `--`."""
+    parser = Parser(
+        prog="aiocarbon",
+        description="How much electricity a training uses, and what that emits.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"aiocarbon {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    _add_run(verbs)
+    _add_verb(verbs, "demo", "train a small real model under the async tracker, in under a minute")
+    doctor = _add_verb(verbs, "doctor", "each meter and source: state, why, and the exact line that mends it")
+    doctor.add_argument("--json", metavar="F", help='write what was found as JSON to F, "-" for stdout')
+    report = _add_verb(verbs, "report", "show one run or several out of their journals, and their sum")
+    report.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a journal's file, a run's folder, or a folder of runs"
+    )
+    report.add_argument("--json", metavar="F", help='write the runs and their total as JSON to F, "-" for stdout')
+    return parser
+
+
+def _add_verb(verbs: Any, name: str, help_text: str, **more: Any) -> argparse.ArgumentParser:
+    added: argparse.ArgumentParser = verbs.add_parser(
+        name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", allow_abbrev=False, **more
+    )
+    return added
+
+
+def _add_run(verbs: Any) -> None:
+    run = _add_verb(
+        verbs,
+        "run",
+        "track any command; its exit code, signals, stdin and stdout are its own",
+        usage="aiocarbon run [options] -- COMMAND...",
+    )
+    for field in dataclasses.fields(Settings):
+        option, help_text = f"--{field.name.replace('_', '-')}", HELP.get(field.name, "as in Settings")
+        if isinstance(field.default, bool):
+            run.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=help_text)
+        else:
+            run.add_argument(option, metavar=METAVARS.get(field.name, "X"), help=help_text)
+    run.add_argument("--no-journal", action="store_true", help="write no journal")
+    run.add_argument("--json", metavar="F", help='write the report as JSON to F, "-" for stdout')
+    run.add_argument("--quiet", action="store_true", help="print no report")
+    run.add_argument("--live", action="store_true", help="a live line on the terminal (it disturbs progress bars)")
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Our own words, and those behind the first `--`; None where there is no `--`."""
+    words = list(argv)
+    if SEPARATOR not in words:
+        return words, None
+    at = words.index(SEPARATOR)
+    return words[:at], words[at + 1 :]
+
+
+def run_options(parsed: argparse.Namespace, command: Sequence[str]) -> Options:
+    """The options of `run` out of what was parsed.
+
+    Raises:
+        ConfigError: A setting's value is not accepted.
+    """
+    return Options(
+        command=tuple(command),
+        settings=settings_of(parsed),
+        json=parsed.json,
+        no_journal=parsed.no_journal,
+        quiet=parsed.quiet,
+        live=parsed.live,
+    )
+
+
+def settings_of(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given, checked; "none" stands for None, as it does in the environment.
+
+    Raises:
+        ConfigError: A value is not accepted.
+    """
+    given = {field: getattr(parsed, field) for field in FIELDS if getattr(parsed, field) is not None}
+    return {
+        field: check(field, None if isinstance(text, str) and text.lower() == "none" else text, origin=_option(field))
+        for field, text in given.items()
+    }
+
+
+def _option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"

@@ -1,0 +1,146 @@
+"""What the command line writes, and where: people's text to stderr, JSON to the file that was named.
+
+Guarantees: nothing here raises because a stream is closed, full or gone, since what we write must never end what we
+watch; nothing goes to stdout unless the user named it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+
+from aiocarbon.render.text import WARNING
+
+__all__ = ["STDOUT", "coloured", "fill_closed_streams", "say", "show", "write_json", "write_live"]
+
+STDOUT: Final = "-"
+"""The file name that stands for stdout."""
+
+BOLD: Final = "\x1b[1m"
+YELLOW: Final = "\x1b[33m"
+PLAIN: Final = "\x1b[0m"
+CLEAR_LINE: Final = "\r\x1b[K"
+
+
+def fill_closed_streams() -> None:
+    """Open the null device where stdin, stdout or stderr is closed, so that no file of ours gets that number.
+
+    Python's descriptors are not inherited, so a child still finds what was closed closed.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def say(text: str) -> None:
+    """Write lines to stderr; if nobody can read them there, nobody does."""
+    _write(sys.stderr, text + "\n")
+
+
+def show(text: str) -> bool:
+    """Write lines to stdout, where the user asked for them; False if that failed, which is said."""
+    error = _write(sys.stdout, text + "\n")
+    if error is not None:
+        say(f"aiocarbon: stdout cannot be written: {error.strerror or error}")
+    return error is None
+
+
+def _write(stream: IO[str] | None, text: str) -> OSError | None:
+    """Write and flush; the error, if there was one, with the stream's remains thrown away."""
+    if stream is None:
+        return OSError("it is closed")
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode("ascii", "replace").decode())
+        stream.flush()
+    except OSError as error:
+        _forget(stream)
+        return error
+    except ValueError:
+        return OSError("it is closed")
+    return None
+
+
+def _forget(stream: IO[str]) -> None:
+    """Have what could not be written go nowhere: at its own end Python would try again and change the exit code."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno(), inheritable=False)
+        os.close(null)
+
+
+def write_json(target: str, value: Any) -> str:
+    """Write a value as JSON to a file, or to stdout for "-".
+
+    Returns:
+        Why it could not be written, in words; empty if it was.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if target == STDOUT:
+        error = _write(sys.stdout, text + "\n")
+        return "" if error is None else f"stdout cannot be written: {error.strerror or error}"
+    try:
+        # Not by a temporary file and a rename: the name may be a pipe's or a device's.
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        return f"{target} cannot be written: {error.strerror or error}"
+    return ""
+
+
+def folder_problem(target: str | None) -> str:
+    """Why a file could never be written there, told before anything starts; empty if it may be."""
+    if target is None or target == STDOUT:
+        return ""
+    path = Path(target)
+    if path.is_dir():
+        return f"{target} is a folder; name a file"
+    return "" if path.parent.is_dir() else f"{target} cannot be written: there is no folder {path.parent}"
+
+
+def coloured(text: str, stream: IO[str] | None, environ: Mapping[str, str] = os.environ) -> str:
+    """The text with its heading bold and its warnings yellow, if the stream is a terminal and NO_COLOR is not set."""
+    if not is_terminal(stream) or environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
+        return text
+    return "\n".join(_painted(line) for line in text.split("\n"))
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether a person sees the stream on a terminal."""
+    try:
+        return stream is not None and stream.isatty()
+    except (OSError, ValueError):
+        return False
+
+
+def _painted(line: str) -> str:
+    if line.startswith("aiocarbon: "):
+        return f"{BOLD}{line}{PLAIN}"
+    return f"{YELLOW}{line}{PLAIN}" if line.startswith(WARNING.rstrip()) else line
+
+
+def write_live(text: str) -> None:
+    """Replace the live line on the terminal at stderr, or skip that where the terminal would make us wait."""
+    descriptor = 2
+    poller = select.poll()
+    poller.register(descriptor, select.POLLOUT)
+    if not any(events & select.POLLOUT for _, events in poller.poll(0)):
+        return  # stopped by Ctrl-S, say
+    # The terminal may be set to stop whoever writes from the background, which we are while the child has it.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
+        with contextlib.suppress(OSError):
+            os.write(descriptor, (CLEAR_LINE + text).encode("utf-8", "replace"))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)

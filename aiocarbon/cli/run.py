@@ -1,0 +1,147 @@
+"""`aiocarbon run -- CMD`: a tracker around any command.
+
+The command is forked first and waits; the tracker then reads every meter, and the command starts. After its end the
+meters are read again. The instrument never changes how the command runs or ends: what goes wrong with it is a line on
+stderr, and the exit code stays the command's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from aiocarbon.cli.child import ChildProcess
+from aiocarbon.cli.output import coloured, is_terminal, say, write_json, write_live
+from aiocarbon.errors import AiocarbonError, ConfigError, EngineError
+from aiocarbon.render.text import live_line, report_text
+
+if TYPE_CHECKING:
+    from aiocarbon._core.report import RunReport
+    from aiocarbon.cli.options import Options
+    from aiocarbon.sync import Tracker
+
+__all__ = ["run"]
+
+DEFAULT_JOURNAL: Final = Path("aiocarbon_runs")
+EXIT_BUDGET: Final = 124
+"""As timeout(1) has it: the command was ended by a limit."""
+
+LEAST_LIVE_S: Final = 0.2
+"""People read no faster."""
+
+
+def run(options: Options) -> int:
+    """Run a command under a tracker and report.
+
+    Returns:
+        The command's exit code, as a shell has it.
+
+    Raises:
+        ConfigError: A value of the environment or of pyproject.toml is not accepted; the command was not started.
+        EngineError: The instrument cannot start, and the user wants it strict; the command was not started.
+    """
+    from aiocarbon import sync
+    from aiocarbon.settings import resolve
+
+    settings = with_journal(options, os.environ)
+    resolved = resolve(settings)
+    tracker = sync.Tracker(**settings)
+    child = ChildProcess(options.command)
+    troubles: list[str] = []
+
+    def begin() -> None:
+        _start(tracker, troubles)
+        if resolved.budget is not None and resolved.budget.action == "raise":
+            # The blocking tracker has no event to wait for; `end` may be called from the engine's thread.
+            tracker._handle.exceeded().add_done_callback(lambda _: child.end())
+
+    with contextlib.ExitStack() as stack:
+        on_spawn: Callable[[int], object] | None = None
+        if options.live and is_terminal(sys.stderr):
+            on_spawn = lambda _: stack.enter_context(_live(tracker, max(resolved.interval_s, LEAST_LIVE_S)))  # noqa: E731
+        result = child.run(before_spawn=begin, on_spawn=on_spawn)
+    report = _finish(tracker, troubles)
+    if result.error:
+        say(f"aiocarbon: {result.error}")
+    else:
+        _tell(options, report, troubles)
+    return EXIT_BUDGET if result.ended_by_us else result.returncode
+
+
+def with_journal(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings given, with the journal's folder that `run` has where nobody names one.
+
+    Raises:
+        ConfigError: A value of pyproject.toml is not accepted.
+    """
+    from aiocarbon.settings import resolve
+
+    settings = dict(options.settings)
+    if options.no_journal:
+        settings["journal"] = None
+    elif "journal" not in settings and not environ.get("AIOCARBON_JOURNAL"):
+        # TOML has no None: what is None after reading the file is unset there.
+        settings["journal"] = resolve(settings, environ={}).journal or DEFAULT_JOURNAL
+    return settings
+
+
+def _start(tracker: Tracker, troubles: list[str]) -> None:
+    """Begin the run; an instrument that cannot is told of and does not hold the command."""
+    try:
+        tracker.start()
+    except (ConfigError, EngineError):  # the second only under `strict`
+        raise
+    except AiocarbonError as error:
+        troubles.append(str(error))
+
+
+def _finish(tracker: Tracker, troubles: list[str]) -> RunReport | None:
+    """End the run; an impatient second Ctrl-C does not cost the report, which takes a second at most."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        tracker.stop()
+        return tracker.report()
+    except AiocarbonError as error:
+        troubles.append(str(error))
+        return None
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _tell(options: Options, report: RunReport | None, troubles: list[str]) -> None:
+    for trouble in troubles:
+        say(f"aiocarbon: the instrument failed: {trouble}; the command ran unmeasured")
+    if report is None:
+        return
+    if not options.quiet:
+        say(coloured(report_text(report), sys.stderr))
+    if options.json is not None and (problem := write_json(options.json, report.to_dict())):
+        say(f"aiocarbon: the report is not in JSON: {problem}")
+
+
+@contextlib.contextmanager
+def _live(tracker: Tracker, every_s: float) -> Iterator[None]:
+    """Show a live line until left.
+
+    Driven by a timer's signal: the main thread sleeps in poll(2) until signals come, so this is the one thing that
+    wakes it, needs no thread, and never writes at the same time as the report. Timers are not inherited by a fork, and
+    the child was forked before.
+    """
+
+    def show(number: int, frame: object) -> None:
+        with contextlib.suppress(AiocarbonError):  # nothing was measured yet
+            write_live(live_line(tracker.report()))
+
+    former = signal.signal(signal.SIGALRM, show)
+    signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, former)
+        write_live("")

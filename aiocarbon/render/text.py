@@ -1,0 +1,229 @@
+"""The report for a terminal or a log: a report in, plain text out.
+
+Guarantees: what is measured and what is estimated can be told apart on every line that carries energy; figures have no
+more digits than their ranges support; no colour, no measuring, no input or output. The first line is the heading;
+lines with something wrong begin with `WARNING`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from aiocarbon._core.intensity import Equivalent
+from aiocarbon._core.reading import Basis
+from aiocarbon._core.report import DeviceReport, EpochReport, IntensityUse, Quantities, RunReport
+from aiocarbon._core.units import M_PER_KM
+from aiocarbon.render import numbers
+
+__all__ = ["WARNING", "live_line", "report_text", "total_text"]
+
+WARNING: Final = "  warning     "
+"""How the line of a warning begins."""
+
+LABEL_WIDTH: Final = 12
+NAME_WIDTH: Final = 44
+MOST_EQUIVALENTS: Final = 5
+LEAST_AMOUNT: Final = 0.01
+"""Equivalents below this many units say nothing to anybody; the first two, cars, are always told."""
+
+MEASURED: Final = frozenset({Basis.COUNTER, Basis.POWER})
+
+BASIS_WORDS: Final = {
+    Basis.COUNTER: "measured, energy counter",
+    Basis.POWER: "measured, power sensor",
+    Basis.MODEL: "ESTIMATED, model",
+    Basis.ASSUMED: "ESTIMATED, assumption",
+}
+
+HOW_WORDS: Final = {
+    "given": "as given",
+    "environment": "as given in the environment",
+    "time zone": "a GUESS from the time zone",
+    "world": "UNKNOWN, so the world's average is used",
+}
+
+
+def report_text(report: RunReport) -> str:
+    """A whole run as lines of text, without a line break at the end.
+
+    Args:
+        report: The report of a run, of several that were merged, or of one that goes on.
+    """
+    return "\n".join(_lines(report))
+
+
+def total_text(total: Quantities, runs: int) -> str:
+    """Several runs together as lines of text, without a line break at the end.
+
+    Args:
+        total: Their quantities, each instant of a device counted once.
+        runs: How many there are.
+    """
+    it, it_ends = numbers.energy_range(total.it_energy_kwh, total.it_energy_kwh_low, total.it_energy_kwh_high)
+    whole, ends = numbers.energy_range(total.energy_kwh, total.energy_kwh_low, total.energy_kwh_high)
+    mass, mass_ends = numbers.co2eq_range(total.co2eq_g, total.co2eq_g_low, total.co2eq_g_high)
+    lines = (
+        f"aiocarbon: {runs} runs together",
+        _line("time", f"{numbers.duration(total.duration_s)} in which at least one ran"),
+        _line("energy", f"{it} by the devices, 90 % range {it_ends}; mean {numbers.power(total.power_w)}"),
+        _line("", _basis(total)),
+        _line("", f"{whole} with each run's PUE, 90 % range {ends}"),
+        _line("CO2eq", f"{mass}, estimated from energy and intensity, 90 % range {mass_ends}"),
+    )
+    return "\n".join(lines)
+
+
+def live_line(report: RunReport) -> str:
+    """A run that goes on, on one line: power draw, energy, CO2eq, time."""
+    sign = "" if _estimated_share(report) == 0.0 else "~"
+    return (
+        f"{sign}{numbers.power(report.power_w)}  {sign}{numbers.energy(report.energy_kwh)}  "
+        f"~{numbers.co2eq(report.co2eq_g, 2)} CO2eq  {numbers.duration(report.duration_s)}"
+    )
+
+
+def _lines(report: RunReport) -> Iterator[str]:
+    yield _heading(report)
+    yield _line("time", _time(report))
+    yield from _energy(report)
+    yield from _co2eq(report)
+    yield from _scope(report)
+    yield from _devices(report.devices)
+    yield from _epochs(report)
+    yield from _equivalents(report.equivalents)
+    yield _line("overhead", _overhead(report))
+    yield from (f"{WARNING}{text}" for text in report.warnings)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<{LABEL_WIDTH}}{text}"
+
+
+def _heading(report: RunReport) -> str:
+    name = f"{report.name} ({report.run_id})" if report.name else report.run_id
+    return f"aiocarbon: {name or 'all runs'}{f' on {report.host}' if report.host else ''}"
+
+
+def _time(report: RunReport) -> str:
+    text = f"{numbers.duration(report.duration_s)}, from {report.started_at:%Y-%m-%d %H:%M:%S} UTC"
+    if not report.is_final:
+        return f"{text}; it goes on, or broke off"
+    return text if report.ended_well else f"{text}; it did not end well"
+
+
+def _energy(report: RunReport) -> Iterator[str]:
+    it, it_ends = numbers.energy_range(report.it_energy_kwh, report.it_energy_kwh_low, report.it_energy_kwh_high)
+    yield _line("energy", f"{it} by the devices, 90 % range {it_ends}; mean {numbers.power(report.power_w)}")
+    yield _line("", _basis(report))
+    whole, ends = numbers.energy_range(report.energy_kwh, report.energy_kwh_low, report.energy_kwh_high)
+    yield _line("", f"{whole} with PUE {report.pue.value:g}, 90 % range {ends}")
+    yield _line("", f"PUE: {report.pue.source}")
+
+
+def _estimated_share(report: Quantities) -> float:
+    return sum(share for basis, share in report.basis_shares.items() if basis not in MEASURED)
+
+
+def _basis(report: Quantities) -> str:
+    shares = [
+        f"{numbers.percent(share)} {BASIS_WORDS[basis]}"
+        for basis in Basis
+        if (share := report.basis_shares.get(basis, 0.0)) > 0.0
+    ]
+    covered = f"readings vouch for {numbers.percent(report.coverage)} of the time"
+    return f"{'; '.join(shares) or 'NOTHING was measured'}; {covered}"
+
+
+def _co2eq(report: RunReport) -> Iterator[str]:
+    mass, ends = numbers.co2eq_range(report.co2eq_g, report.co2eq_g_low, report.co2eq_g_high)
+    yield _line("CO2eq", f"{mass}, estimated from energy and intensity, 90 % range {ends}")
+    yield from (_line("intensity" if n == 0 else "", _intensity(use)) for n, use in enumerate(report.intensity_sources))
+    place = report.location
+    yield _line("location", f"{place.name} ({place.zone}), {HOW_WORDS.get(place.how, place.how)}")
+
+
+def _intensity(use: IntensityUse) -> str:
+    note = f"; {use.note}" if use.note else ""
+    if use.quality == "given":
+        return f"{numbers.rounded(use.g_per_kwh, 4)} gCO2eq/kWh, as given{note}"
+    kind = f"{use.quality} of {use.zone}, {use.kind}, {use.factor_basis}"
+    if use.quality == use.kind == "average":
+        kind = f"yearly average of {use.zone}, {use.factor_basis}"
+    return f"{numbers.rounded(use.g_per_kwh, 3)} gCO2eq/kWh, {kind}: {use.source}{note}"
+
+
+def _scope(report: RunReport) -> Iterator[str]:
+    scope = report.scope
+    parts = (("measured", scope.measured), ("modelled", scope.modelled), ("missing", scope.missing))
+    yield _line(
+        "scope", f"{scope.name}; " + "; ".join(f"{word}: {', '.join(names) or 'none'}" for word, names in parts)
+    )
+
+
+def _devices(devices: Sequence[DeviceReport]) -> Iterator[str]:
+    if not devices:
+        return
+    rows = [("device", "watts", "energy", "coverage", "basis", "in the sum"), *(_device(d) for d in devices)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for name, watts, kwh, coverage, basis, counted in rows:
+        numbers_part = f"{watts:>{widths[1]}}  {kwh:>{widths[2]}}  {coverage:>{widths[3]}}"
+        yield f"  {name:<{widths[0]}}  {numbers_part}  {basis:<{widths[4]}}  {counted}"
+    for device in devices:
+        if device.note:
+            yield _line("note", f"{device.id}: {device.note}")
+
+
+def _device(device: DeviceReport) -> tuple[str, str, str, str, str, str]:
+    kwh, low, high = device.it_energy_kwh, device.it_energy_kwh_low, device.it_energy_kwh_high
+    digits = numbers.supported_digits(kwh, low, high)
+    name = f"{device.id}  {device.name}" if device.name and device.name != device.id else device.id
+    if len(name) > NAME_WIDTH:
+        name = name[: NAME_WIDTH - 3] + "..."
+    return (
+        name,
+        numbers.power(device.power_w, digits),
+        numbers.energy(kwh, digits),
+        numbers.percent(device.coverage),
+        BASIS_WORDS[device.basis],
+        "yes" if device.counted else "no, another view of the same",
+    )
+
+
+def _epochs(report: RunReport) -> Iterator[str]:
+    if report.epochs_total == 0:
+        return
+    whole = [epoch for epoch in report.epochs if not epoch.is_partial]
+    if not whole:
+        yield _line("epochs", f"{report.epochs_total}, none of them complete")
+        return
+    mean_kwh = sum(e.energy_kwh for e in whole) / len(whole)
+    mean_g = sum(e.co2eq_g for e in whole) / len(whole)
+    mean_s = sum(e.duration_s for e in whole) / len(whole)
+    of = "" if len(whole) == report.epochs_total else f" of the {len(whole)} newest complete ones"
+    mean = f"mean{of} {numbers.energy(mean_kwh)}, {numbers.co2eq(mean_g, 2)} CO2eq, {numbers.duration(mean_s)}"
+    yield _line("epochs", f"{report.epochs_total}; {mean}; last {_epoch(whole[-1])}")
+
+
+def _epoch(epoch: EpochReport) -> str:
+    return f"{numbers.energy(epoch.energy_kwh)}, {numbers.co2eq(epoch.co2eq_g, 2)} CO2eq"
+
+
+def _equivalents(equivalents: Sequence[Equivalent]) -> Iterator[str]:
+    told = [e for n, e in enumerate(equivalents) if n < 2 or e.amount >= LEAST_AMOUNT][:MOST_EQUIVALENTS]
+    for n, item in enumerate(told):
+        amount, unit = item.amount, item.unit
+        if unit.startswith("km ") and 0.0 < amount < 1.0:
+            amount, unit = amount * M_PER_KM, unit.removeprefix("k")
+        year = f", {item.year}" if item.year else ""
+        factor = f"{item.g_per_unit:g} g/{item.unit.split()[0]}" if item.unit.startswith("km ") else item.source
+        yield _line("as much as" if n == 0 else "", f"{numbers.rounded(amount, 2)} {unit} ({factor}{year})")
+
+
+def _overhead(report: RunReport) -> str:
+    cost = report.overhead
+    share = (
+        f" ({numbers.rounded(100.0 * cost.cpu_s / report.duration_s, 2)} % of a core)" if report.duration_s > 0 else ""
+    )
+    missed = f", {cost.missed_ticks} ticks missed" if cost.missed_ticks else ""
+    return f"{numbers.rounded(cost.cpu_s, 2)} CPU s for measuring{share}, {cost.readings} readings{missed}"
