@@ -88,7 +88,11 @@ def epoch_report(
 
 
 def run_report(
-    facts: Facts, ledger: Ledger, body: Body, equivalents: Callable[[float], tuple[Equivalent, ...]]
+    facts: Facts,
+    ledger: Ledger,
+    body: Body,
+    equivalents: Callable[[float], tuple[Equivalent, ...]],
+    cut: Cut | None = None,
 ) -> RunReport:
     """The report of a run, finished or not.
 
@@ -97,8 +101,9 @@ def run_report(
         ledger: Its curves, intensity and PUE.
         body: Its marks, epochs and warnings.
         equivalents: Tells grams of CO2eq as other things; handed in by the caller, who has the table.
+        cut: From the body's begin to its end, where it was made already.
     """
-    cut = ledger.cut(body.begin, body.end)
+    cut = cut or ledger.cut(body.begin, body.end)
     ended_at = utc(ledger.wall.wall_s(body.begin.t_ns) + cut.duration_s)
     return RunReport(
         **quantities(cut, ledger.pue.value),

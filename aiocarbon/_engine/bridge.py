@@ -77,20 +77,25 @@ async def _on_asyncio(future: Future[Any], limit_s: float | None) -> None:
     import asyncio
 
     loop = asyncio.get_running_loop()
-    done = asyncio.Event()
+    done = loop.create_future()
+
+    def wake() -> None:
+        if not done.done():
+            done.set_result(None)
 
     def tell(_: Future[Any]) -> None:
         try:
-            loop.call_soon_threadsafe(done.set)
+            loop.call_soon_threadsafe(wake)
         except RuntimeError:
             return  # the user's loop closed while the answer was on its way
 
     future.add_done_callback(tell)
+    timer = None if limit_s is None else loop.call_later(limit_s, wake)
     try:
-        async with asyncio.timeout(limit_s):
-            await done.wait()
-    except TimeoutError:
-        return
+        await done
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 async def _on_trio(future: Future[Any], limit_s: float | None) -> None:

@@ -145,15 +145,7 @@ class Engine:
 
     async def mark(self, session: Session, act: Callable[[], EpochReport | None]) -> EpochReport | None:
         """Take a reading of every meter, waiting at most 50 ms, and set a mark by `act`."""
-        done = anyio.Event()
-
-        async def latch() -> None:
-            await self._sampler.latch()
-            done.set()
-
-        self.group.start_soon(latch)
-        with anyio.move_on_after(EPOCH_WAIT_S):
-            await done.wait()
+        await self._sampler.latch_within(EPOCH_WAIT_S)
         report = act()
         now = self.clock.monotonic_ns()
         self._sampler.watch(now)
@@ -169,9 +161,8 @@ class Engine:
     async def snapshot(self, session: Session) -> RunReport:
         """Read every meter and publish the report as of now."""
         now = self.clock.monotonic_ns()
-        with anyio.move_on_after(EPOCH_WAIT_S):
-            await self._sampler.latch()
-        return session.publish(now)
+        await self._sampler.latch_within(EPOCH_WAIT_S)
+        return session.made(now)
 
     async def close(self, session: Session, t_ns: int, steps: int, ended_well: bool) -> RunReport:
         """End a run: the last reading, the final report, its journal's end."""
@@ -192,13 +183,13 @@ class Engine:
         with anyio.move_on_after(EPOCH_WAIT_S):
             await self._bank.check()
         self._tell_of_lack(session)
-        report = session.publish(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
+        report = session.made(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
         del self.sessions[session], self._wants[session]
         recorder = self._recorders.pop(session, None)
         if recorder is not None:
             with anyio.move_on_after(EXIT_WAIT_S):
                 await recorder.finish(report)
-            report = session.publish(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
+            report = session.made(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
         self._set_interval()
         return report
 
@@ -296,7 +287,7 @@ class Engine:
         """Say which devices were read for less than the whole run, and that nothing was read at all."""
         if not session.tracks:
             session.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
-        report = session.publish(self.clock.monotonic_ns())
+        report = session.made(self.clock.monotonic_ns())
         for device in report.devices:
             if device.counted and device.coverage < 0.999 and report.duration_s > 0:
                 session.warn(

@@ -146,7 +146,7 @@ class Handle:
             self.tell(DEAD)
             session.end(t_ns, steps=steps)
             session.settle(t_ns + 2 * SETTLE_LIMIT_NS)
-            self._final = session.publish(t_ns, is_final=True, ended_well=False)
+            self._final = session.made(t_ns, is_final=True, ended_well=False)
         self._give_back()
 
     def _give_back(self) -> None:

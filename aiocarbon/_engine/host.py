@@ -7,6 +7,7 @@ waits, once, with `EngineError`; after `fork` the child knows of no engine. Noth
 from __future__ import annotations
 
 import atexit
+import contextvars
 import os
 import threading
 from collections import deque
@@ -63,7 +64,7 @@ class Host:
             if self._loop is None:
                 self._early.append((verb, future))
             else:
-                self._loop.call_soon_threadsafe(self._inbox.put_nowait, (verb, future))
+                self._loop.call_soon_threadsafe(self._start, verb, future, context=self._context)
         return future
 
     async def _answer(self, verb: Verb, future: Future[Any]) -> None:
@@ -97,25 +98,23 @@ class Host:
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: log.debug("engine.loop", why=str(context.get("exception") or context.get("message")))
         )
-        self._inbox: asyncio.Queue[tuple[Verb, Future[Any]]] = asyncio.Queue()
 
         def started() -> None:
-            engine.group.start_soon(self._dispatch)
             with self._lock:
                 self._engine = engine
                 self._loop = asyncio.get_running_loop()
-                for call in self._early:
-                    self._inbox.put_nowait(call)
+                # Calls run in the engine's own context: a loop that anyio knows, and none of the caller's variables.
+                self._context = contextvars.copy_context()
+                for verb, future in self._early:
+                    self._start(verb, future)
                 self._early.clear()
 
         await engine.run(started)
 
-    async def _dispatch(self) -> None:
-        """Start the calls that came from other threads as tasks of the engine's group."""
+    def _start(self, verb: Verb, future: Future[Any]) -> None:
+        """Start a call that came from another thread as a task of the engine's group."""
         assert self._engine is not None
-        while True:
-            verb, future = await self._inbox.get()
-            self._engine.group.start_soon(self._answer, verb, future)
+        self._engine.group.start_soon(self._answer, verb, future)
 
     def _die(self, error: BaseException | None) -> None:
         with self._lock:

@@ -131,6 +131,33 @@ class Sampler:
             if idle:
                 await self.sweep(idle)
 
+    async def latch_within(self, patience_s: float) -> None:
+        """The same, but wait at most so long: what comes later is taken when it comes."""
+        if self._bursts:
+            done = anyio.Event()
+            self._group.start_soon(self._latch_and_tell, done)
+            with anyio.move_on_after(patience_s):
+                await done.wait()
+            return
+        hop = Hop([t for t in self._tracks() if t.is_readable])
+        with anyio.move_on_after(patience_s):
+            await to_thread.run_sync(hop.run, abandon_on_cancel=True, limiter=self._limiter)
+            self._take(hop)
+            return
+        self._group.start_soon(self._take_late, hop, patience_s)
+
+    async def _latch_and_tell(self, done: anyio.Event) -> None:
+        await self.latch()
+        done.set()
+
+    async def _take_late(self, hop: Hop, waited_s: float) -> None:
+        deadline = self._clock.monotonic_ns() + ns_from_s(max(READ_DEADLINE_S - waited_s, 0.0))
+        while hop.current is not None and self._clock.monotonic_ns() < deadline:
+            await self._clock.sleep_until(self._clock.monotonic_ns() + WATCH_PERIOD_NS)
+        rest = self._set_apart(hop) if hop.current is not None else []
+        self._take(hop)
+        await self.sweep(rest)
+
     async def sweep(self, tracks: Sequence[Track]) -> None:
         """Read some devices once, in one hop; a device that hangs does not keep those behind it."""
         while tracks:
@@ -144,6 +171,10 @@ class Sampler:
         with anyio.move_on_after(deadline_s):
             await to_thread.run_sync(hop.run, abandon_on_cancel=True, limiter=self._limiter)
             return []
+        return self._set_apart(hop)
+
+    def _set_apart(self, hop: Hop) -> list[Track]:
+        """Abandon a hop that overran; the devices it did not come to."""
         hop.is_abandoned = True
         stuck = hop.current
         if stuck is None:

@@ -68,7 +68,6 @@ class Session:
         tracks: The devices it counts.
         warnings: What a reader of its figures must know.
         missing: Parts known to be there that cannot be read.
-        published: The newest report; read from any thread.
         settled: Windows that became final since the journal last looked.
     """
 
@@ -88,7 +87,8 @@ class Session:
         self.tracks: list[Track] = []
         self.warnings: list[str] = []
         self.missing: set[Part] = set()
-        self.published: RunReport | None = None
+        self._newest: tuple[Body, Cut] | None = None
+        self._built: tuple[tuple[Body, Cut], RunReport] | None = None
         self.settled: list[Window] = []
         self.budget = budget
         self.budget_broken = ""
@@ -280,8 +280,30 @@ class Session:
 
     # -- publishing --------------------------------------------------------------------------------------------
 
-    def publish(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> RunReport:
-        """Make the report as of an instant (of the end, if the run has ended) and publish it."""
+    @property
+    def published(self) -> RunReport | None:
+        """The newest report, from any thread; None before the first.
+
+        Its figures were cut when it was published; the report around them is built when it is asked for, since most
+        are never read.
+        """
+        newest, built = self._newest, self._built
+        if newest is None:
+            return None
+        if built is None or built[0] is not newest:
+            body, cut = newest
+            built = self._built = (newest, run_report(self.facts, self.ledger, body, self._equivalents, cut))
+        return built[1]
+
+    def made(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> RunReport:
+        """Publish as `publish` does, and give the report."""
+        self.publish(now_ns, is_final=is_final, ended_well=ended_well)
+        report = self.published
+        assert report is not None  # just published
+        return report
+
+    def publish(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> None:
+        """Publish the run as of an instant, or as of its end if it has ended."""
         if self._begin is None:
             raise RuntimeError("the session has not begun")
         end = self._end.mark if self._end is not None else self.ledger.mark(max(now_ns, self._previous().t_ns))
@@ -301,10 +323,9 @@ class Session:
             is_final=is_final,
             ended_well=ended_well,
         )
-        self.published = run_report(self.facts, self.ledger, body, self._equivalents)
-        if self.budget is not None and not self.budget_broken:
+        self._newest = (body, self.ledger.cut(body.begin, body.end))
+        if self.budget is not None and not self.budget_broken and self.published is not None:
             self.budget_broken = self.budget.broken_by(self.published)
             if self.budget_broken:
                 self.warn(self.budget_broken)
                 self._on_exceeded()
-        return self.published
