@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -265,4 +266,7 @@ def _boot_id() -> str:
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
-        return ""
+        import psutil
+
+        # No kernel id: without one, runs before and after a reboot would seem to lie on one clock.
+        return f"{socket.gethostname()}-{psutil.boot_time():.0f}"

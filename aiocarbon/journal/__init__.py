@@ -1,6 +1,7 @@
 """The journal: curve points and marks on disk, cumulative and never deltas.
 
-`write.py` puts records into a file, `read.py` makes runs of files, `records.py` says what a record is.
+`records.py` says what a record is, `write.py` puts records into a file. Back: `parse.py` makes a process of a file,
+`view.py` a report of a process, `join.py` one report of several, and `read.py` does all of it for paths.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 
-from aiocarbon._core.assemble import scope, uses
+from aiocarbon._core.assemble import MEASURED, scope, uses
 from aiocarbon._core.intensity import Pue
 from aiocarbon._core.pool import Pool
 from aiocarbon._core.report import EpochReport, IntensityUse, Overhead, Quantities, RunReport, utc
@@ -33,6 +34,38 @@ def segments_of(views: list[View]) -> list[Segment]:
                 known.curve = merged[known.key].curve
         view.ledger.curves = {ident: known.curve for ident, known in view.process.devices.items()}
     return list(merged.values())
+
+
+def doubts(views: list[View]) -> Iterator[str]:
+    """What may be wrong in putting these processes together, in words."""
+    hosts: dict[str, set[str]] = {}
+    for view in views:
+        hosts.setdefault(view.process.machine, set()).add(view.process.facts.host)
+    for names in hosts.values():
+        if len(names) > 1:
+            told = ", ".join(sorted(names))
+            yield f"{told} have one boot id: taken as containers of one machine, whose devices count once"
+    active: list[View] = []
+    for view in sorted(views, key=lambda v: v.begin_ns):
+        active = [other for other in active if other.end_ns > view.begin_ns]
+        for other in active:
+            if other.process.machine == view.process.machine:
+                yield from _told_and_modelled(other, view)
+                yield from _told_and_modelled(view, other)
+        active.append(view)
+
+
+def _told_and_modelled(a: View, b: View) -> Iterator[str]:
+    """Parts that one process measured while another modelled them, under different devices."""
+    for known, model in itertools.product(a.process.devices.values(), b.process.devices.values()):
+        if not (known.device.counted and model.device.counted):
+            continue
+        common = known.device.covers & model.device.covers
+        if common and known.device.basis in MEASURED and model.device.basis not in MEASURED:
+            yield (
+                f"{', '.join(sorted(common))} of {a.process.facts.host} may be counted twice: "
+                f"one process measured it ({known.device.id}) while another modelled it ({model.device.id})"
+            )
 
 
 def _shares(views: list[View], segments: list[Segment]) -> Iterator[tuple[View, Known, Share]]:

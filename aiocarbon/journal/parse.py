@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ FIRST_LINE_MOST = 1 << 20
 
 TAIL_MOST = 1 << 24
 DEVICES_MOST = 100_000
+LARGEST = 1 << 63
+"""Instants in nanoseconds and energies in microjoules stay below it."""
 
 
 @dataclass(slots=True)
@@ -134,6 +137,7 @@ class Process:
             self._take_device(record)
         elif kind == "intensity":
             from_s, value = records.intensity_from(record)
+            _finite(value.g_per_kwh, value.low_g_per_kwh, value.high_g_per_kwh, record["from_s"])
             self.intensity[from_s] = value
         elif kind == "wall":
             self.anchors.append(Anchor(_whole(record["t"]), _whole(record["wall_ns"])))
@@ -150,6 +154,7 @@ class Process:
     def _take_device(self, record: Record) -> None:
         n = _whole(record["n"])
         device = records.device_from(record)
+        _finite(device.low_factor, device.high_factor, device.refresh_s, device.lag_s, device.max_power_w)
         if n < len(self.order) and (there := self.order[n]) is not None and there.device == device:
             return  # written twice, when a write was torn
         if not 0 <= n < DEVICES_MOST or device.id in self.devices:
@@ -172,6 +177,11 @@ class Process:
                 continue
             under, over, missing = extra[str(n)] if extra and str(n) in extra else none
             edge = edges[n] if n < len(edges) else 0
+            # JSON's 1e400 is infinite: only integers of sane size are counters.
+            if not (type(energy) is type(under) is type(over) is type(missing) is type(edge) is int):
+                raise TypeError(f"the state of device {n} is not of integers")
+            if not -LARGEST < energy < LARGEST:
+                raise ValueError(f"{energy} uJ")
             point = Point(
                 t, energy * J_PER_UJ, under * J_PER_UJ, over * J_PER_UJ, float(missing), float(edge) * J_PER_UJ
             )
@@ -311,7 +321,14 @@ def _with(curve: Curve, late: list[Point]) -> Curve:
 def _whole(value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"{value!r} is no integer")
+    if not -LARGEST < value < LARGEST:
+        raise ValueError("an integer too large")
     return value
+
+
+def _finite(*values: float | None) -> None:
+    if not all(value is None or math.isfinite(value) for value in values):
+        raise ValueError("not finite")
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -15,7 +15,7 @@ from typing import Any
 
 from aiocarbon._core.report import REPORT_SCHEMA, Quantities, RunReport
 from aiocarbon.errors import JournalError
-from aiocarbon.journal.join import pooled, run_of, segments_of, spans_of, union_ns
+from aiocarbon.journal.join import doubts, pooled, run_of, segments_of, spans_of, union_ns
 from aiocarbon.journal.parse import Process, read_process
 from aiocarbon.journal.records import SCHEMA
 from aiocarbon.journal.view import View
@@ -80,6 +80,7 @@ def load(*paths: str | Path) -> Loaded:
     views = [View(process) for process in sorted(processes.values(), key=lambda p: p.ident)]
     for view in views:
         problems.extend(view.problems)
+    problems.extend(doubts(views))
     segments = segments_of(views)
     by_run: dict[str, list[View]] = {}
     for view in views:

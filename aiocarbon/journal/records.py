@@ -184,5 +184,12 @@ def location_from(plain: Mapping[str, Any]) -> Location:
 
 
 def pue_from(plain: Mapping[str, Any]) -> Pue:
-    """A PUE of a header."""
-    return Pue(value=float(plain["value"]), source=str(plain["source"]))
+    """A PUE of a header.
+
+    Raises:
+        KeyError, ValueError, TypeError: It is none, or below 1.
+    """
+    value = float(plain["value"])
+    if not 1.0 <= value < float("inf"):
+        raise ValueError(f"a PUE of {value}")
+    return Pue(value=value, source=str(plain["source"]))

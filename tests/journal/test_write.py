@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from aiocarbon.errors import JournalError
 from aiocarbon.journal.records import sealed, unsealed
 from aiocarbon.journal.write import JournalWriter
+from aiocarbon.meters.simulated import Constant, SimulatedMeter
+from aiocarbon.sync import Tracker
 
 HEADER = {"schema": "aiocarbon.journal/1"}
 
@@ -138,3 +141,17 @@ def test_a_torn_tail_is_never_taken_for_a_record(cut: int) -> None:
     data = sealed({"k": "tick", "t": 123, "e": [1, 2, 3]})
     assert unsealed(data[:cut]) is None
     assert unsealed(data[:cut] + b"\0" + data[cut + 1 :]) is None
+
+
+def test_a_run_whose_journal_cannot_be_written_is_measured_with_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    meter = SimulatedMeter(wave=Constant(100))
+    with Tracker(meters=[meter], journal=tmp_path / "file", location="DK", interval_s=0.02) as tracker:
+        for _ in range(3):
+            with tracker.epoch():
+                time.sleep(0.05)  # the work that is measured
+    report = tracker.report()
+    (warning,) = report.warnings
+    assert "the tracking goes on without it" in warning
+    assert report.epochs_total == 3
+    assert report.it_energy_kwh > 0
