@@ -271,7 +271,9 @@ class Derivation:
         return i < len(self._breaks) and self._breaks[i] <= to_ns
 
     def _first(self, at: int, slack_ns: int) -> None:
-        self.curve.append(Point(at, 0.0, 0.0, 0.0, 0.0, 0.0))
+        # No power is known yet: until the second point comes, the device's limit bounds what the edge may be off.
+        slack_j = slack_ns * (self.device.max_power_w or 0.0) * S_PER_NS
+        self.curve.append(Point(at, 0.0, 0.0, 0.0, 0.0, slack_j))
         self._now.slack_ns = slack_ns
 
     def _append(
@@ -280,7 +282,10 @@ class Derivation:
         """Append a point; the sums are of the stretch that ends there; `slack_w` turns its slack into joules."""
         last = self.curve[-1]
         per_ns = slack_w * S_PER_NS
-        self.curve.replace_last(last._replace(slack_j=max(last.slack_j, self._now.slack_ns * per_ns)))
+        slack_j = self._now.slack_ns * per_ns
+        if len(self.curve) > 1:
+            slack_j = max(last.slack_j, slack_j)
+        self.curve.replace_last(last._replace(slack_j=slack_j))
         self.curve.append(
             Point(at, energy, last.under_j + under, last.over_j + over, last.missing_ns + missing, slack_ns * per_ns)
         )
