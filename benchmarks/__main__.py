@@ -24,15 +24,19 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("name", choices=(*NAMES, "all"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
     parser.add_argument("--quick", action="store_true", help="shorter runs: a check that it works, not a result")
+    parser.add_argument("--only", metavar="TEXT", default="", help="cases of accuracy whose name holds this text")
     parser.add_argument("--keep", action="store_true", help="write the result into benchmarks/results")
     asked = parser.parse_args(argv)
     if asked.json and asked.name == "all":
         parser.error("--json takes one benchmark; --keep keeps all")
+    if asked.only and asked.name != "accuracy":
+        parser.error("--only goes with accuracy")
     is_good = True
     for name in NAMES if asked.name == "all" else (asked.name,):
         benchmark = importlib.import_module(f"benchmarks.{name}")
-        command = f"python -m benchmarks {name}" + (" --quick" if asked.quick else "")
-        rows = benchmark.run(quick=asked.quick)
+        options = (" --quick" if asked.quick else "") + (f" --only {asked.only!r}" if asked.only else "")
+        command = f"python -m benchmarks {name}{options}"
+        rows = benchmark.run(quick=asked.quick, **({"only": asked.only} if asked.only else {}))
         result = Result(name=name, question=benchmark.QUESTION, command=command, quick=asked.quick, rows=rows)
         print(result.to_text() + "\n", flush=True)
         for path in filter(None, (asked.json, RESULTS / f"{name}.json" if asked.keep else None)):
