@@ -55,7 +55,7 @@ def run(options: Options) -> int:
     troubles: list[str] = []
 
     def begin() -> None:
-        _start(tracker, troubles)
+        _start(tracker, troubles, strict=resolved.strict)
         if resolved.budget is not None and resolved.budget.action == "raise":
             # The blocking tracker has no event to wait for; `end` may be called from the engine's thread.
             tracker._handle.exceeded().add_done_callback(lambda _: child.end())
@@ -90,14 +90,16 @@ def with_journal(options: Options, environ: Mapping[str, str]) -> dict[str, Any]
     return settings
 
 
-def _start(tracker: Tracker, troubles: list[str]) -> None:
+def _start(tracker: Tracker, troubles: list[str], *, strict: bool) -> None:
     """Begin the run; an instrument that cannot is told of and does not hold the command."""
     try:
         tracker.start()
-    except (ConfigError, EngineError):  # the second only under `strict`
+    except ConfigError:
         raise
-    except AiocarbonError as error:
-        troubles.append(str(error))
+    except Exception as error:  # no thread or no memory left, say: whatever it is, the command runs
+        if strict:
+            raise error if isinstance(error, EngineError) else EngineError(str(error)) from error
+        troubles.append(f"{type(error).__name__}: {error}")
 
 
 def _finish(tracker: Tracker, troubles: list[str]) -> RunReport | None:
@@ -106,8 +108,9 @@ def _finish(tracker: Tracker, troubles: list[str]) -> RunReport | None:
     try:
         tracker.stop()
         return tracker.report()
-    except AiocarbonError as error:
-        troubles.append(str(error))
+    except Exception as error:  # the command has ended well or not, and its exit code is to come out
+        if not troubles:
+            troubles.append("; ".join(sorted(tracker._handle._told)) or str(error))
         return None
     finally:
         signal.signal(signal.SIGINT, former)
@@ -115,7 +118,7 @@ def _finish(tracker: Tracker, troubles: list[str]) -> RunReport | None:
 
 def _tell(options: Options, report: RunReport | None, troubles: list[str]) -> None:
     for trouble in troubles:
-        say(f"aiocarbon: the instrument failed: {trouble}; the command ran unmeasured")
+        say(f"aiocarbon: {trouble}; the command ran, and there is no report")
     if report is None:
         return
     if not options.quiet:

@@ -20,18 +20,19 @@ def rounded(value: float, digits: int = 3) -> str:
         return "0"
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
     value = round(value, decimals)
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))  # 0.9996 has become 1.000: a digit less
     return f"{value:,.{min(max(decimals, 0), 12)}f}"
 
 
 def supported_digits(value: float, low: float, high: float) -> int:
     """Significant digits (2 to 4) that a value deserves whose 90 % range is `low..high`.
 
-    The last digit shown is then at least about a tenth of half the range: more would be fake precision.
+    Half the range then has one or two of the digits shown (GUM, JCGM 100:2008, 7.2.6): more would be fake precision.
     """
     if value <= 0.0:
         return 2
     spread = (high - low) / 2.0 / value
-    if spread > 0.05:
+    if spread > 0.2:
         return 2
     return 3 if spread > 0.005 else 4
 

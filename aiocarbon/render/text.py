@@ -76,6 +76,8 @@ def total_text(total: Quantities, runs: int) -> str:
 
 def live_line(report: RunReport) -> str:
     """A run that goes on, on one line: power draw, energy, CO2eq, time."""
+    if report.coverage == 0.0 or report.it_energy_kwh == 0.0:
+        return f"nothing measured yet  {numbers.duration(report.duration_s)}"
     sign = "" if _estimated_share(report) == 0.0 else "~"
     return (
         f"{sign}{numbers.power(report.power_w)}  {sign}{numbers.energy(report.energy_kwh)}  "
@@ -177,17 +179,23 @@ def _devices(devices: Sequence[DeviceReport]) -> Iterator[str]:
 def _device(device: DeviceReport) -> tuple[str, str, str, str, str, str]:
     kwh, low, high = device.it_energy_kwh, device.it_energy_kwh_low, device.it_energy_kwh_high
     digits = numbers.supported_digits(kwh, low, high)
-    name = f"{device.id}  {device.name}" if device.name and device.name != device.id else device.id
-    if len(name) > NAME_WIDTH:
-        name = name[: NAME_WIDTH - 3] + "..."
     return (
-        name,
+        _device_name(device),
         numbers.power(device.power_w, digits),
         numbers.energy(kwh, digits),
         numbers.percent(device.coverage),
         BASIS_WORDS[device.basis],
         "yes" if device.counted else "no, another view of the same",
     )
+
+
+def _device_name(device: DeviceReport) -> str:
+    """The name and the id, the id shortened where both are too long: a UUID's beginning tells it."""
+    if not device.name or device.name == device.id:
+        return device.id
+    room = max(NAME_WIDTH - len(device.name) - 3, 12)
+    ident = device.id if len(device.id) <= room else f"{device.id[: room - 3]}..."
+    return f"{device.name} ({ident})"
 
 
 def _epochs(report: RunReport) -> Iterator[str]:

@@ -1,0 +1,151 @@
+"""The report as text: what is measured and what is estimated must be plain in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any
+
+from aiocarbon._core.intensity import Equivalent, Location, Pue
+from aiocarbon._core.reading import Basis, DeviceKind
+from aiocarbon._core.report import DeviceReport, EpochReport, IntensityUse, Overhead, Quantities, RunReport, Scope
+from aiocarbon.render.text import WARNING, live_line, report_text, total_text
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+QUANTITIES: dict[str, Any] = {
+    "duration_s": 3600.0,
+    "it_energy_kwh": 0.25,
+    "it_energy_kwh_low": 0.24,
+    "it_energy_kwh_high": 0.26,
+    "energy_kwh": 0.395,
+    "energy_kwh_low": 0.379,
+    "energy_kwh_high": 0.411,
+    "co2eq_g": 45.0,
+    "co2eq_g_low": 38.0,
+    "co2eq_g_high": 52.0,
+    "power_w": 250.0,
+    "coverage": 1.0,
+    "basis": Basis.COUNTER,
+    "basis_shares": {Basis.COUNTER: 1.0},
+}
+DEVICE = DeviceReport(
+    id="GPU-11111111-2222-3333-4444-555555555555",
+    kind=DeviceKind.GPU,
+    name="NVIDIA A100-SXM4-40GB",
+    host="h",
+    basis=Basis.COUNTER,
+    it_energy_kwh=0.25,
+    it_energy_kwh_low=0.24,
+    it_energy_kwh_high=0.26,
+    power_w=250.0,
+    coverage=1.0,
+    counted=True,
+)
+REPORT = RunReport(
+    **QUANTITIES,
+    run_id="r1",
+    name="",
+    host="h",
+    started_at=AT,
+    ended_at=AT,
+    as_of=AT,
+    is_final=True,
+    ended_well=True,
+    epochs=(),
+    epochs_total=0,
+    outside=Quantities(**QUANTITIES),
+    devices=(DEVICE,),
+    scope=Scope(name="machine", measured=("gpu",), modelled=("cpu",), missing=("memory",)),
+    location=Location(zone="DK", name="Denmark", how="time zone", is_guess=True),
+    pue=Pue(value=1.58, source="somebody"),
+    intensity_g_per_kwh=114.0,
+    intensity_sources=(
+        IntensityUse(
+            source="Ember", zone="DK", quality="average", kind="average", factor_basis="life-cycle", g_per_kwh=114.0
+        ),
+    ),
+    equivalents=(
+        Equivalent(id="a", amount=0.374, unit="km travelled by car", g_per_unit=120.4, year=2018, source="s"),
+        Equivalent(id="b", amount=0.0001, unit="flights", g_per_unit=5e5, year=None, source="s2"),
+        Equivalent(id="c", amount=0.0001, unit="trees", g_per_unit=5e5, year=None, source="s3"),
+    ),
+    warnings=("something is amiss",),
+    overhead=Overhead(cpu_s=0.36, readings=3600, missed_ticks=2),
+)
+
+
+def said(**changes: Any) -> str:
+    return report_text(dataclasses.replace(REPORT, **changes))
+
+
+def epoch(index: int, **changes: Any) -> EpochReport:
+    return EpochReport(**(QUANTITIES | {"index": index, "devices": ()} | changes))
+
+
+def test_all_that_a_reader_needs_is_there_with_its_source() -> None:
+    text = said()
+    for words in (
+        "aiocarbon: r1 on h",
+        "1 h 00 min, from 2026-01-02 03:04:05 UTC",
+        "250 Wh by the devices, 90 % range 240 to 260 Wh; mean 250 W",
+        "100 % measured, energy counter; readings vouch for 100 % of the time",
+        "395 Wh with PUE 1.58",
+        "PUE: somebody",
+        "45.0 g, estimated from energy and intensity, 90 % range 38.0 to 52.0 g",
+        "114 gCO2eq/kWh, yearly average of DK, life-cycle: Ember",
+        "Denmark (DK), a GUESS from the time zone",
+        "measured: gpu; modelled: cpu; missing: memory",
+        "370 m travelled by car (120.4 g/km, 2018)",
+        "0.36 CPU s for measuring (0.010 % of a core), 3600 readings, 2 ticks missed",
+    ):
+        assert words in text
+    assert f"{WARNING}something is amiss" in text.splitlines()
+
+
+def test_estimates_are_called_so() -> None:
+    text = said(
+        basis_shares={Basis.COUNTER: 0.7, Basis.MODEL: 0.3}, devices=(dataclasses.replace(DEVICE, basis=Basis.ASSUMED),)
+    )
+    assert "70 % measured, energy counter; 30 % ESTIMATED, model" in text
+    assert "ESTIMATED, assumption" in text
+
+
+def test_nothing_measured_is_said_in_words() -> None:
+    text = said(basis_shares={}, coverage=0.0, power_w=None, devices=())
+    assert "NOTHING was measured; readings vouch for 0 % of the time" in text
+    assert "mean -" in text
+
+
+def test_view_of_the_same_energy_is_not_in_the_sum() -> None:
+    assert "no, another view of the same" in said(devices=(DEVICE, dataclasses.replace(DEVICE, counted=False)))
+
+
+def test_run_that_broke_off_is_not_told_as_one_that_ended() -> None:
+    assert "did not end well" in said(ended_well=False)
+    assert "it goes on, or broke off" in said(is_final=False)
+
+
+def test_given_intensity_is_called_given() -> None:
+    use = dataclasses.replace(REPORT.intensity_sources[0], quality="given", g_per_kwh=449.06)
+    assert "449.1 gCO2eq/kWh, as given" in said(intensity_sources=(use,))
+
+
+def test_partial_epochs_give_no_mean() -> None:
+    assert "epochs" not in said()
+    partial = epoch(2, is_partial=True, energy_kwh=9.0)
+    text = said(epochs=(epoch(0), epoch(1, energy_kwh=0.405), partial), epochs_total=3)
+    assert "3; mean of the 2 newest complete ones 400 Wh" in text
+    assert "last 405 Wh" in text
+    assert "1, none of them complete" in said(epochs=(partial,), epochs_total=1)
+
+
+def test_total_says_of_how_many() -> None:
+    text = total_text(REPORT.outside, 3)
+    assert text.startswith("aiocarbon: 3 runs together\n")
+    assert "250 Wh by the devices" in text
+
+
+def test_live_line_never_says_zero_for_what_is_not_known() -> None:
+    assert live_line(REPORT) == "250 W  395 Wh  ~45 g CO2eq  1 h 00 min"
+    assert "~250 W" in live_line(dataclasses.replace(REPORT, basis_shares={Basis.MODEL: 1.0}))
+    assert live_line(dataclasses.replace(REPORT, coverage=0.0, it_energy_kwh=0.0)) == "nothing measured yet  1 h 00 min"
