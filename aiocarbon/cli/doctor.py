@@ -19,7 +19,7 @@ from aiocarbon._core.reading import Device, Finding, Part, Quantity, Reading
 from aiocarbon._core.units import J_PER_UJ, s_from_ns
 from aiocarbon._version import __version__
 from aiocarbon.cli.output import coloured, say, show, write_json
-from aiocarbon.errors import MeterError, MeterPermissionError, MeterUnavailableError
+from aiocarbon.errors import EngineError, MeterError, MeterPermissionError, MeterUnavailableError
 from aiocarbon.render import numbers
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def doctor(*, json_file: str | None = None) -> int:
 
     Raises:
         ConfigError: A value of the environment or of pyproject.toml is not accepted.
-        EngineError: The engine could not begin.
+        EngineError: The engine could not begin, or does not answer.
     """
     found = _diagnose()
     if json_file is not None:
@@ -142,6 +142,8 @@ def _diagnose() -> Diagnosis:
         # Measuring meters, then models, each at most one deadline; the rest is patience with a busy machine.
         future: Future[Diagnosis] = host.call(lambda engine: _examine_all(engine, settings, named))
         return future.result(4 * DEADLINE_S)
+    except TimeoutError as error:
+        raise EngineError(f"the engine did not answer within {4 * DEADLINE_S:g} s") from error
     finally:
         hosts.release(host)
 

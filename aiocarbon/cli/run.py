@@ -62,7 +62,7 @@ def run(options: Options) -> int:
 
     with contextlib.ExitStack() as stack:
         on_spawn: Callable[[int], object] | None = None
-        if options.live and is_terminal(sys.stderr):
+        if options.live and is_terminal(sys.stderr) and hasattr(signal, "setitimer"):  # Windows has none
             on_spawn = lambda _: stack.enter_context(_live(tracker, max(resolved.interval_s, LEAST_LIVE_S)))  # noqa: E731
         result = child.run(before_spawn=begin, on_spawn=on_spawn)
     report = _finish(tracker, troubles)

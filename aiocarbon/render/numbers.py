@@ -56,6 +56,8 @@ def _with_unit(value: float, unit: str, digits: int) -> str:
 
 def _range(value: float, low: float, high: float, unit: str) -> tuple[str, str]:
     digits = supported_digits(value, low, high)
+    if value > 0.0 and high > 10.0 * value:
+        return _with_unit(value, unit, digits), f"{_with_unit(low, unit, 2)} to {_with_unit(high, unit, 2)}"
     factor, name = _scaled(value if value > 0.0 else high, unit)
     # The ends stand at the value's own decimal place: a longer tail on them would claim more than the value does.
     scaled = value / factor

@@ -25,7 +25,7 @@ LABEL_WIDTH: Final = 12
 NAME_WIDTH: Final = 44
 MOST_EQUIVALENTS: Final = 5
 LEAST_AMOUNT: Final = 0.01
-"""Equivalents below this many units say nothing to anybody; the first two, cars, are always told."""
+"""Equivalents below this many units (metres where the unit is a kilometre) say nothing to anybody."""
 
 MEASURED: Final = frozenset({Basis.COUNTER, Basis.POWER})
 
@@ -179,10 +179,12 @@ def _devices(devices: Sequence[DeviceReport]) -> Iterator[str]:
 def _device(device: DeviceReport) -> tuple[str, str, str, str, str, str]:
     kwh, low, high = device.it_energy_kwh, device.it_energy_kwh_low, device.it_energy_kwh_high
     digits = numbers.supported_digits(kwh, low, high)
+    # Nothing seen yet of a counter that refreshes slowly is a bound, not a zero.
+    is_bound = kwh == 0.0 and high > 0.0
     return (
         _device_name(device),
-        numbers.power(device.power_w, digits),
-        numbers.energy(kwh, digits),
+        "-" if is_bound else numbers.power(device.power_w, digits),
+        f"< {numbers.energy(high, 2)}" if is_bound else numbers.energy(kwh, digits),
         numbers.percent(device.coverage),
         BASIS_WORDS[device.basis],
         "yes" if device.counted else "no, another view of the same",
@@ -218,14 +220,18 @@ def _epoch(epoch: EpochReport) -> str:
 
 
 def _equivalents(equivalents: Sequence[Equivalent]) -> Iterator[str]:
-    told = [e for n, e in enumerate(equivalents) if n < 2 or e.amount >= LEAST_AMOUNT][:MOST_EQUIVALENTS]
-    for n, item in enumerate(told):
-        amount, unit = item.amount, item.unit
-        if unit.startswith("km ") and 0.0 < amount < 1.0:
-            amount, unit = amount * M_PER_KM, unit.removeprefix("k")
+    told = [(e, *_in_metres(e)) for e in equivalents]
+    told = [row for row in told if row[1] >= LEAST_AMOUNT][:MOST_EQUIVALENTS]
+    for n, (item, amount, unit) in enumerate(told):
         year = f", {item.year}" if item.year else ""
         factor = f"{item.g_per_unit:g} g/{item.unit.split()[0]}" if item.unit.startswith("km ") else item.source
         yield _line("as much as" if n == 0 else "", f"{numbers.rounded(amount, 2)} {unit} ({factor}{year})")
+
+
+def _in_metres(item: Equivalent) -> tuple[float, str]:
+    if item.unit.startswith("km ") and item.amount < 1.0:
+        return item.amount * M_PER_KM, item.unit.removeprefix("k")
+    return item.amount, item.unit
 
 
 def _overhead(report: RunReport) -> str:

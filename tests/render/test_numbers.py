@@ -82,6 +82,10 @@ def test_wide_range_gets_fewer_digits_than_a_narrow_one() -> None:
     assert numbers.energy_range(1.23456, 1.234, 1.235) == ("1.235 kWh", "1.234 to 1.235 kWh")
 
 
+def test_ends_far_from_the_value_have_units_of_their_own() -> None:
+    assert numbers.energy_range(65e-9, 0.0, 11.864e-6) == ("65 µWh", "0 Wh to 12 mWh")
+
+
 def test_nothing_with_an_upper_bound_is_told_in_the_bounds_unit() -> None:
     assert numbers.energy_range(0.0, 0.0, 0.002) == ("0 Wh", "0.00 to 2.00 Wh")
     assert numbers.energy_range(0.0, 0.0, 0.0) == ("0 Wh", "0.00 to 0.00 Wh")

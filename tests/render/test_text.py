@@ -120,6 +120,18 @@ def test_view_of_the_same_energy_is_not_in_the_sum() -> None:
     assert "no, another view of the same" in said(devices=(DEVICE, dataclasses.replace(DEVICE, counted=False)))
 
 
+def test_device_of_which_nothing_was_seen_has_a_bound_and_no_zero() -> None:
+    text = said(devices=(dataclasses.replace(DEVICE, it_energy_kwh=0.0, it_energy_kwh_low=0.0, power_w=0.0),))
+    (row,) = (line for line in text.splitlines() if "A100" in line)
+    assert "< 260 Wh" in row
+    assert " 0 W" not in row
+
+
+def test_amounts_that_say_nothing_to_anybody_are_left_out() -> None:
+    tiny = dataclasses.replace(REPORT.equivalents[0], amount=1e-6)
+    assert "as much as" not in said(equivalents=(tiny,))
+
+
 def test_run_that_broke_off_is_not_told_as_one_that_ended() -> None:
     assert "did not end well" in said(ended_well=False)
     assert "it goes on, or broke off" in said(is_final=False)
