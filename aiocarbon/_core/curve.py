@@ -174,7 +174,8 @@ class Curve:
     def _beyond(self, i: int, t_ns: int, power: float) -> State:
         away = t_ns - self._t[i]
         allowed = self.refresh_ns + self.lag_ns + EDGE_GRACE_NS
-        within = max(-allowed, min(away, allowed))
+        # A single point knows no power, so nothing beside it is vouched for.
+        within = max(-allowed, min(away, allowed)) if len(self._t) > 1 or self.tail_power_w is not None else 0
         bend = 0.0
         if self.max_w:
             spread = max(self.max_w * (1 + POWER_MARGIN) - power, power - self.min_w * (1 - POWER_MARGIN), 0.0)

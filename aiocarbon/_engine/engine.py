@@ -92,6 +92,7 @@ class Engine:
             )
             started()
             await self._stop.wait()
+            self._sampler.stop()
             await self._bank.aclose()
             group.cancel_scope.cancel()
 

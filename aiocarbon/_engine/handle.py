@@ -236,8 +236,9 @@ class Handle:
         if host is None:
             return None
         if host.is_dead:
-            self.tell(DEAD)
+            self.fail(EngineError(DEAD))
             self._last_epoch = act(t_ns)
+            session.publish(t_ns)
             return None
         wait = None if self._device_sync is None else prepare(self._device_sync)
 
@@ -359,7 +360,10 @@ class Handle:
             if isinstance(error, EngineError):
                 raise error
             raise EngineError(f"the instrument failed: {error}") from error
-        self.tell(f"the instrument failed ({error or type(error).__name__}); the training goes on unmeasured")
+        if isinstance(error, EngineError):
+            self.tell(DEAD)
+        else:
+            self.tell(f"the instrument failed ({error or type(error).__name__}); the training goes on unmeasured")
 
     def tell(self, message: str) -> None:
         """Warn once per message, in the report and as a `RuntimeWarning`-free log line."""

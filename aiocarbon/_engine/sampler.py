@@ -72,6 +72,7 @@ class Sampler:
         self._ticked = ticked
         self._bursts: dict[Burst, anyio.Event] = {}
         self._tick_scope: anyio.CancelScope | None = None
+        self._is_stopped = False
         self._is_bursting = False
         self._is_watching = False
         self._told: set[tuple[str, str]] = set()
@@ -91,6 +92,14 @@ class Sampler:
             self._tick_scope.cancel()
         self._tick_scope = anyio.CancelScope()
         self._group.start_soon(self._tick_for_ever, self._tick_scope, interval_ns)
+
+    def stop(self) -> None:
+        """Take no more readings: the meters are about to be closed."""
+        self._is_stopped = True
+        if self._tick_scope is not None:
+            self._tick_scope.cancel()
+        for burst in self._bursts:
+            burst.stop.set()
 
     def refresh_tasks(self) -> None:
         """Begin the tasks that new tracks need: bursts for power sensors, a watch for counters to be probed."""
@@ -286,6 +295,8 @@ class Sampler:
     def _take(self, hop: Hop) -> None:
         self.worker_cpu_ns += hop.cpu_ns
         results, hop.results = hop.results, []
+        if self._is_stopped:
+            return
         for track, result in results:
             if isinstance(result, Reading):
                 self._take_reading(track, result)

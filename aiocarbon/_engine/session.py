@@ -236,20 +236,22 @@ class Session:
             return False
         if now_ns < border.t_ns + PROBED_NS and any(not (track.is_probed or track.is_lost) for track in self.tracks):
             return False
-        is_hanging = any(track.is_slow and not track.is_lost for track in self.tracks)
+        is_hanging = any(
+            not track.is_lost and (track.is_slow or len(track.derivation.curve) < 2) for track in self.tracks
+        )
         return not is_hanging or len(self._open_borders) > WAITING_BORDERS
 
     @staticmethod
     def _has_told(track: Track, t_ns: int) -> bool:
         if track.is_lost:
             return True
-        if not track.is_probed:
-            return False
+        if not track.is_probed or len(track.derivation.curve) < 2:
+            return False  # before the second point no power is known, and an instant beside the first has no value
         if not track.is_power and not track.needs_watch:
             last = track.derivation.last_read_ns
             return last is not None and last >= t_ns
         curve = track.derivation.curve
-        return len(curve) > 0 and curve[-1].t_ns >= t_ns
+        return curve[-1].t_ns >= t_ns
 
     def _settle_windows(self) -> None:
         still_open = []

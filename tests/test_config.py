@@ -1,0 +1,104 @@
+"""Settings: what is accepted, where it comes from, and what is said about what is not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiocarbon import Budget, ConfigError, Tracker, sync
+from aiocarbon.settings import check_arguments, resolve
+
+BAD = [
+    ("epochs", -1),
+    ("epochs", 0),
+    ("epochs", 1.5),
+    ("epochs", True),
+    ("epochs", "many"),
+    ("epochs", 10**12),
+    ("name", 7),
+    ("name", "x" * 201),
+    ("location", "Atlantis"),
+    ("location", 7),
+    ("intensity", -1.0),
+    ("intensity", math.nan),
+    ("intensity", 3001),
+    ("intensity", "dirty"),
+    ("pue", 0.99),
+    ("pue", math.inf),
+    ("pue", math.nan),
+    ("pue", False),
+    ("interval_s", 0.001),
+    ("interval_s", 61),
+    ("interval_s", None),
+    ("meters", "sundial"),
+    ("meters", ["nvml", 7]),
+    ("meters", []),
+    ("meters", "simulated:many"),
+    ("journal", ""),
+    ("journal", 7),
+    ("run_id", "../../etc"),
+    ("run_id", ""),
+    ("node", "a b"),
+    ("offline", "perhaps"),
+    ("strict", None),
+    ("device_sync", "cuda"),
+    ("budget", 500),
+    ("budget", "co2=5"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), BAD)
+def test_a_bad_argument_is_refused_before_anything_starts(field: str, value: Any) -> None:
+    for make in (Tracker, sync.Tracker):
+        with pytest.raises(ConfigError) as told:
+            make(**{field: value})
+        assert told.value.field.split(".")[0] == field
+        assert told.value.accepted
+        assert field in str(told.value)
+        assert isinstance(told.value, ValueError)
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, v in BAD if isinstance(v, str) and v])
+def test_a_bad_variable_is_refused_by_its_name(field: str, value: str, tmp_path: Path) -> None:
+    if field == "name":
+        return
+    variable = f"AIOCARBON_{field.upper()}"
+    with pytest.raises(ConfigError) as told:
+        resolve({}, environ={variable: value}, folder=tmp_path)
+    assert told.value.origin == variable
+    assert variable in str(told.value)
+
+
+def test_argument_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.aiocarbon]\npue = 1.1\nname = "file"\ninterval-s = 2\n')
+    below = tmp_path / "deep" / "er"
+    below.mkdir(parents=True)
+    environ = {"AIOCARBON_PUE": "1.2", "AIOCARBON_EPOCHS": "none"}
+    settings = resolve(check_arguments({"pue": 1.3}), environ=environ, folder=below)
+    assert (settings.pue, settings.name, settings.interval_s, settings.epochs) == (1.3, "file", 2.0, None)
+    assert resolve({}, environ=environ, folder=below).pue == 1.2
+    assert resolve({}, environ={}, folder=below).pue == 1.1
+
+
+def test_a_bad_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pyproject.toml"
+    for text in ("[tool.aiocarbon]\npue = 0.5\n", "[tool.aiocarbon]\nwatts = 5\n", "[tool.aiocarbon]\nbroken"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"pyproject\.toml"):
+            resolve({}, environ={}, folder=tmp_path)
+
+
+def test_none_is_a_value(tmp_path: Path) -> None:
+    environ = {"AIOCARBON_JOURNAL": str(tmp_path), "AIOCARBON_BUDGET": "co2eq_g=500,duration_s=60"}
+    settings = resolve(check_arguments({"journal": None}), environ=environ, folder=tmp_path)
+    assert settings.journal is None
+    assert settings.budget == Budget(co2eq_g=500.0, duration_s=60.0)
+
+
+def test_a_budget_needs_a_limit_above_zero() -> None:
+    for bad in ({}, {"co2eq_g": 0}, {"energy_kwh": math.nan}, {"duration_s": -1}, {"co2eq_g": 1, "action": "shout"}):
+        with pytest.raises(ConfigError, match="budget"):
+            Budget(**bad)  # type: ignore[arg-type]

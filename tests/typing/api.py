@@ -1,0 +1,52 @@
+"""What users see, to the type checker; checked by mypy, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from typing_extensions import assert_type
+
+from aiocarbon import Budget, Tracker, sync, track
+from aiocarbon._core.report import EpochReport, RunReport
+
+
+async def use_async() -> None:
+    async with Tracker(epochs=3, name="n", location="DK", budget=Budget(co2eq_g=5.0)) as tracker:
+        assert_type(await tracker.epoch(), EpochReport)
+        async with tracker.epoch() as epoch:
+            tracker.step(2, total=10)
+        assert_type(epoch.report, EpochReport | None)
+        async for i in tracker.epochs(3):
+            assert_type(i, int)
+        async for live in tracker.stream(1.0):
+            assert_type(live, RunReport)
+        assert_type(await tracker.snapshot(), RunReport)
+        assert_type(tracker.exceeded.is_set(), bool)
+        tracker.epoch_start()
+    assert_type(tracker.report(), RunReport)
+    assert_type(tracker.report().energy_kwh, float)
+    assert_type(tracker.report().power_w, float | None)
+
+
+def use_sync() -> None:
+    with sync.Tracker(intensity=400, pue=1.2, meters=["nvml", "rapl"], journal="runs") as tracker:
+        with tracker.epoch() as epoch:
+            pass
+        assert_type(epoch.report, EpochReport | None)
+        assert_type(tracker.epochs(3), Iterator[int])
+        tracker.epoch_start()
+        assert_type(tracker.epoch_end(), EpochReport)
+    tracker.stop()
+
+
+@track
+def plain(x: int) -> str:
+    return str(x)
+
+
+@track(location="DK")
+async def items() -> AsyncIterator[int]:
+    yield 1
+
+
+assert_type(plain(1), str)
