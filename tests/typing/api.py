@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-
-from typing_extensions import assert_type
+from typing import assert_type
 
 from aiocarbon import Budget, Tracker, sync, track
 from aiocarbon._core.report import EpochReport, RunReport
