@@ -189,7 +189,8 @@ class Process:
         for known, point in points:
             if mark is not None and (known.since is None or mark < known.since):
                 known.since = mark
-            if t > known.last_ns:
+            falls = len(known.curve) > 0 and point.energy_j < known.curve[-1].energy_j
+            if t > known.last_ns and not falls:
                 known.curve.append(point)
                 known.last_ns = t
             else:
@@ -306,15 +307,20 @@ def _begin(path: Path, first: bytes) -> Process:
 
 
 def _with(curve: Curve, late: list[Point]) -> Curve:
-    """The curve with more points; of two at one instant the one written later stays."""
+    """The curve with more points; of two at one instant the one written later stays.
+
+    A mark that was written before its meters had told may lie a little above what they told later: the curve then
+    stays level until it is reached, so that its parts still add up.
+    """
     whole = Curve(curve.device, refresh_ns=curve.refresh_ns)
     # Stable sorts keep the order of writing among equal instants.
     added = sorted(late, key=lambda point: point.t_ns)
     for point in heapq.merge((curve[i] for i in range(len(curve))), added, key=lambda point: point.t_ns):
         if len(whole) and whole[-1].t_ns == point.t_ns:
-            whole.replace_last(point)
-        else:
-            whole.append(point)
+            whole.truncate(len(whole) - 1)
+        if len(whole) and point.energy_j < whole[-1].energy_j:
+            point = point._replace(energy_j=whole[-1].energy_j)
+        whole.append(point)
     return whole
 
 
