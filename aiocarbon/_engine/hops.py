@@ -7,10 +7,11 @@ value that took longer than its deadline belongs to no known instant.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from random import random
 
 from aiocarbon._core.reading import Reading
 from aiocarbon._core.units import NS_PER_MS
@@ -26,7 +27,8 @@ LOCK_WAIT_S = 0.005
 
 def read_one(track: Track) -> Reading | MeterError | None:
     """Read a device, turning whatever its meter throws into one of our errors; None if a read is in flight."""
-    if not track.lock.acquire(timeout=LOCK_WAIT_S):
+    lock = track.lock
+    if not lock.acquire(blocking=False) and not lock.acquire(timeout=LOCK_WAIT_S):
         return None
     try:
         return track.meter.read(track.device)
@@ -38,7 +40,7 @@ def read_one(track: Track) -> Reading | MeterError | None:
         failure.__cause__ = error
         return failure
     finally:
-        track.lock.release()
+        lock.release()
 
 
 class Hop:
@@ -46,7 +48,7 @@ class Hop:
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self.tracks = tracks
-        self.results: list[Result] = []
+        self.results: deque[Result] = deque()  # filled by the worker while the engine's thread empties it
         self.current: Track | None = None
         self.is_abandoned = False
         self.cpu_ns = 0
@@ -57,17 +59,20 @@ class Hop:
         self._pass()
         self.cpu_ns = time.thread_time_ns() - began
 
-    def _pass(self) -> None:
+    def _pass(self) -> list[Result]:
+        done: list[Result] = []
         for track in self.tracks:
             if self.is_abandoned:
-                return
+                return done
             self.current = track
             result = read_one(track)
             if self.is_abandoned:
-                return
+                return done
             if result is not None:
-                self.results.append((track, result))
+                done.append((track, result))
         self.current = None
+        self.results.extend(done)
+        return done
 
     def unread(self) -> list[Track]:
         """The devices that the hop did not come to, after it was abandoned."""
@@ -79,8 +84,8 @@ class Hop:
 class Burst(Hop):
     """Reads some devices again and again at a quick pace, without a hop for each read.
 
-    It ends when told, at its end instant, or when `is_done` says so after a pass; the last pass always comes after
-    the end was told, so that a mark finds a reading behind it.
+    It ends at its end instant, when told, or when `is_done` says so after a pass. Its results can be taken while it
+    goes on.
     """
 
     def __init__(
@@ -104,16 +109,16 @@ class Burst(Hop):
     def run(self) -> None:
         """Read until the end."""
         began = time.thread_time_ns()
-        due = self._clock.monotonic_ns()
+        now, wait, stop = self._clock.monotonic_ns, self._clock.wait, self.stop
+        due = now()
         while not self.is_abandoned:
-            is_last = self.stop.is_set() or due >= self._until_ns
-            before = len(self.results)
-            self._pass()
-            if is_last or (self._is_done is not None and self._is_done(self.results[before:])):
+            done = self._pass()
+            if due >= self._until_ns or (self._is_done is not None and self._is_done(done)):
                 break
             period = self._period_ns
             if self._jitter:
-                period = int(period * random.uniform(1 - self._jitter, 1 + self._jitter))
-            due = max(due + period, self._clock.monotonic_ns() + NS_PER_MS // 2)
-            self._clock.wait(self.stop, due)
+                period = int(period * (1 + self._jitter * (2 * random() - 1)))
+            due = max(due + period, now() + NS_PER_MS // 2)
+            if wait(stop, due):
+                break
         self.cpu_ns = time.thread_time_ns() - began

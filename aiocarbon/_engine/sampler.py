@@ -70,7 +70,7 @@ class Sampler:
         self._lost = lost
         self._arrived = arrived
         self._ticked = ticked
-        self._bursts: dict[Burst, anyio.Event] = {}
+        self._bursts: set[Burst] = set()
         self._tick_scope: anyio.CancelScope | None = None
         self._is_stopped = False
         self._is_bursting = False
@@ -132,32 +132,16 @@ class Sampler:
 
     async def latch(self) -> None:
         """Read every device now, so that an instant just past has a reading behind it."""
-        async with anyio.create_task_group() as group:
-            for burst, ended in list(self._bursts.items()):
-                burst.stop.set()
-                group.start_soon(ended.wait)
-            idle = self._idle(t for t in self._tracks() if t.is_readable)
-            if idle:
-                await self.sweep(idle)
+        await self.sweep([t for t in self._tracks() if t.is_readable])
 
     async def latch_within(self, patience_s: float) -> None:
         """The same, but wait at most so long: what comes later is taken when it comes."""
-        if self._bursts:
-            done = anyio.Event()
-            self._group.start_soon(self._latch_and_tell, done)
-            with anyio.move_on_after(patience_s):
-                await done.wait()
-            return
         hop = Hop([t for t in self._tracks() if t.is_readable])
         with anyio.move_on_after(patience_s):
             await to_thread.run_sync(hop.run, abandon_on_cancel=True, limiter=self._limiter)
             self._take(hop)
             return
         self._group.start_soon(self._take_late, hop, patience_s)
-
-    async def _latch_and_tell(self, done: anyio.Event) -> None:
-        await self.latch()
-        done.set()
 
     async def _take_late(self, hop: Hop, waited_s: float) -> None:
         deadline = self._clock.monotonic_ns() + ns_from_s(max(READ_DEADLINE_S - waited_s, 0.0))
@@ -194,13 +178,12 @@ class Sampler:
         return [] if isinstance(hop, Burst) else hop.unread()
 
     async def _run_burst(self, burst: Burst, length_ns: int) -> None:
-        ended = self._bursts[burst] = anyio.Event()
+        self._bursts.add(burst)
         try:
             await self._hop(burst, s_from_ns(length_ns) + READ_DEADLINE_S)
         finally:
-            del self._bursts[burst]
+            self._bursts.discard(burst)
             self._take(burst)
-            ended.set()
 
     async def _burst_for_ever(self) -> None:
         while True:
@@ -294,9 +277,14 @@ class Sampler:
 
     def _take(self, hop: Hop) -> None:
         self.worker_cpu_ns += hop.cpu_ns
-        results, hop.results = hop.results, []
+        # What bursts have read meanwhile goes first where it is older: a curve takes late readings, but not for free.
+        results = [hop.results.popleft() for _ in range(len(hop.results))]
+        for burst in self._bursts:
+            if burst is not hop:
+                results += [burst.results.popleft() for _ in range(len(burst.results))]
         if self._is_stopped:
             return
+        results.sort(key=_instant)
         for track, result in results:
             if isinstance(result, Reading):
                 self._take_reading(track, result)
@@ -337,3 +325,8 @@ class Sampler:
         if (track.device.id, cause) not in self._told:
             self._told.add((track.device.id, cause))
             self._warn(track, message)
+
+
+def _instant(result: Result) -> int:
+    """When a result was read; errors come first, since they lie at no instant."""
+    return result[1].t0_ns if isinstance(result[1], Reading) else 0

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiocarbon._core.assemble import Body, Facts, epoch_report, run_report
-from aiocarbon._core.curve import Curve
+from aiocarbon._core.curve import Curve, State
 from aiocarbon._core.intensity import Equivalent
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.reading import Part
@@ -107,6 +107,7 @@ class Session:
         self._end: Border | None = None
         self._last: Border | None = None
         self._inside = False
+        self._floor: dict[str, State] = {}
 
     # -- devices and warnings ----------------------------------------------------------------------------------
 
@@ -160,10 +161,20 @@ class Session:
             raise RuntimeError("the session has not begun")
         return self._last
 
+    def _mark(self, t_ns: int) -> Mark:
+        """The curves at an instant, never below the marks that are final.
+
+        A mark may be frozen on an extrapolation of some milliseconds that the next reading does not confirm; what
+        follows then begins where it was frozen, so that the parts add up.
+        """
+        mark = self.ledger.mark(t_ns)
+        states = {ident: _not_below(state, self._floor.get(ident)) for ident, state in mark.states.items()}
+        return Mark(t_ns, states)
+
     def _border(self, t_ns: int) -> Border:
         if self._last is not None:
             t_ns = max(t_ns, self._last.t_ns)
-        border = Border(self._borders, self.ledger.mark(t_ns))
+        border = Border(self._borders, self._mark(t_ns))
         self._borders += 1
         self._open_borders.append(border)
         return border
@@ -212,8 +223,9 @@ class Session:
         moved = False
         for border in self._open_borders:
             if self._is_tellable(border, now_ns):
-                border.mark = self.ledger.mark(border.t_ns)
+                border.mark = self._mark(border.t_ns)
                 border.is_final = moved = True
+                self._floor = dict(border.mark.states)
                 self.new_borders.append(border)
             else:
                 still_open.append(border)
@@ -308,7 +320,7 @@ class Session:
         """Publish the run as of an instant, or as of its end if it has ended."""
         if self._begin is None:
             raise RuntimeError("the session has not begun")
-        end = self._end.mark if self._end is not None else self.ledger.mark(max(now_ns, self._previous().t_ns))
+        end = self._end.mark if self._end is not None else self._mark(max(now_ns, self._previous().t_ns))
         outside = [self._outside, *(self._cut(w) for w in self._open_windows if w.epoch is None)]
         if self._end is None:
             # The stretch since the last border belongs to no epoch until its end is marked.
@@ -331,3 +343,16 @@ class Session:
             if self.budget_broken:
                 self.warn(self.budget_broken)
                 self._on_exceeded()
+
+
+def _not_below(state: State, floor: State | None) -> State:
+    """A state with none of its sums below those of an earlier one."""
+    if floor is None:
+        return state
+    return State(
+        max(state.energy_j, floor.energy_j),
+        max(state.under_j, floor.under_j),
+        max(state.over_j, floor.over_j),
+        max(state.missing_ns, floor.missing_ns),
+        state.slack_j,
+    )

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 
 from aiocarbon._core.derive import Derivation
-from aiocarbon._core.reading import Device, Quantity
+from aiocarbon._core.reading import Basis, Device, Quantity
 from aiocarbon._core.units import NS_PER_MS, ns_from_s
 from aiocarbon.meters.base import Meter
 
@@ -64,7 +64,8 @@ class Track:
     @property
     def needs_watch(self) -> bool:
         """True if its value refreshes so slowly that a mark is watched to the next change."""
-        return not self.is_power and self.derivation.curve.refresh_ns > QUICK_NS
+        is_counter = self.device.basis is Basis.COUNTER  # a load model's value is made at the read
+        return is_counter and not self.is_power and self.derivation.curve.refresh_ns > QUICK_NS
 
     @property
     def is_readable(self) -> bool:
