@@ -61,6 +61,10 @@ class Tracker(_async.Verbs):
             raise
         except (AiocarbonError, TimeoutError) as error:
             self._handle.fail(error)
+        except BaseException:
+            # Interrupted while entering: nobody will leave, so the run ends as soon as it has begun.
+            future.add_done_callback(lambda _: self._handle.close(time.monotonic_ns(), ended_well=False))
+            raise
 
     def stop(self) -> None:
         """End the run, with the last reading and the final report; safe to call twice."""

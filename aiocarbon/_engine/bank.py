@@ -21,7 +21,7 @@ from aiocarbon._core.units import NS_PER_S
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.track import Track, make_track
 from aiocarbon._logging import get_logger
-from aiocarbon.errors import MeterError, MeterUnavailableError
+from aiocarbon.errors import MeterError, MeterUnavailableError, ReadError
 from aiocarbon.meters.base import Inventory, Meter
 
 T = TypeVar("T")
@@ -47,6 +47,7 @@ class Entry:
         findings: What it found, for warnings and `doctor`.
         error: Why it could not be opened; None if it could.
         opened: Set once it is known whether it can be used.
+        check_failed: True after its `check` threw: it is not asked for findings any more.
     """
 
     spec: str | Meter
@@ -55,6 +56,7 @@ class Entry:
     findings: list[Finding] = field(default_factory=list)
     error: MeterError | None = None
     opened: anyio.Event = field(default_factory=anyio.Event)
+    check_failed: bool = False
 
     @property
     def name(self) -> str:
@@ -153,19 +155,28 @@ class Bank:
         """Ask each meter that looks at its own readings for what it found since: mirrored dies, a still counter."""
         for entry in self._entries.values():
             check = getattr(entry.meter, "check", None)
-            if check is not None:
-                for finding in await self._blocking(check):
+            if check is not None and not entry.check_failed:
+                for finding in await self._checked(entry, check):
                     entry.findings.append(finding)
                     self._on_finding(entry, finding)
+
+    async def _checked(self, entry: Entry, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+        try:
+            return list(await self._blocking(check))
+        except Exception as error:
+            # A plug-in's own exception costs its findings, not the engine; it is not asked again.
+            entry.check_failed = True
+            log.warning("meter.check", meter=entry.name, why=f"{type(error).__name__}: {error}")
+            return []
 
     async def _try_reopen(self, entry: Entry, ident: str) -> tuple[Meter, Device]:
         meter, inventory = await self._blocking(_make_and_open, entry.spec, frozenset())
         for device in inventory.devices:
             if device.id == ident:
-                await self._blocking(meter.read, device)
+                await self._blocking(_probe, meter, device)
                 return meter, device
         if isinstance(entry.spec, str):
-            await self._blocking(meter.close)
+            await self._close(meter)
         raise MeterUnavailableError(f"{ident} is still missing", device=ident)
 
     async def _sleep_s(self, seconds: float) -> None:
@@ -183,8 +194,9 @@ class Bank:
     async def _close(self, meter: Meter) -> None:
         try:
             await self._blocking(meter.close)
-        except MeterError as error:
-            log.debug("meter.close", why=str(error))
+        except Exception as error:
+            # Whatever a plug-in throws here, nothing is measured any more that it could spoil.
+            log.debug("meter.close", why=f"{type(error).__name__}: {error}")
 
 
 def _make_and_open(spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, Inventory]:
@@ -199,4 +211,16 @@ def _make_and_open(spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, 
         raise
     except Exception as error:
         raise MeterUnavailableError(f"meter {name!r} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(inventory, Inventory) or not inventory.devices:
+        raise MeterUnavailableError(f"meter {name!r} found no device: open() answered {inventory!r}")
     return meter, inventory
+
+
+def _probe(meter: Meter, device: Device) -> None:
+    """Read a device that is opened again, in a worker; whatever a plug-in throws becomes ours."""
+    try:
+        meter.read(device)
+    except MeterError:
+        raise
+    except Exception as error:
+        raise ReadError(f"{device.id}: {type(error).__name__}: {error}", device=device.id) from error

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from numbers import Real
 from random import random
 
 from aiocarbon._core.reading import Reading
@@ -31,7 +32,11 @@ def read_one(track: Track) -> Reading | MeterError | None:
     if not lock.acquire(blocking=False) and not lock.acquire(timeout=LOCK_WAIT_S):
         return None
     try:
-        return track.meter.read(track.device)
+        reading = track.meter.read(track.device)
+        # A plug-in may answer anything; what is no reading must not reach the curve.
+        if not isinstance(reading, Reading) or not isinstance(reading.value, Real):
+            raise ReadError(f"{track.device.id}: its meter answered {reading!r}, no reading", device=track.device.id)
+        return reading
     except MeterError as error:
         return error
     except Exception as error:
