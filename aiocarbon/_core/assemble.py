@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from aiocarbon._core.intensity import Equivalent, IntensityCurve, IntensityValue, Location
-from aiocarbon._core.ledger import Cut, Ledger, Mark
+from aiocarbon._core.body import Body, Facts
+from aiocarbon._core.intensity import Equivalent, IntensityCurve, IntensityValue
+from aiocarbon._core.ledger import Cut, Ledger
 from aiocarbon._core.reading import Basis, Part
 from aiocarbon._core.report import (
     EpochReport,
     IntensityUse,
-    Overhead,
     Quantities,
     RunReport,
     Scope,
@@ -23,54 +22,6 @@ from aiocarbon._core.report import (
 MEASURED = frozenset({Basis.COUNTER, Basis.POWER})
 ALWAYS_THERE = (Part.CPU, Part.MEMORY)
 """Parts that every computer has; where nothing tells them they are missing from the figures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a report states beside its quantities.
-
-    Attributes:
-        run_id: Id of the run.
-        name: What the user called it.
-        host: The machine.
-        location: Where it is.
-        version: Version of aiocarbon that measured.
-    """
-
-    run_id: str
-    name: str
-    host: str
-    location: Location
-    version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
-    """What a run's report is made of, beside its ledger.
-
-    Attributes:
-        begin: Where the run began.
-        end: Where it ended, or up to where it is reported.
-        epochs: The epochs kept, in order.
-        epochs_total: How many there were.
-        outside: Sum of the windows that lie in no epoch.
-        warnings: What a reader of the figures must know.
-        missing: Parts that are known to be there and cannot be read.
-        overhead: What the instrument itself cost.
-        is_final: True once the run has ended.
-        ended_well: False if it did not end by itself.
-    """
-
-    begin: Mark
-    end: Mark
-    epochs: tuple[EpochReport, ...]
-    epochs_total: int
-    outside: Cut
-    warnings: tuple[str, ...]
-    missing: frozenset[Part]
-    overhead: Overhead
-    is_final: bool
-    ended_well: bool
 
 
 def epoch_report(

@@ -18,7 +18,7 @@ from aiocarbon._core.reading import Device
 from aiocarbon._core.units import NS_PER_MS, S_PER_NS, ns_from_s
 
 EDGE_GRACE_NS = 5 * NS_PER_MS
-"""Extrapolation beyond the outermost point that is allowed on top of the sensor's own refresh and lag."""
+"""Extrapolation beyond the newest point that is allowed on top of the sensor's own refresh and lag."""
 
 POWER_MARGIN = 0.2
 """Share by which the power range seen so far is widened when an interpolation's error is bounded."""
@@ -134,7 +134,8 @@ class Curve:
         """The curve at an instant.
 
         Between two points it is interpolated, and its error is bounded by the power range seen so far. Beyond the
-        outermost points it is extrapolated by the sensor's refresh and lag at most; what lies further is missing.
+        newest point it is extrapolated by the sensor's refresh and lag at most; what lies further is missing, and so
+        is all before the first point.
 
         Args:
             t_ns: Monotonic nanoseconds.
@@ -174,12 +175,13 @@ class Curve:
     def _beyond(self, i: int, t_ns: int, power: float) -> State:
         away = t_ns - self._t[i]
         allowed = self.refresh_ns + self.lag_ns + EDGE_GRACE_NS
-        # A single point knows no power, so nothing beside it is vouched for.
-        within = max(-allowed, min(away, allowed)) if len(self._t) > 1 or self.tail_power_w is not None else 0
+        # A single point knows no power, and nobody knows what was before the first: neither is vouched for.
+        knows_power = len(self._t) > 1 or self.tail_power_w is not None
+        within = min(away, allowed) if away > 0 and knows_power else 0
         bend = 0.0
         if self.max_w:
             spread = max(self.max_w * (1 + POWER_MARGIN) - power, power - self.min_w * (1 - POWER_MARGIN), 0.0)
-            bend = spread * abs(within) * S_PER_NS
+            bend = spread * within * S_PER_NS
         # What unmeasured time may have drawn: the last power known, or the device's limit where none is.
         likely = power or self.device.max_power_w or 0.0
         return State(

@@ -63,7 +63,7 @@ class Device:
         basis: Where its joules come from.
         covers: The parts of the machine whose energy it holds.
         counted: False for a view of energy that other devices hold already (psys, a module, a battery).
-        refresh_s: Seconds between two changes of the sensor's value; None where it is not known and is to be
+        refresh_s: Seconds between two changes of the sensor's value, 0 if it is made at the read; None: unknown, to be
             probed. A value read is on average half of that old.
         lag_s: Seconds by which a power value lies in the past on average beyond `refresh_s` (half the averaging
             window of an averaged sensor); 0 for counters.

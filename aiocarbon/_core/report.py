@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+from aiocarbon._core.body import Overhead
 from aiocarbon._core.intensity import Equivalent, Location, Pue
 from aiocarbon._core.ledger import Cut, DeviceCut, coverage, weakest
 from aiocarbon._core.reading import Basis, DeviceKind
@@ -165,21 +166,6 @@ class IntensityUse:
     factor_basis: str
     g_per_kwh: float
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overhead:
-    """What the instrument itself cost.
-
-    Attributes:
-        cpu_s: CPU seconds of the engine's thread and its workers.
-        readings: Readings taken.
-        missed_ticks: Ticks that came too late and were dropped.
-    """
-
-    cpu_s: float
-    readings: int
-    missed_ticks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

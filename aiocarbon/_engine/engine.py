@@ -15,12 +15,11 @@ import anyio
 import anyio.abc
 from anyio import to_thread
 
-from aiocarbon._core.assemble import Facts
+from aiocarbon._core.body import Facts, Overhead
 from aiocarbon._core.curve import Curve
 from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Location, Pue
 from aiocarbon._core.ledger import Ledger
 from aiocarbon._core.reading import Finding, Part
-from aiocarbon._core.report import EpochReport, Overhead, RunReport
 from aiocarbon._core.units import NS_PER_S, S_PER_NS, ns_from_s, s_from_ns
 from aiocarbon._core.wallclock import Anchor, WallClock
 from aiocarbon._engine.bank import Bank, Entry
@@ -34,6 +33,7 @@ from aiocarbon.errors import EngineError, MeterPermissionError
 from aiocarbon.settings import Settings, resolve
 
 if TYPE_CHECKING:
+    from aiocarbon._core.report import EpochReport, RunReport
     from aiocarbon._engine.recorder import Recorder
 
 log = get_logger("engine")
@@ -142,6 +142,7 @@ class Engine:
             self.group.start_soon(recorder.run)
         self._settle()
         session.publish(now)
+        self.group.start_soon(self.blocking, _load_reports)
         return session
 
     async def mark(self, session: Session, act: Callable[[], EpochReport | None]) -> EpochReport | None:
@@ -355,6 +356,11 @@ def _surroundings(settings: Settings) -> _Surroundings:
     place = location.find(settings.location)
     value = table.average(place.zone) if settings.intensity is None else table.given(settings.intensity)
     return _Surroundings(place, value, pue.find(settings.pue))
+
+
+def _load_reports() -> None:
+    """Load what reports are made of behind the entering, before the first one is asked for."""
+    import aiocarbon._core.assemble  # noqa: F401  # loading is the purpose
 
 
 def _note(session: Session, finding: Finding) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from aiocarbon._core.report import EpochReport, RunReport
+from aiocarbon._core.ledger import add_cuts
 from aiocarbon._engine import host as hosts
 from aiocarbon._engine.device_sync import LIMIT_S as SYNC_LIMIT_S
 from aiocarbon._engine.device_sync import prepare
@@ -25,6 +25,7 @@ from aiocarbon.errors import BudgetExceededError, EngineError, UsageError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from aiocarbon._core.report import EpochReport, RunReport
     from aiocarbon._engine.session import Session
     from aiocarbon.budget import Budget
 
@@ -285,7 +286,6 @@ class Handle:
     def _stand_in(self) -> EpochReport:
         """An epoch about which nothing is known but that nothing is: no energy, no coverage, no length."""
         from aiocarbon._core.assemble import epoch_report
-        from aiocarbon._core.ledger import add_cuts
 
         return epoch_report(add_cuts(()), index=0, host="", pue=1.0, steps=0, is_partial=True, is_final=False)
 

@@ -166,7 +166,7 @@ def lease() -> Host:
             _is_registered = True
             atexit.register(_at_exit)
             if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_forget)
+                os.register_at_fork(before=_before_fork, after_in_child=_forget)
         if _host is None or _host.is_dead:
             _host = Host()
         _host.leases += 1
@@ -196,6 +196,12 @@ def _at_exit() -> None:
             log.debug("engine.exit")
         host.stop()
         host.join()
+
+
+def _before_fork() -> None:
+    """Let no worker of ours hold an import's lock across the fork: the child would wait for it for ever."""
+    if _host is not None:
+        import aiocarbon._core.assemble  # noqa: F401  # waits for the worker that may be importing it
 
 
 def _forget() -> None:

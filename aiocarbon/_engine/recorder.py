@@ -175,7 +175,8 @@ class Recorder:
             out.append({"k": "mark", "m": border.index, "t": self._boot(border.t_ns), **records.states_record(states)})
             self._begun.update(border.mark.states)
             self._has_marks = True
-        self._lacking.extend(b for b in session.new_borders if len(b.mark.states) < len(self._order) or not self._order)
+        # The begin may turn out to lack a device that opens later.
+        self._lacking.extend(b for b in session.new_borders if b.index == 0 or len(b.mark.states) < len(self._order))
         session.new_borders.clear()
         self._collect_first_points()
         for window in (*session.settled, *open_windows):

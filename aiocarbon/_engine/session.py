@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from aiocarbon._core.assemble import Body, Facts, epoch_report, run_report
+from aiocarbon._core.body import Body, Facts, Overhead
 from aiocarbon._core.curve import Curve, State
 from aiocarbon._core.intensity import Equivalent
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.reading import Part
-from aiocarbon._core.report import EpochReport, Overhead, RunReport
 from aiocarbon._core.units import NS_PER_MS
 from aiocarbon._engine.track import Track
 from aiocarbon.budget import Budget
+
+if TYPE_CHECKING:
+    from aiocarbon._core.report import EpochReport, RunReport
 
 KEPT_EPOCHS = 10_000
 WAITING_BORDERS = 1000
@@ -195,6 +198,8 @@ class Session:
         return self.ledger.cut(window.begin.mark, window.end.mark)
 
     def _report_of(self, window: Window) -> EpochReport:
+        from aiocarbon._core.assemble import epoch_report
+
         return epoch_report(
             self._cut(window),
             index=window.epoch or 0,
@@ -301,6 +306,8 @@ class Session:
         Its figures were cut when it was published; the report around them is built when it is asked for, since most
         are never read.
         """
+        from aiocarbon._core.assemble import run_report
+
         newest, built = self._newest, self._built
         if newest is None:
             return None

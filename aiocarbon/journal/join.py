@@ -7,9 +7,10 @@ import math
 from collections.abc import Iterable, Iterator
 
 from aiocarbon._core.assemble import MEASURED, scope, uses
+from aiocarbon._core.body import Overhead
 from aiocarbon._core.intensity import Pue
 from aiocarbon._core.pool import Pool
-from aiocarbon._core.report import EpochReport, IntensityUse, Overhead, Quantities, RunReport, utc
+from aiocarbon._core.report import EpochReport, IntensityUse, Quantities, RunReport, utc
 from aiocarbon._core.segment import DeviceKey, Segment, Share, Window, gather, shares
 from aiocarbon._core.units import S_PER_NS
 from aiocarbon.journal.parse import Known

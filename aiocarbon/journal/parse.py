@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from aiocarbon._core.assemble import Facts
+from aiocarbon._core.body import Facts
 from aiocarbon._core.curve import Curve, Point
 from aiocarbon._core.intensity import IntensityValue, Pue
 from aiocarbon._core.reading import Device

@@ -6,11 +6,12 @@ import bisect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from aiocarbon._core.assemble import Body, epoch_report, run_report
+from aiocarbon._core.assemble import epoch_report, run_report
+from aiocarbon._core.body import Body, Overhead
 from aiocarbon._core.intensity import IntensityCurve
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.reading import Part
-from aiocarbon._core.report import EpochReport, Overhead, RunReport, utc
+from aiocarbon._core.report import EpochReport, RunReport, utc
 from aiocarbon._core.wallclock import WallClock
 from aiocarbon.journal.parse import Known, Process
 

@@ -137,7 +137,7 @@ class SimulatedMeter:
             basis=self._basis,
             covers=_COVERS.get(self._kind, frozenset()),
             counted=self._counted,
-            refresh_s=self._refresh_s,
+            refresh_s=self._refresh_s or 0.0,  # without steps the value is of the read itself
             note=self._note,
         )
 

@@ -219,8 +219,8 @@ def test_devices_are_told_apart_and_described(meter: Meter) -> None:
         assert device.name
         assert 0 < device.low_factor <= 1 <= device.high_factor < math.inf
         assert device.lag_s >= 0
-        assert device.refresh_s is None or 0 < device.refresh_s < math.inf
-        assert device.max_power_w is None or 0 < device.max_power_w < math.inf
+        assert device.refresh_s is None or 0 <= device.refresh_s < math.inf
+        assert device.max_power_w is None or 0 <= device.max_power_w < math.inf
         assert device.counter_range_uj is None or device.counter_range_uj > 0
 
 

@@ -1,0 +1,76 @@
+"""What a report is made of, kept apart from it: a run can begin before the classes of its report are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiocarbon._core.intensity import Location
+from aiocarbon._core.ledger import Cut, Mark
+from aiocarbon._core.reading import Part
+
+if TYPE_CHECKING:
+    from aiocarbon._core.report import EpochReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """What the instrument itself cost.
+
+    Attributes:
+        cpu_s: CPU seconds of the engine's thread and its workers.
+        readings: Readings taken.
+        missed_ticks: Ticks that came too late and were dropped.
+    """
+
+    cpu_s: float
+    readings: int
+    missed_ticks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a report states beside its quantities.
+
+    Attributes:
+        run_id: Id of the run.
+        name: What the user called it.
+        host: The machine.
+        location: Where it is.
+        version: Version of aiocarbon that measured.
+    """
+
+    run_id: str
+    name: str
+    host: str
+    location: Location
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a run's report is made of, beside its ledger.
+
+    Attributes:
+        begin: Where the run began.
+        end: Where it ended, or up to where it is reported.
+        epochs: The epochs kept, in order.
+        epochs_total: How many there were.
+        outside: Sum of the windows that lie in no epoch.
+        warnings: What a reader of the figures must know.
+        missing: Parts that are known to be there and cannot be read.
+        overhead: What the instrument itself cost.
+        is_final: True once the run has ended.
+        ended_well: False if it did not end by itself.
+    """
+
+    begin: Mark
+    end: Mark
+    epochs: tuple[EpochReport, ...]
+    epochs_total: int
+    outside: Cut
+    warnings: tuple[str, ...]
+    missing: frozenset[Part]
+    overhead: Overhead
+    is_final: bool
+    ended_well: bool

@@ -1,0 +1,147 @@
+"""The engine inline, on a clock that is moved by hand: ticks, jumps of the wall clock, a machine that slept."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from aiocarbon._engine.engine import Engine
+from aiocarbon._engine.session import Session
+from aiocarbon.meters.simulated import Constant, SimulatedMeter
+from aiocarbon.testing import FakeClock, ScriptedMeter
+
+J_PER_KWH = 3.6e6
+
+Body = Callable[[Engine, Session, FakeClock], Awaitable[None]]
+
+
+def run(meter: Any, clock: FakeClock, body: Body, **arguments: Any) -> None:
+    """Run a body inside an engine with one open session, all in this loop."""
+
+    async def main() -> None:
+        engine = Engine(clock=clock)
+        started = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run, started.set)
+            await started.wait()
+            session = await engine.open({"location": "DK", "pue": 1.0, "meters": (meter,), **arguments}, "run")
+            await body(engine, session, clock)
+            engine.stop()
+
+    anyio.run(main)
+
+
+def watts(clock: FakeClock) -> SimulatedMeter:
+    return SimulatedMeter(wave=Constant(100.0), refresh_s=0.001, clock=clock.monotonic_ns)
+
+
+async def ended(engine: Engine, session: Session, clock: FakeClock) -> Any:
+    """The final report; the clock is moved on while the end waits for it."""
+    made: list[Any] = []
+
+    async def close() -> None:
+        made.append(await engine.close(session, clock.monotonic_ns(), 0, ended_well=True))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(close)
+        while not made:
+            await clock.advance(0.01)
+    return made[0]
+
+
+def test_energy_of_an_hour_is_exact_whatever_the_ticks() -> None:
+    clock = FakeClock()
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(60.0)
+        report = await ended(engine, session, clock)
+        assert report.duration_s == pytest.approx(60.0)
+        assert report.it_energy_kwh * J_PER_KWH == pytest.approx(6000.0, rel=1e-4)
+        assert report.overhead.missed_ticks == 0
+        assert report.coverage == pytest.approx(1.0)
+
+    run(watts(clock), clock, body, interval_s=5.0)
+
+
+@pytest.mark.parametrize("by_s", [3600.0, -3600.0])
+def test_a_wall_clock_that_jumps_an_hour_changes_no_duration_and_is_told(by_s: float) -> None:
+    clock = FakeClock()
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(5.0)
+        clock.set_wall(by_s)
+        await clock.advance(5.0)
+        report = await ended(engine, session, clock)
+        assert report.duration_s == pytest.approx(10.0)
+        assert report.it_energy_kwh * J_PER_KWH == pytest.approx(1000.0, rel=1e-3)
+        assert [w for w in report.warnings if "wall clock" in w] == [
+            f"the wall clock was set by {by_s:+.0f} s; durations are not affected"
+        ]
+
+    run(watts(clock), clock, body)
+
+
+def test_a_machine_that_slept_is_told_once_and_its_sleep_is_not_in_the_run() -> None:
+    clock = FakeClock()
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(5.0)
+        clock.suspend(1800.0)
+        await clock.advance(5.0)
+        report = await ended(engine, session, clock)
+        assert report.duration_s == pytest.approx(10.0)
+        assert [w for w in report.warnings if "slept" in w] == [
+            "the machine slept for 1800 s; that time is not in the run"
+        ]
+        assert not any("wall clock" in w for w in report.warnings)
+
+    run(watts(clock), clock, body)
+
+
+def test_ticks_that_came_too_late_are_counted_and_not_replayed() -> None:
+    clock = FakeClock()
+    reads_at: list[int] = []
+
+    def values() -> Iterator[Callable[[], int]]:
+        def answer() -> int:
+            if len(reads_at) == 4:
+                clock.skip(5.5)  # a read that takes 5.5 s
+            reads_at.append(clock.monotonic_ns())
+            return clock.monotonic_ns() // 10
+
+        while True:
+            yield answer
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        while len(reads_at) < 5:
+            await clock.advance(1.0)
+        before = len(reads_at)
+        await clock.advance(3.0)
+        assert len(reads_at) - before <= 4
+        report = await ended(engine, session, clock)
+        assert report.overhead.missed_ticks == 5
+
+    run(ScriptedMeter(energy_uj=values(), clock=clock.monotonic_ns), clock, body)
+
+
+def test_two_sessions_share_the_shortest_interval_and_give_it_back() -> None:
+    clock = FakeClock()
+    meter = ScriptedMeter(energy_uj=iter(range(0, 10**9, 1000)), clock=clock.monotonic_ns)
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        other = await engine.open({"location": "FR", "pue": 2.0, "meters": (meter,), "interval_s": 0.1}, "other")
+        before = meter.reads
+        await clock.advance(2.0)
+        assert meter.reads - before >= 19
+        assert (await ended(engine, other, clock)).is_final
+        before = meter.reads
+        await clock.advance(2.0)
+        assert meter.reads - before <= 3
+        report = await ended(engine, session, clock)
+        assert report.location.zone == "DK"
+        assert report.pue.value == 1.0
+
+    run(meter, clock, body)
