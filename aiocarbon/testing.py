@@ -105,7 +105,7 @@ class FakeClock:
             self._sleepers.remove(due[0])
             self._move(max(at, self._now))
             event.set()
-        self._move(target)
+        self._move(max(target, self._now))  # `skip` may have gone further meanwhile
         await _settle()
 
     def _move(self, to_ns: int) -> None:

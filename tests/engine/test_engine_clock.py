@@ -52,7 +52,7 @@ async def ended(engine: Engine, session: Session, clock: FakeClock) -> Any:
     return made[0]
 
 
-def test_energy_of_an_hour_is_exact_whatever_the_ticks() -> None:
+def test_energy_of_a_minute_is_exact_whatever_the_ticks() -> None:
     clock = FakeClock()
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
@@ -122,7 +122,8 @@ def test_ticks_that_came_too_late_are_counted_and_not_replayed() -> None:
         await clock.advance(3.0)
         assert len(reads_at) - before <= 4
         report = await ended(engine, session, clock)
-        assert report.overhead.missed_ticks == 5
+        assert report.overhead.missed_ticks == 4  # of the five that fell into the read, the first was taken late
+        assert not any("anew" in w for w in report.warnings)
 
     run(ScriptedMeter(energy_uj=values(), clock=clock.monotonic_ns), clock, body)
 
