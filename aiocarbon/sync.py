@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from aiocarbon import tracker as _async
-from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
+from aiocarbon.errors import AiocarbonError, ConfigError, UsageError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -60,7 +60,7 @@ class Tracker(_async.Verbs):
         except (ConfigError, UsageError):
             raise
         except (AiocarbonError, TimeoutError) as error:
-            self._handle.fail(error)
+            self._handle.go_on_without(error)
         except BaseException:
             # Interrupted while entering: nobody will leave, so the run ends as soon as it has begun.
             future.add_done_callback(lambda _: self._handle.close(time.monotonic_ns(), ended_well=False))
@@ -169,6 +169,6 @@ def wait_for(handle: Handle, future: Future[Any] | None) -> Any:
         return None
     try:
         return block(future, handle.mark_limit_s)
-    except (EngineError, TimeoutError) as error:
+    except (AiocarbonError, TimeoutError) as error:
         handle.fail(error)
         return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiocarbon._engine.bridge import answer, shield, sleep
 from aiocarbon._engine.handle import CLOSE_LIMIT_S, OPEN_LIMIT_S, Handle, warn_unused
-from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
+from aiocarbon.errors import AiocarbonError, ConfigError, UsageError
 from aiocarbon.settings import UNSET, Unset, check_arguments
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Tracker(Verbs):
         except (ConfigError, UsageError):
             raise
         except (AiocarbonError, TimeoutError) as error:
-            self._handle.fail(error)
+            self._handle.go_on_without(error)
         except BaseException:
             # Cancelled while entering: nobody will leave, so the run ends as soon as it has begun.
             future.add_done_callback(lambda _: self._handle.close(time.monotonic_ns(), ended_well=False))
@@ -291,6 +291,6 @@ async def wait_for(handle: Handle, future: Future[Any] | None) -> Any:
         return None
     try:
         return await answer(future, handle.mark_limit_s)
-    except (EngineError, TimeoutError) as error:
+    except (AiocarbonError, TimeoutError) as error:
         handle.fail(error)
         return None

@@ -211,7 +211,8 @@ def _make_and_open(spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, 
         raise
     except Exception as error:
         raise MeterUnavailableError(f"meter {name!r} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(inventory, Inventory) or not inventory.devices:
+    is_inventory = isinstance(inventory, Inventory) and all(isinstance(d, Device) for d in inventory.devices)
+    if not is_inventory or not inventory.devices:
         raise MeterUnavailableError(f"meter {name!r} found no device: open() answered {inventory!r}")
     return meter, inventory
 

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from aiocarbon._core.ledger import add_cuts
 from aiocarbon._engine import host as hosts
 from aiocarbon._engine.device_sync import LIMIT_S as SYNC_LIMIT_S
 from aiocarbon._engine.device_sync import prepare
@@ -35,7 +34,6 @@ OPEN_LIMIT_S = 10.0
 """Longest wait for the engine to begin a run; a healthy one needs milliseconds."""
 
 DEAD = "the engine died in this run: what was measured until then is reported, and coverage tells how much"
-SETTLE_LIMIT_NS = 1_000_000_000
 MARK_LIMIT_S = 1.0
 CLOSE_LIMIT_S = 1.0
 
@@ -88,7 +86,7 @@ class Handle:
         Raises:
             UsageError: It was begun before.
         """
-        if self._host is not None or self._is_over:
+        if self._host is not None or self._session is not None or self._is_over:
             raise UsageError("a tracker is entered once; make another one for another run")
         self._host = hosts.lease()
         run_id, arguments = self.run_id, self._arguments
@@ -110,6 +108,18 @@ class Handle:
         if future.cancelled() or future.exception() is not None:
             self._give_back()
 
+    def go_on_without(self, error: BaseException) -> None:
+        """Treat a run that could not begin: the verbs work, nothing is measured, the report says so.
+
+        Raises:
+            EngineError: The run is strict.
+        """
+        if self._session is None and not self.strict:
+            from aiocarbon._engine.alone import unmeasured
+
+            self._session = unmeasured(self._arguments, self.run_id)
+        self.fail(error)
+
     def exceeded(self) -> Future[None]:
         """A future that is done once the budget is used up."""
         from concurrent.futures import Future
@@ -129,12 +139,16 @@ class Handle:
     def close(self, t_ns: int, *, ended_well: bool) -> Future[Any] | None:
         """End the run at an instant; None if there is nothing to end."""
         with self._lock:
-            if self._is_over or self._host is None or self._session is None or self._is_forked:
+            if self._is_over or self._session is None or self._is_forked:
                 self._is_over = True
                 return None
             self._is_over = True
-        session, steps = self._session, self._take_steps()
-        future = self._host.call(lambda engine: engine.close(session, t_ns, steps, ended_well))
+            host, session = self._host, self._session
+        steps = self._take_steps()
+        if host is None:
+            self._finish_alone(session, t_ns, steps)
+            return None
+        future = host.call(lambda engine: engine.close(session, t_ns, steps, ended_well))
         future.add_done_callback(lambda done: self._closed(done, session, t_ns, steps))
         return future
 
@@ -142,13 +156,17 @@ class Handle:
         host = self._host
         if not future.cancelled() and future.exception() is None:
             self._final = future.result()
-        elif host is not None and host.is_dead:
-            # The dead engine owned the session; now it is ours, and what it measured is reported.
-            self.tell(DEAD)
-            session.end(t_ns, steps=steps)
-            session.settle(t_ns + 2 * SETTLE_LIMIT_NS)
-            self._final = session.made(t_ns, is_final=True, ended_well=False)
+        elif host is not None:
+            # The engine that owned the session died or gave it up; now it is ours, and what it measured is reported.
+            if host.is_dead:
+                self.tell(DEAD)
+            self._finish_alone(session, t_ns, steps)
         self._give_back()
+
+    def _finish_alone(self, session: Session, t_ns: int, steps: int) -> None:
+        from aiocarbon._engine.alone import finish
+
+        self._final = finish(session, t_ns, steps)
 
     def _give_back(self) -> None:
         with self._lock:
@@ -234,9 +252,7 @@ class Handle:
     def _call_mark(self, t_ns: int, act: Callable[[int], EpochReport]) -> Future[Any] | None:
         """Have the engine set a mark, after the device's queued work if the run wants that."""
         session, host = self.begun("epoch()"), self._host
-        if host is None:
-            return None
-        if host.is_dead:
+        if host is None or host.is_dead:
             self.fail(EngineError(DEAD))
             self._last_epoch = act(t_ns)
             session.publish(t_ns)
@@ -281,13 +297,9 @@ class Handle:
             return outcome
         if self._last_epoch is not None:
             return self._last_epoch
-        return self._stand_in()
+        from aiocarbon._engine.alone import unknown_epoch
 
-    def _stand_in(self) -> EpochReport:
-        """An epoch about which nothing is known but that nothing is: no energy, no coverage, no length."""
-        from aiocarbon._core.assemble import epoch_report
-
-        return epoch_report(add_cuts(()), index=0, host="", pue=1.0, steps=0, is_partial=True, is_final=False)
+        return unknown_epoch()
 
     # -- progress ----------------------------------------------------------------------------------------------
 
@@ -360,7 +372,7 @@ class Handle:
             if isinstance(error, EngineError):
                 raise error
             raise EngineError(f"the instrument failed: {error}") from error
-        if isinstance(error, EngineError):
+        if isinstance(error, EngineError) and (self._host is None or self._host.is_dead):
             self.tell(DEAD)
         else:
             self.tell(f"the instrument failed ({error or type(error).__name__}); the training goes on unmeasured")

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiocarbon._logging import get_logger
-from aiocarbon.errors import EngineError
+from aiocarbon.errors import AiocarbonError, EngineError
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,9 +71,14 @@ class Host:
         assert self._engine is not None
         try:
             result = await verb(self._engine)
-        except Exception as error:
+        except AiocarbonError as error:
             # An error of one verb is its caller's; the engine goes on for the others.
             _settle(future, error=error)
+        except Exception as error:
+            # A foreign one must not reach the training as it is: it would not be taken for the instrument's.
+            failure = EngineError(f"the engine failed at a verb: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            _settle(future, error=failure)
         else:
             _settle(future, result=result)
 

@@ -1,0 +1,75 @@
+"""A run without an engine: nothing is measured, and its report says so instead of failing the training.
+
+Used where the engine could not begin a run, or died in it: the caller's thread then owns the session.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiocarbon._core.body import Facts, Overhead
+from aiocarbon._core.intensity import IntensityCurve
+from aiocarbon._core.ledger import Ledger, add_cuts
+from aiocarbon._core.units import NS_PER_S
+from aiocarbon._core.wallclock import Anchor, WallClock
+from aiocarbon._engine.session import Session
+from aiocarbon._version import __version__
+
+if TYPE_CHECKING:
+    from aiocarbon._core.report import EpochReport, RunReport
+
+
+def unmeasured(arguments: Mapping[str, Any], run_id: str) -> Session:
+    """A session that has begun and has no device: its figures hold nothing, with a coverage of 0.
+
+    Args:
+        arguments: Checked arguments of the tracker; the environment and files are read as for any run.
+        run_id: Id of the run.
+
+    Raises:
+        ConfigError: A setting of the environment or a file is not accepted.
+    """
+    from aiocarbon.intensity import location, pue, table
+    from aiocarbon.intensity.equivalents import equivalents
+    from aiocarbon.settings import resolve
+
+    settings = resolve(arguments)
+    now = time.monotonic_ns()
+    place = location.find(settings.location)
+    value = table.average(place.zone) if settings.intensity is None else table.given(settings.intensity)
+    ledger = Ledger(
+        {},
+        intensity=IntensityCurve(value),
+        pue=pue.find(settings.pue),
+        wall=WallClock(Anchor(now, time.time_ns())),
+    )
+    facts = Facts(
+        run_id=run_id,
+        name=settings.name,
+        host=settings.node or socket.gethostname(),
+        location=place,
+        version=__version__,
+    )
+    none = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
+    session = Session(facts, ledger, {}, overhead=lambda: none, equivalents=equivalents)
+    session.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
+    session.begin(now)
+    session.publish(now)
+    return session
+
+
+def finish(session: Session, t_ns: int, steps: int) -> RunReport:
+    """End a session that no engine owns, and give its final report of what was measured until then."""
+    session.end(t_ns, steps=steps)
+    session.settle(t_ns + NS_PER_S)  # no reading will come: what is known is final
+    return session.made(t_ns, is_final=True, ended_well=False)
+
+
+def unknown_epoch() -> EpochReport:
+    """An epoch about which nothing is known but that nothing is: no energy, no coverage, no length."""
+    from aiocarbon._core.assemble import epoch_report
+
+    return epoch_report(add_cuts(()), index=0, host="", pue=1.0, steps=0, is_partial=True, is_final=False)
