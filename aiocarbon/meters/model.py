@@ -23,7 +23,6 @@ from aiocarbon.errors import MeterLostError, MeterUnavailableError, ReadError
 from aiocarbon.meters.base import Inventory, Stopwatch
 from aiocarbon.meters.cpu_family import CpuFamily, CpuIdentity, identify, parse_cpuinfo
 from aiocarbon.meters.cpu_load import CpuLoad, find_load
-from aiocarbon.meters.memory_model import find_memory
 
 __all__ = ["CpuPower", "ModelMeter", "cpu_power"]
 
@@ -175,6 +174,8 @@ class ModelMeter:
         )
 
     def _open_memory(self) -> Device:
+        from aiocarbon.meters.memory_model import find_memory  # 1.5 ms that few machines need
+
         memory = find_memory(proc=self._proc, edac=self._edac, platform=self._platform)
         self._energy[MEMORY_ID] = _ConstantEnergy(power_w=memory.power_w, start_ns=self._clock())
         return Device(
