@@ -8,7 +8,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiocarbon._engine.engine import Engine
 
 LIMIT_S = 10.0
 POLL_S = 0.0005
@@ -27,6 +30,18 @@ def prepare(how: str | Callable[[], object]) -> Callable[[], object] | None:
     if callable(how):
         return how
     return _torch_events(sys.modules.get("torch"))
+
+
+async def waited(engine: Engine, wait: Callable[[], object] | None, t_ns: int, tell: Callable[[str], None]) -> int:
+    """The instant of a mark that was called at `t_ns`, after the device's work if there is something to wait for."""
+    if wait is None:
+        return t_ns
+    try:
+        await engine.blocking(wait)
+    except Exception as error:
+        # Whatever the user's callable throws, the mark is set.
+        tell(f"device_sync failed: {type(error).__name__}: {error}")
+    return engine.clock.monotonic_ns()
 
 
 def _torch_events(torch: Any) -> Callable[[], object] | None:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.abc
@@ -65,6 +66,7 @@ class Engine:
         self.sessions: dict[Session, Settings] = {}
         self._recorders: dict[Session, Recorder] = {}
         self._wants: dict[Session, list[Entry]] = {}
+        self._orders: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
         self._stop: anyio.Event | None = None
         self._suspended_ns = 0
         self._check_due_ns = 0
@@ -104,6 +106,10 @@ class Engine:
     async def blocking(self, function: Callable[..., Any], *args: object) -> Any:
         """Run something blocking in a worker thread of ours."""
         return await to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self.limiter)
+
+    def order(self, session: Session) -> anyio.Lock:
+        """Held while a mark is set, so that marks are set in the order of their calls: each waits for readings."""
+        return self._orders.setdefault(session, anyio.Lock())
 
     # -- verbs -------------------------------------------------------------------------------------------------
 
@@ -173,7 +179,8 @@ class Engine:
                 raise EngineError("the run was never begun")
             return session.published
         with anyio.move_on_after(EXIT_WAIT_S):
-            await self._sampler.latch()
+            async with self.order(session):  # marks that are on their way come first
+                await self._sampler.latch()
         session.end(t_ns, steps=steps)
         self._sampler.watch(t_ns)
         self._settle()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiocarbon._engine import host as hosts
 from aiocarbon._engine.device_sync import LIMIT_S as SYNC_LIMIT_S
-from aiocarbon._engine.device_sync import prepare
+from aiocarbon._engine.device_sync import prepare, waited
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import BudgetExceededError, EngineError, UsageError
 
@@ -232,7 +232,8 @@ class Handle:
         session, is_entered = self.begun("epoch_start()"), self._style is Style.ENTERED
 
         async def verb(engine: Any) -> None:
-            session.open_epoch(t_ns, is_entered=is_entered)
+            async with engine.order(session):
+                session.open_epoch(t_ns, is_entered=is_entered)
             engine.watch(t_ns)
 
         return self._host.call(verb) if self._host is not None else None
@@ -260,15 +261,9 @@ class Handle:
         wait = None if self._device_sync is None else prepare(self._device_sync)
 
         async def verb(engine: Any) -> Any:
-            at = t_ns
-            if wait is not None:
-                try:
-                    await engine.blocking(wait)
-                except Exception as error:
-                    # Whatever the user's callable throws, the mark is set.
-                    self.tell(f"device_sync failed: {type(error).__name__}: {error}")
-                at = engine.clock.monotonic_ns()
-            return await engine.mark(session, lambda: act(at))
+            async with engine.order(session):
+                at = await waited(engine, wait, t_ns, self.tell)
+                return await engine.mark(session, lambda: act(at))
 
         return host.call(verb)
 
@@ -322,11 +317,9 @@ class Handle:
             BudgetExceededError: It has, and the action is "raise".
         """
         session = self._session
-        if self.budget is None or session is None or session.published is None or not self.is_active:
+        if self.budget is None or session is None or not session.budget_broken or not self.is_active:
             return
         broken = session.budget_broken
-        if not broken:
-            return
         self.tell(broken)
         if self.budget.action == "raise":
             raise BudgetExceededError(broken)
@@ -386,6 +379,8 @@ class Handle:
         session = self._session
         if session is not None and not self._is_forked:
             session.warn(message)
+            if self.is_active and (self._host is None or self._host.is_dead):
+                session.publish(time.monotonic_ns())  # no tick of an engine will
 
 
 def warn_unused(what: str) -> None:
