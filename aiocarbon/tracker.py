@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import aiocarbon._core.ledger  # noqa: F401  # entering needs it: loaded here, where no loop waits for it
 from aiocarbon._engine.bridge import answer, shield, sleep
 from aiocarbon._engine.handle import CLOSE_LIMIT_S, OPEN_LIMIT_S, Handle, warn_unused
 from aiocarbon.errors import AiocarbonError, ConfigError, UsageError
