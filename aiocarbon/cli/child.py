@@ -138,6 +138,8 @@ class ChildProcess:
                 if before_spawn is not None:
                     before_spawn()
                 terminal.lend(gate.pid)
+                for number in signals.wait(0.0):  # what came before the start is there before the first instruction
+                    job.received(number)
                 gate.open()
                 self._publish(signals)
                 try:

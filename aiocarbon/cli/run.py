@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from aiocarbon._engine.handle import DEAD
 from aiocarbon.cli.child import ChildProcess
 from aiocarbon.cli.output import coloured, is_terminal, say, write_json, write_live
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError
@@ -107,7 +108,11 @@ def _finish(tracker: Tracker, troubles: list[str]) -> RunReport | None:
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         tracker.stop()
-        return tracker.report()
+        report = tracker.report()
+        if not report.devices and DEAD in report.warnings:  # it never began: a report would hold nothing
+            troubles.append("; ".join(sorted(tracker._handle._told)))
+            return None
+        return report
     except Exception as error:  # the command has ended well or not, and its exit code is to come out
         if not troubles:
             troubles.append("; ".join(sorted(tracker._handle._told)) or str(error))
