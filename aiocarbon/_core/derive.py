@@ -165,8 +165,11 @@ class Derivation:
             for column in (self._t, self._half, self._value):
                 del column[:done]
         self._base = replace(self._next, readings=0)
+        self._next = self._snapshot(len(self._t))
+
+    def _snapshot(self, readings: int) -> _Checkpoint:
         power_range_w = (self.curve.min_w, self.curve.max_w)
-        self._next = _Checkpoint(replace(self._now), len(self.curve), self.curve[-1], len(self._t), power_range_w)
+        return _Checkpoint(replace(self._now), len(self.curve), self.curve[-1], readings, power_range_w)
 
     def _again(self) -> None:
         """Derive everything since the base checkpoint again."""
@@ -175,9 +178,13 @@ class Derivation:
             self.curve.replace_last(self._base.newest)
         self.curve.min_w, self.curve.max_w = self._base.power_range_w
         self._now = replace(self._base.progress)
+        # The next checkpoint is taken again where it stood, or a late reading now and then would keep it off forever.
+        checkpoint_at = self._next.readings
         self._next = replace(self._base, progress=replace(self._base.progress))
         for i in range(len(self._t)):
             self._derive(*self._entry(i))
+            if i + 1 == checkpoint_at:
+                self._next = self._snapshot(checkpoint_at)
 
     # -- one reading -------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aiocarbon._core.counters import StepKind, estimate_refresh, step
 from aiocarbon._core.curve import Curve, Point
-from aiocarbon._core.derive import Derivation
+from aiocarbon._core.derive import CHECKPOINT_EVERY, Derivation
 from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Pue, Quality
 from aiocarbon._core.ledger import Cut, Ledger, add_cuts
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Quantity, Reading
@@ -175,6 +175,16 @@ def test_a_wrap_is_told_from_a_reset() -> None:
 def test_the_refresh_is_estimated_from_changes() -> None:
     assert estimate_refresh([0, 20, 41, 60]) == (20, 1)
     assert estimate_refresh([0, 20]) is None
+
+
+def test_late_readings_now_and_then_do_not_keep_everything_forever() -> None:
+    derivation = Derivation(device())
+    for i in range(10 * CHECKPOINT_EVERY):
+        derivation.add(Reading(i * S, i * S, i * 1_000_000))
+        if i % 100 == 99:
+            derivation.add(Reading(i * S - S // 2, i * S - S // 2, i * 1_000_000 - 500_000))
+        assert len(derivation._t) <= 2 * CHECKPOINT_EVERY + 10
+    assert derivation.too_late == 0
 
 
 def test_nothing_that_is_no_value_is_taken() -> None:
