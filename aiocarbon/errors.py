@@ -10,6 +10,10 @@ AiocarbonError
 │   └── MeterUnavailableError     this host lacks it: skip quietly
 │       └── MeterPermissionError  it is there, but this user may not read it
 ├── IntensityError                a source of carbon intensity could not answer
+│   ├── SourceDownError           it does not answer, or asks for patience: try again later
+│   ├── SourceRefusedError        it will not answer this question: do not ask again without a change
+│   ├── NoDataError               it answered that it has nothing
+│   └── BadAnswerError            what it answered cannot be used
 ├── JournalError                  a journal could not be written or read
 ├── EngineError                   the engine died (raised only under `strict=True`)
 └── StopTrainingError             asks the training to end
@@ -22,6 +26,7 @@ from __future__ import annotations
 
 __all__ = [
     "AiocarbonError",
+    "BadAnswerError",
     "BudgetExceededError",
     "ConfigError",
     "EngineError",
@@ -31,7 +36,10 @@ __all__ = [
     "MeterLostError",
     "MeterPermissionError",
     "MeterUnavailableError",
+    "NoDataError",
     "ReadError",
+    "SourceDownError",
+    "SourceRefusedError",
     "StopTrainingError",
     "TrainingStoppedError",
     "UsageError",
@@ -96,7 +104,59 @@ class MeterPermissionError(MeterUnavailableError):
 
 
 class IntensityError(AiocarbonError):
-    """A source of carbon intensity could not answer."""
+    """A source of carbon intensity could not answer.
+
+    Attributes:
+        source: Name of the source, as in the registry; empty where none is concerned.
+        remedy: What the user can type or do about it; empty where nothing helps.
+    """
+
+    def __init__(self, message: str, *, source: str = "", remedy: str = "") -> None:
+        self.source = source
+        self.remedy = remedy
+        super().__init__(message)
+
+
+class SourceDownError(IntensityError):
+    """A source does not answer, or asks for patience; it may answer later.
+
+    Attributes:
+        retry_after_s: Seconds for which it asked not to be asked; None if it said nothing.
+        status: HTTP status; None where nothing was answered.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: str = "",
+        remedy: str = "",
+        retry_after_s: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message, source=source, remedy=remedy)
+        self.retry_after_s = retry_after_s
+        self.status = status
+
+
+class SourceRefusedError(IntensityError):
+    """A source will not answer this question: no token, no such zone, not in this plan. Asking again is of no use.
+
+    Attributes:
+        status: HTTP status; None where nothing was asked.
+    """
+
+    def __init__(self, message: str, *, source: str = "", remedy: str = "", status: int | None = None) -> None:
+        super().__init__(message, source=source, remedy=remedy)
+        self.status = status
+
+
+class NoDataError(IntensityError):
+    """A source answered that it has nothing for this zone and time."""
+
+
+class BadAnswerError(IntensityError):
+    """What a source answered cannot be used: no JSON, no number, an absurd value, a time that is none."""
 
 
 class JournalError(AiocarbonError):

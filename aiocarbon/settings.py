@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from aiocarbon._core.intensity import MAX_G_PER_KWH
 from aiocarbon.budget import Budget
 from aiocarbon.errors import ConfigError
 from aiocarbon.meters.base import Meter
@@ -24,7 +25,6 @@ MAX_EPOCHS: Final = 10**9
 MIN_INTERVAL_S: Final = 0.02
 MAX_INTERVAL_S: Final = 60.0
 MAX_PUE: Final = 10.0
-MAX_INTENSITY_G_PER_KWH: Final = 3000.0
 
 
 class Unset(Enum):
@@ -154,7 +154,7 @@ def _location(value: Any) -> str | None:
 def _intensity(value: Any) -> float | None:
     if value is None:
         return None
-    return _number(value, 0.0, MAX_INTENSITY_G_PER_KWH, "a number of gCO2eq/kWh from 0 to 3000, or None")
+    return _number(value, 0.0, MAX_G_PER_KWH, "a number of gCO2eq/kWh from 0 to 3000, or None")
 
 
 def _pue(value: Any) -> float | None:

@@ -6,6 +6,10 @@ import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, NamedTuple
+
+MAX_G_PER_KWH: Final = 3000.0
+"""Highest intensity that is accepted, gCO2eq/kWh: above twice the highest of the country table (Turkmenistan, 1306)."""
 
 
 class Quality(StrEnum):
@@ -65,21 +69,67 @@ class IntensityValue:
     note: str = ""
 
 
+class Sample(NamedTuple):
+    """One statement of a source: so much from one instant (UTC seconds since 1970) up to another."""
+
+    from_s: float
+    to_s: float
+    g_per_kwh: float
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a source said of one zone; all of it of one kind and one factor basis.
+
+    Attributes:
+        source: Its name in the registry: "energidataservice".
+        title: Its name for people, as reports print it.
+        zone: The zone the values are of, which may be wider than the one asked for ("SE" for "SE-SE3").
+        kind: Average or marginal.
+        factor_basis: Direct or life-cycle.
+        samples: At least one; ascending, none overlaps the next.
+        note: What a user should know; empty if nothing.
+    """
+
+    source: str
+    title: str
+    zone: str
+    kind: IntensityKind
+    factor_basis: FactorBasis
+    samples: tuple[Sample, ...]
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
     """Where the machine is, and how that is known.
 
     Attributes:
-        zone: Upper-case zone: ISO 3166-1 alpha-2 ("DE"), ISO 3166-2 ("US-CA"), or "WORLD".
+        zone: Upper-case zone: ISO 3166-1 alpha-2 ("DE"), ISO 3166-2 ("US-CA"), a grid zone ("DK-DK1"), an outward
+            postcode ("GB:N1"), or "WORLD".
         name: For people: "Germany".
-        how: "given", "environment", "time zone", "world".
+        how: "given", "environment", "pyproject.toml", "cloud", "geolocation", "time zone", "world".
         is_guess: True where nobody said so (the time zone, the world).
+        latitude: Degrees north, -90..90, where the user gave coordinates; never one that was looked up.
+        longitude: Degrees east, -180..180.
+        region: Provider and region where the cloud said so: "aws eu-north-1".
+        note: What a user should know; empty if nothing.
     """
 
     zone: str
     name: str
     how: str
     is_guess: bool
+    latitude: float | None = None
+    longitude: float | None = None
+    region: str = ""
+    note: str = ""
+
+    @property
+    def country(self) -> str:
+        """ISO 3166-1 alpha-2 of the zone; "WORLD" where no place is known."""
+        return self.zone if self.zone == "WORLD" else self.zone[:2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,16 +14,13 @@ from functools import cache
 from typing import Final
 
 from aiocarbon import data
-from aiocarbon._core.intensity import FactorBasis, IntensityValue, Location, Quality
+from aiocarbon._core.intensity import MAX_G_PER_KWH, FactorBasis, IntensityValue, Location, Quality
 from aiocarbon.errors import ConfigError
 
 __all__ = ["MAX_G_PER_KWH", "WORLD", "average", "given", "parse_zone"]
 
 WORLD: Final = "WORLD"
 """The zone of the world's average."""
-
-MAX_G_PER_KWH: Final = 3000.0
-"""Highest intensity that is accepted, gCO2eq/kWh: above twice the highest of the country table (Turkmenistan, 1306)."""
 
 ASSUMED_SPREAD: Final = 0.15
 """Half width of a table value's 90 % range, as a share of it. Assumed: no source publishes the error of its averages.

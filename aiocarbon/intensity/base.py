@@ -1,0 +1,196 @@
+"""What a source of carbon intensity is, and how what it says becomes an `Answer`.
+
+A source is one file of this folder and one line in `sources.REGISTRY`. It is asked on the engine's loop, so nothing in
+it may block. It raises nothing but `IntensityError`s. When it is asked, how often, what happens when it fails and what
+is kept are not its business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+from aiocarbon._core.intensity import MAX_G_PER_KWH, Answer, FactorBasis, IntensityKind, Quality, Sample
+from aiocarbon.errors import BadAnswerError, NoDataError
+
+if TYPE_CHECKING:
+    from aiocarbon.intensity.client import Client
+
+__all__ = ["Access", "Row", "Source", "Traits", "joined", "make_answer", "utc_s"]
+
+MOST_AHEAD_S: Final = 8 * 86400.0
+"""A value for later than this is not believed: no source forecasts beyond four days (Carbon Intensity GB, 96 h)."""
+
+MOST_SAMPLES: Final = 5000
+"""More rows than any question here asks for: 17 days of five minutes."""
+
+Row = tuple[float, float, object, Quality]
+"""From and to (UTC seconds), the value as it came in g/kWh, its quality. None as value: the source has none there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How a source is reached.
+
+    Attributes:
+        url: Base URL, without a slash at its end: the source's own, or what `AIOCARBON_<SOURCE>_URL` says.
+        token: What `AIOCARBON_<SOURCE>_TOKEN` says; empty if nothing. Never printed, logged or written down.
+    """
+
+    url: str
+    token: str = ""
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"Access(url={self.url!r}, token={'...' if self.token else ''!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a source is, bound to a place.
+
+    Attributes:
+        name: Name in the registry, which is also that of its environment variables in lower case.
+        title: For people, as reports print it.
+        zone: The zone it will answer for.
+        kind: Average or marginal.
+        factor_basis: Direct or life-cycle.
+        step_s: Seconds that one value holds.
+        offset_s: Seconds after a step's begin at which its value may be asked for.
+        stale_s: Seconds after a value's begin up to which it may be carried on where nothing newer is known.
+        has_past: True if `past` is answered.
+        has_forecast: True if `forecast` is answered.
+        forecast_every_s: Seconds after which a new forecast is published.
+        is_remote: False if no network packet is sent (a file of the user's).
+    """
+
+    name: str
+    title: str
+    zone: str
+    kind: IntensityKind = IntensityKind.AVERAGE
+    factor_basis: FactorBasis
+    step_s: float
+    offset_s: float = 0.0
+    stale_s: float
+    has_past: bool = False
+    has_forecast: bool = False
+    forecast_every_s: float = 3600.0
+    is_remote: bool = True
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One source of carbon intensity, bound to a place. All instants are UTC seconds since 1970."""
+
+    @property
+    def traits(self) -> Traits:
+        """What it is."""
+        ...
+
+    async def now(self, client: Client, now_s: float) -> Answer:
+        """The newest values: at least the one that holds at `now_s`, or the last one published before it.
+
+        Raises:
+            IntensityError: It could not answer.
+        """
+        ...
+
+    async def past(self, client: Client, begin_s: float, end_s: float, now_s: float) -> Answer:
+        """What it says of a time that is over; may hold less than was asked for.
+
+        Raises:
+            IntensityError: It could not answer.
+        """
+        ...
+
+    async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:
+        """Values from `now_s` on for some hours; may hold less than was asked for.
+
+        Raises:
+            IntensityError: It could not answer.
+        """
+        ...
+
+
+def make_answer(
+    traits: Traits, rows: Iterable[Row], *, now_s: float, zone: str = "", note: str = "", oldest_s: float | None = None
+) -> Answer:
+    """Rows as they came, checked for type, range and time, as an answer.
+
+    Args:
+        traits: Whose rows they are.
+        rows: In any order; of two that begin at one instant the later in order counts.
+        now_s: Present, UTC seconds.
+        zone: Zone that the source said it answers for; by default that of its traits.
+        note: What a user should know.
+        oldest_s: The newest row must begin no earlier; None: any age is right (the past).
+
+    Raises:
+        NoDataError: There is no row with a value, or none that is new enough.
+        BadAnswerError: A value is no number of 0..3000, or a time is none, or lies far ahead.
+    """
+    found: dict[float, Sample] = {}
+    for from_s, to_s, value, quality in rows:
+        if value is None:
+            continue
+        if len(found) >= MOST_SAMPLES:
+            raise BadAnswerError(f"{traits.title} sent more than {MOST_SAMPLES} values", source=traits.name)
+        g_per_kwh = _grams(value, traits)
+        if not (math.isfinite(from_s) and from_s < to_s and 0.0 <= from_s <= now_s + MOST_AHEAD_S):
+            raise BadAnswerError(f"{traits.title} sent a value for an impossible time", source=traits.name)
+        found[from_s] = Sample(from_s, to_s, g_per_kwh, quality)
+    if not found:
+        raise NoDataError(f"{traits.title} has no value for {zone or traits.zone}", source=traits.name)
+    samples = [found[from_s] for from_s in sorted(found)]
+    if oldest_s is not None and samples[-1].from_s < oldest_s:
+        newest = datetime.fromtimestamp(samples[-1].from_s, UTC)
+        raise NoDataError(
+            f"{traits.title}: its newest value for {zone or traits.zone} is of {newest:%Y-%m-%d %H:%M} UTC, too old",
+            source=traits.name,
+        )
+    for i, later in enumerate(samples[1:]):
+        if samples[i].to_s > later.from_s:
+            samples[i] = samples[i]._replace(to_s=later.from_s)
+    return Answer(
+        source=traits.name,
+        title=traits.title,
+        zone=zone or traits.zone,
+        kind=traits.kind,
+        factor_basis=traits.factor_basis,
+        samples=tuple(samples),
+        note=note,
+    )
+
+
+def joined(first: Answer, second: Answer) -> Answer:
+    """Two answers of one source as one; where both have a value, that of `second` counts."""
+    found = {sample.from_s: sample for sample in (*first.samples, *second.samples)}
+    return replace(second, samples=tuple(found[from_s] for from_s in sorted(found)))
+
+
+def _grams(value: object, traits: Traits) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadAnswerError(f"{traits.title} sent {str(value)[:40]!r} where a number belongs", source=traits.name)
+    if not 0.0 <= value <= MAX_G_PER_KWH:  # NaN fails both comparisons
+        raise BadAnswerError(
+            f"{traits.title} sent {value:g} gCO2eq/kWh, which is not in 0..{MAX_G_PER_KWH:g}", source=traits.name
+        )
+    return float(value)
+
+
+def utc_s(text: object, traits: Traits) -> float:
+    """UTC seconds since 1970 of an ISO 8601 text; without an offset it is taken as UTC.
+
+    Raises:
+        BadAnswerError: It is none.
+    """
+    try:
+        if not isinstance(text, str):
+            raise ValueError(text)
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadAnswerError(f"{traits.title} sent {str(text)[:40]!r} as a time", source=traits.name) from error
+    return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()
