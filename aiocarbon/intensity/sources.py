@@ -2,8 +2,8 @@
 
 A source's module has `URL`, its base URL, and `bind(place, access)`, which gives the sources for a place, the finest
 first; none where it does not cover it. It raises `SourceRefusedError` with a remedy where it would cover the place and
-lacks something, a token say. A package adds a source by the entry-point group `aiocarbon.intensity`, whose entry is such
-a module or any object with these two names.
+lacks something, a token say. A package adds a source by the entry-point group `aiocarbon.intensity`, whose entry is
+such a module or any object with these two names.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def access_of(name: str, default_url: str, environ: Mapping[str, str] = os.envir
 
 
 def chain(place: Location, only: str | None = None, *, environ: Mapping[str, str] = os.environ) -> tuple[Link, ...]:
-    """The sources that cover a place, in the order in which they are asked; loads their modules, so call it in a worker.
+    """The sources that cover a place, in the order in which they are asked; loads modules, so call it in a worker.
 
     Args:
         place: Where the machine is.
