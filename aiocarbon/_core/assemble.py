@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from aiocarbon._core.body import Body, Facts
-from aiocarbon._core.intensity import Equivalent, IntensityCurve, IntensityValue
+from aiocarbon._core.carbon import CarbonCut
+from aiocarbon._core.intensity import Equivalent
 from aiocarbon._core.ledger import Cut, Ledger
 from aiocarbon._core.reading import Basis, Part
 from aiocarbon._core.report import (
@@ -74,7 +76,7 @@ def run_report(
         location=facts.location,
         pue=ledger.pue,
         intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
-        intensity_sources=uses(ledger.intensity),
+        intensity_sources=uses(cut.carbon),
         equivalents=equivalents(cut.carbon.co2eq_g),
         warnings=body.warnings,
         overhead=body.overhead,
@@ -96,20 +98,21 @@ def scope(cut: Cut, missing: Iterable[Part]) -> Scope:
     )
 
 
-def uses(curve: IntensityCurve) -> tuple[IntensityUse, ...]:
-    """The sources of an intensity curve, each once, with its last value."""
-    by_source: dict[tuple[str, str, str], IntensityValue] = {}
-    for _, value in curve:
-        by_source[(value.source, value.zone, value.quality)] = value
+def uses(carbon: CarbonCut) -> tuple[IntensityUse, ...]:
+    """Whose intensity weighed how much of a window's energy, each source once, in the order of time."""
+    energy = math.fsum(use.energy_j for use in carbon.uses.values())
+    time_ns = math.fsum(use.time_ns for use in carbon.uses.values())
     return tuple(
         IntensityUse(
-            source=v.source,
-            zone=v.zone,
-            quality=v.quality.value,
-            kind=v.kind.value,
-            factor_basis=v.factor_basis.value,
-            g_per_kwh=v.g_per_kwh,
-            note=v.note,
+            source=use.value.source,
+            zone=use.value.zone,
+            quality=use.value.quality.value,
+            kind=use.value.kind.value,
+            factor_basis=use.value.factor_basis.value,
+            g_per_kwh=use.weighed / use.energy_j if use.energy_j > 0.0 else use.value.g_per_kwh,
+            # Where nothing was used, the time that each held is all that can be told.
+            share=use.energy_j / energy if energy > 0.0 else use.time_ns / time_ns if time_ns > 0.0 else 1.0,
+            note=use.value.note,
         )
-        for v in by_source.values()
+        for use in carbon.uses.values()
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 MAX_G_PER_KWH: Final = 3000.0
 """Highest intensity that is accepted, gCO2eq/kWh: above twice the highest of the country table (Turkmenistan, 1306)."""
+
+CHANGES_KEPT: Final = 64
+"""How many changes of a curve are remembered, for those who keep sums of it."""
 
 
 class Quality(StrEnum):
@@ -177,6 +181,7 @@ class IntensityCurve:
         self._from_s: list[float] = [first.valid_from_s if first.valid_from_s is not None else float("-inf")]
         self._values: list[IntensityValue] = [first]
         self.version = 0
+        self._changes: deque[tuple[int, float]] = deque(maxlen=CHANGES_KEPT)
 
     def set(self, value: IntensityValue, from_s: float) -> None:
         """Let `value` hold from `from_s` (UTC seconds) until the next later value."""
@@ -186,7 +191,35 @@ class IntensityCurve:
         else:
             self._from_s.insert(i, from_s)
             self._values.insert(i, value)
+        self._changed(from_s if i > 0 else float("-inf"))
+
+    def replace(self, from_s: float, steps: Sequence[tuple[float, IntensityValue]]) -> None:
+        """Put these steps in the place of all that begin at `from_s` (UTC seconds) or later.
+
+        Args:
+            from_s: What holds before stays, and holds up to the first of `steps`.
+            steps: At least one, ascending, the first not before `from_s`.
+        """
+        i = bisect.bisect_left(self._from_s, from_s)
+        former = list(zip(self._from_s[i:], self._values[i:], strict=True))
+        alike = next((n for n, (a, b) in enumerate(zip(former, steps, strict=False)) if a != b), None)
+        if alike is None and len(former) == len(steps):
+            return
+        first = alike if alike is not None else min(len(former), len(steps))
+        self._from_s[i:] = [at for at, _ in steps]
+        self._values[i:] = [value for _, value in steps]
+        at_s = min(row[0] for row in (*former[first : first + 1], *steps[first : first + 1]))
+        self._changed(at_s if i > 0 else float("-inf"))
+
+    def _changed(self, from_s: float) -> None:
         self.version += 1
+        self._changes.append((self.version, from_s))
+
+    def changed_since(self, version: int) -> float:
+        """The earliest instant (UTC seconds) at which this is not what it was at an earlier version."""
+        if version < self.version - len(self._changes):
+            return float("-inf")
+        return min((from_s for at, from_s in self._changes if at > version), default=float("inf"))
 
     def value_at(self, at_s: float) -> IntensityValue:
         """The value that holds at an instant (UTC seconds)."""

@@ -7,10 +7,11 @@ intensity's uncertainty) adds linearly; only the errors of the edges, which are 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from aiocarbon._core.carbon import SETTLED_NS, Behind, CarbonCut, Integral, Piece, Use, UseKey, add_uses
 from aiocarbon._core.curve import Curve, State
 from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Pue
 from aiocarbon._core.reading import Basis, Device
@@ -19,6 +20,9 @@ from aiocarbon._core.wallclock import WallClock
 
 SHARE_THAT_COUNTS = 0.05
 """The weakest basis that carries at least this share of the energy names the basis of the whole."""
+
+LONG_AGO_NS = 1 << 62
+"""More than any run lasts."""
 
 _STRENGTH = (Basis.COUNTER, Basis.POWER, Basis.MODEL, Basis.ASSUMED)
 
@@ -63,17 +67,6 @@ class DeviceCut:
     def bounds_j(self) -> tuple[float, float]:
         """Lower and upper end (90 %), edges included."""
         return max(self.low_j - self.edge_j, 0.0), self.high_j + self.edge_j
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CarbonCut:
-    """CO2eq of a window, already multiplied by PUE, in grams; the intensity that weighs it in g/kWh."""
-
-    co2eq_g: float
-    low_g: float
-    high_g: float
-    edge_g: float
-    intensity_g_per_kwh: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +149,7 @@ def add_cuts(cuts: Iterable[Cut]) -> Cut:
     duration = 0
     by_id: dict[str, DeviceCut] = {}
     co2eq = low = high = edge = energy = weighed = 0.0
+    uses: dict[UseKey, Use] = {}
     for cut in cuts:
         length = cut.end_ns - cut.begin_ns
         duration += length
@@ -166,6 +160,7 @@ def add_cuts(cuts: Iterable[Cut]) -> Cut:
         edge = math.hypot(edge, carbon.edge_g)
         energy += cut.energy_j
         weighed += cut.energy_j * carbon.intensity_g_per_kwh
+        add_uses(uses, carbon.uses)
         for part in cut.devices:
             known = by_id.get(part.device.id)
             by_id[part.device.id] = part if known is None else _add_parts(known, part)
@@ -174,7 +169,7 @@ def add_cuts(cuts: Iterable[Cut]) -> Cut:
         begin_ns=0,
         end_ns=duration,
         devices=tuple(by_id.values()),
-        carbon=CarbonCut(co2eq_g=co2eq, low_g=low, high_g=high, edge_g=edge, intensity_g_per_kwh=mean),
+        carbon=CarbonCut(co2eq_g=co2eq, low_g=low, high_g=high, edge_g=edge, intensity_g_per_kwh=mean, uses=uses),
     )
 
 
@@ -211,6 +206,7 @@ class Ledger:
         self.intensity = intensity
         self.pue = pue
         self.wall = wall
+        self._behind = Behind()
 
     def mark(self, t_ns: int) -> Mark:
         """The state of all curves at an instant (monotonic nanoseconds); devices without a reading are left out."""
@@ -227,44 +223,76 @@ class Ledger:
             for curve in self.curves.values()
             if len(curve)
         )
-        carbon = self._carbon(begin.t_ns, end.t_ns, begin, end, devices)
+        carbon = self._carbon(begin, end, devices)
         return Cut(begin_ns=begin.t_ns, end_ns=end.t_ns, devices=devices, carbon=carbon)
 
-    def _carbon(self, begin_ns: int, end_ns: int, begin: Mark, end: Mark, whole: tuple[DeviceCut, ...]) -> CarbonCut:
+    def _carbon(self, begin: Mark, end: Mark, whole: tuple[DeviceCut, ...]) -> CarbonCut:
         """The integral of energy x intensity x PUE, piece by piece of constant intensity.
 
         Equation 2 of Anthony, Kanding, Selvan 2020 (arXiv:2007.03051) with intensity inside the integral.
         """
-        pieces = list(self._pieces(begin_ns, end_ns))
         counted = [d for d in whole if d.device.counted]
-        central = low = high = weighed = 0.0
-        for at, to, value in pieces:
-            if len(pieces) > 1:
-                a = begin if at == begin_ns else self.mark(at)
-                b = end if to == end_ns else self.mark(to)
-                cuts = self._counted_between(a, b)
-            else:
-                cuts = counted
-            energy = math.fsum(d.energy_j for d in cuts)
-            central += energy * value.g_per_kwh
-            low += math.fsum(d.low_j for d in cuts) * value.low_g_per_kwh
-            high += math.fsum(d.high_j for d in cuts) * value.high_g_per_kwh
-            weighed += value.g_per_kwh * (to - at)
+        if end.t_ns - begin.t_ns > SETTLED_NS:
+            self._look_for_changes()
+            integral = self._behind.integral(
+                begin.t_ns, end.t_ns, self._measured, lambda a, b: self._measured(a, b, begin, end)
+            )
+        else:
+            integral = Integral()
+            integral.add(self._measured(begin.t_ns, end.t_ns, begin, end))
+        sums = integral.sums
         energy = math.fsum(d.energy_j for d in counted)
         if energy > 0.0:
-            mean = central / energy
+            mean = sums.central / energy
+        elif end.t_ns > begin.t_ns:
+            mean = sums.timed / (end.t_ns - begin.t_ns)
         else:
-            mean = weighed / (end_ns - begin_ns) if end_ns > begin_ns else pieces[0][2].g_per_kwh
+            mean = self.intensity.value_at(self.wall.wall_s(begin.t_ns)).g_per_kwh
         g_per_j = self.pue.value / J_PER_KWH
         return CarbonCut(
-            co2eq_g=central * g_per_j,
-            low_g=low * g_per_j,
-            high_g=high * g_per_j,
+            co2eq_g=sums.central * g_per_j,
+            low_g=sums.low * g_per_j,
+            high_g=sums.high * g_per_j,
             edge_g=math.hypot(*(d.edge_j for d in counted)) * mean * g_per_j,
             intensity_g_per_kwh=mean,
+            uses=integral.uses,
         )
 
-    def _pieces(self, begin_ns: int, end_ns: int) -> Iterable[tuple[int, int, IntensityValue]]:
+    def _look_for_changes(self) -> None:
+        """Forget the sums behind from where the intensity, the wall clock or the devices have changed."""
+        counted = sum(1 for curve in self.curves.values() if len(curve) and curve.device.counted)
+        version = (self.intensity.version, len(self.wall.anchors), counted)
+        known = self._behind.version
+        if version == known:
+            return
+        self._behind.version = version
+        from_ns = self.wall.anchors[0].mono_ns - LONG_AGO_NS
+        if isinstance(known, tuple) and version[1:] == known[1:] == (1, counted):
+            anchor = self.wall.anchors[0]
+            changed_s = self.intensity.changed_since(known[0])
+            if changed_s > 0.0:
+                from_ns = round(changed_s * NS_PER_S) - anchor.wall_ns + anchor.mono_ns
+        self._behind.forget(from_ns)
+
+    def _measured(
+        self, begin_ns: int, end_ns: int, begin: Mark | None = None, end: Mark | None = None
+    ) -> Iterator[Piece]:
+        """The pieces of constant intensity in a window; where it begins or ends at a mark, that mark's states count."""
+        before: Mark | None = None
+        for at, to, value in self._pieces(begin_ns, end_ns):
+            a = before or (begin if begin is not None and at == begin.t_ns else self.mark(at))
+            b = before = end if end is not None and to == end.t_ns else self.mark(to)
+            cuts = self._counted_between(a, b)
+            yield Piece(
+                at,
+                to,
+                value,
+                math.fsum(d.energy_j for d in cuts),
+                math.fsum(d.low_j for d in cuts),
+                math.fsum(d.high_j for d in cuts),
+            )
+
+    def _pieces(self, begin_ns: int, end_ns: int) -> Iterator[tuple[int, int, IntensityValue]]:
         for from_ns, to_ns, offset_ns in self.wall.pieces(begin_ns, end_ns):
             begin_s, end_s = (from_ns + offset_ns) * S_PER_NS, (to_ns + offset_ns) * S_PER_NS
             at = from_ns

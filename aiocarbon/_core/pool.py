@@ -6,7 +6,8 @@ import math
 from collections import defaultdict
 from typing import Any
 
-from aiocarbon._core.ledger import CarbonCut, Cut, DeviceCut, add_cuts, coverage
+from aiocarbon._core.carbon import CarbonCut, Use, UseKey, add_uses
+from aiocarbon._core.ledger import Cut, DeviceCut, add_cuts, coverage
 from aiocarbon._core.report import DeviceReport, device_reports, quantities
 
 
@@ -57,12 +58,16 @@ class Pool:
             mean = weighed / energy
         else:
             mean = math.fsum(cut.carbon.intensity_g_per_kwh for cut in sums) / max(len(sums), 1)
+        uses: dict[UseKey, Use] = {}
+        for one in sums:
+            add_uses(uses, one.carbon.uses)
         carbon = CarbonCut(
             co2eq_g=math.fsum(cut.carbon.co2eq_g for cut in sums),
             low_g=math.fsum(cut.carbon.low_g for cut in sums),
             high_g=math.fsum(cut.carbon.high_g for cut in sums),
             edge_g=math.hypot(*(cut.carbon.edge_g for cut in sums)),
             intensity_g_per_kwh=mean,
+            uses=uses,
         )
         return Cut(begin_ns=0, end_ns=duration_ns, devices=devices, carbon=carbon)
 

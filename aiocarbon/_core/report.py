@@ -155,7 +155,8 @@ class IntensityUse:
         quality: How it came to be known.
         kind: Average or marginal.
         factor_basis: Direct or life-cycle.
-        g_per_kwh: The value; the last one where there were several.
+        g_per_kwh: Its mean, weighed by the energy that fell under it.
+        share: Share of the run's energy that it weighed, 0..1; of the time where nothing was used.
         note: What a user should know; empty if nothing.
     """
 
@@ -165,6 +166,7 @@ class IntensityUse:
     kind: str
     factor_basis: str
     g_per_kwh: float
+    share: float = 1.0
     note: str = ""
 
 
