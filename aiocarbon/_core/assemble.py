@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from aiocarbon._core.body import Body, Facts
 from aiocarbon._core.carbon import CarbonCut
-from aiocarbon._core.intensity import Equivalent
+from aiocarbon._core.intensity import Equivalent, Quality
 from aiocarbon._core.ledger import Cut, Ledger
 from aiocarbon._core.reading import Basis, Part
 from aiocarbon._core.report import (
@@ -22,6 +22,9 @@ from aiocarbon._core.report import (
 )
 
 MEASURED = frozenset({Basis.COUNTER, Basis.POWER})
+SHARE_THAT_MIXES = 0.001
+"""A kind of intensity that weighed less of the energy than this is not told as a mixture."""
+
 ALWAYS_THERE = (Part.CPU, Part.MEMORY)
 """Parts that every computer has; where nothing tells them they are missing from the figures."""
 
@@ -77,8 +80,9 @@ def run_report(
         pue=ledger.pue,
         intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
         intensity_sources=uses(cut.carbon),
+        co2eq_g_before=None if body.mended is None else cut.carbon.co2eq_g - body.mended.by_g,
         equivalents=equivalents(cut.carbon.co2eq_g),
-        warnings=body.warnings,
+        warnings=(*body.warnings, *mixtures(cut.carbon)),
         overhead=body.overhead,
         version=facts.version,
     )
@@ -96,6 +100,19 @@ def scope(cut: Cut, missing: Iterable[Part]) -> Scope:
         modelled=tuple(p.value for p in order if p in modelled),
         missing=tuple(p.value for p in order if p in absent),
     )
+
+
+def mixtures(carbon: CarbonCut) -> Iterator[str]:
+    """What a reader must know where one sum holds intensities that cannot be compared."""
+    told = [use for use in uses(carbon) if use.share >= SHARE_THAT_MIXES and use.quality != Quality.GIVEN]
+    for what, of in (("factors", "factor_basis"), ("intensities", "kind")):
+        shares: dict[str, float] = {}
+        for use in told:
+            name = getattr(use, of)
+            shares[name] = shares.get(name, 0.0) + use.share
+        if len(shares) > 1:
+            parts = " and ".join(f"{name} ({share:.0%} of the energy)" for name, share in shares.items())
+            yield f"the CO2eq is a sum of {parts} {what}, which are not the same thing"
 
 
 def uses(carbon: CarbonCut) -> tuple[IntensityUse, ...]:

@@ -2,11 +2,11 @@
 
 At every instant the best that is known counts, in this order, within each the source that stands first in the chain:
 
-1. a value of that time, measured or estimated by the source;
-2. the newest value that was published, while its successor is not yet due;
-3. a forecast of that time;
-4. an older value, carried on up to the source's own limit: told as `cached`;
-5. the fall-back: the yearly average of the place.
+1. a value of that time, measured or estimated by the source; while the newest one's successor is not yet due, what the
+   source forecast for that time, else the newest one itself;
+2. a forecast of that time by any source;
+3. an older value, carried on up to the source's own limit: told as `cached`;
+4. the fall-back: the yearly average of the place.
 
 So the curve degrades by itself where nothing more is learnt, and is mended by whatever is learnt later.
 """
@@ -174,7 +174,7 @@ class Grid:
                 return layer.value(sample)
             newest = layer.before(at_s)
             if newest is not None and at_s < newest.to_s + layer.grace_s:
-                return layer.value(newest)
+                return layer.value(sample or newest)
         for layer in layers:
             sample = layer.at(at_s)
             if sample is not None:

@@ -193,6 +193,7 @@ class RunReport(Quantities):
         pue: Power usage effectiveness with its source.
         intensity_g_per_kwh: Energy-weighted mean.
         intensity_sources: The sources used.
+        co2eq_g_before: CO2eq before intensities of the past that were guesses were asked for again; None if none were.
         equivalents: The CO2eq told as other things.
         warnings: What a reader of the figures must know.
         overhead: What the instrument itself cost.
@@ -217,6 +218,7 @@ class RunReport(Quantities):
     pue: Pue
     intensity_g_per_kwh: float
     intensity_sources: tuple[IntensityUse, ...]
+    co2eq_g_before: float | None = None
     equivalents: tuple[Equivalent, ...]
     warnings: tuple[str, ...]
     overhead: Overhead

@@ -6,14 +6,15 @@ they lie; all figures are cuts between marks, so that epochs and what lies outsi
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from aiocarbon._core.body import Body, Facts, Overhead
+from aiocarbon._core.body import Body, Facts, Mended, Overhead
 from aiocarbon._core.curve import Curve, State
-from aiocarbon._core.intensity import Equivalent
+from aiocarbon._core.intensity import Equivalent, Location, Pue
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.reading import Part
 from aiocarbon._core.units import NS_PER_MS
@@ -101,11 +102,15 @@ class Session:
         self._overhead = overhead
         self._equivalents = equivalents
         self._epochs: deque[EpochReport] = deque(maxlen=KEPT_EPOCHS)
+        self._cuts: deque[Window] = deque(maxlen=KEPT_EPOCHS)  # the windows of these epochs
+        self._gaps: deque[Window] = deque()  # windows outside, the newest
+        self._older_gaps = add_cuts(())
         self._epochs_total = 0
         self._borders = 0
         self._open_borders: list[Border] = []
         self._open_windows: list[Window] = []
         self._outside = add_cuts(())
+        self._mended: Mended | None = None
         self._begin: Border | None = None
         self._end: Border | None = None
         self._last: Border | None = None
@@ -188,6 +193,7 @@ class Session:
         self._last = border
         report = self._report_of(window)
         self._epochs.append(report)
+        self._cuts.append(window)
         self._add(window)
         return report
 
@@ -272,19 +278,68 @@ class Session:
 
     def _settle_windows(self) -> None:
         still_open = []
-        closed_outside = [self._outside]
+        gaps = []
         for window in self._open_windows:
             if not window.is_final:
                 still_open.append(window)
                 continue
             self.settled.append(window)
             if window.epoch is None:
-                closed_outside.append(self._cut(window))
+                gaps.append(window)
             else:
                 self._replace(window)
         self._open_windows = still_open
-        if len(closed_outside) > 1:
-            self._outside = add_cuts(closed_outside)
+        if gaps:
+            self._outside = add_cuts([self._outside, *map(self._cut, gaps)])
+            self._gaps.extend(gaps)
+            old = [self._gaps.popleft() for _ in range(len(self._gaps) - KEPT_EPOCHS)]
+            if old:
+                self._older_gaps = add_cuts([self._older_gaps, *map(self._cut, old)])
+
+    # -- what is learnt afterwards -----------------------------------------------------------------------------
+
+    @property
+    def begin_s(self) -> float:
+        """UTC seconds of the run's begin."""
+        return self.ledger.wall.wall_s(self._previous().t_ns if self._begin is None else self._begin.t_ns)
+
+    def until_s(self, now_s: float) -> float:
+        """UTC seconds of the run's end, or the present while it goes on."""
+        return now_s if self._end is None else self.ledger.wall.wall_s(self._end.t_ns)
+
+    def relocate(self, location: Location, pue: Pue) -> None:
+        """Take another place and its PUE for the whole run; cut again afterwards."""
+        self.facts = replace(self.facts, location=location)
+        self.ledger.pue = pue
+
+    def recut(self, from_s: float) -> Iterator[None]:
+        """Cut again what reaches beyond an instant (UTC seconds), a window at a time, the newest first."""
+        wall = self.ledger.wall
+        first = self._epochs_total - len(self._epochs)
+        for window in list(reversed(self._cuts)):
+            if wall.wall_s(window.end.t_ns) < from_s:
+                break
+            at = (window.epoch or 0) - first
+            if 0 <= at < len(self._epochs):
+                self._epochs[at] = self._report_of(window)
+            yield
+        gaps = []
+        for window in self._gaps:
+            gaps.append(self._cut(window))
+            yield
+        self._outside = add_cuts([self._older_gaps, *gaps])
+
+    @contextlib.contextmanager
+    def mending(self, now_ns: int, by: str) -> Iterator[None]:
+        """While intensities of the past are replaced: notes what the figures were before."""
+        end = self._end.mark if self._end is not None else self._mark(max(now_ns, self._previous().t_ns))
+        begin = self._begin or self._previous()
+        before = self.ledger.cut(begin.mark, end).carbon
+        yield
+        after = self.ledger.cut(begin.mark, end).carbon
+        if after.co2eq_g != before.co2eq_g:
+            earlier_g = self._mended.by_g if self._mended is not None else 0.0
+            self._mended = Mended(by_g=earlier_g + after.co2eq_g - before.co2eq_g, source=by)
 
     def _replace(self, window: Window) -> None:
         first_kept = self._epochs_total - len(self._epochs)
@@ -343,6 +398,7 @@ class Session:
             overhead=self._overhead(),
             is_final=is_final,
             ended_well=ended_well,
+            mended=self._mended,
         )
         self._newest = (body, self.ledger.cut(body.begin, body.end))
         if self.budget is not None and not self.budget_broken and self.published is not None:

@@ -62,9 +62,11 @@ class Traits:
         offset_s: Seconds after a step's begin at which its value may be asked for.
         stale_s: Seconds after a value's begin up to which it may be carried on where nothing newer is known.
         has_past: True if `past` is answered.
+        corrects: True if `past` has measured values where `now` has estimates.
         has_forecast: True if `forecast` is answered.
         forecast_every_s: Seconds after which a new forecast is published.
         is_remote: False if no network packet is sent (a file of the user's).
+        asked_at: What tells the place that is asked from others, for sharing answers: the base URL, say. No secret.
     """
 
     name: str
@@ -76,9 +78,11 @@ class Traits:
     offset_s: float = 0.0
     stale_s: float
     has_past: bool = False
+    corrects: bool = False
     has_forecast: bool = False
     forecast_every_s: float = 3600.0
     is_remote: bool = True
+    asked_at: str = ""
 
 
 @runtime_checkable

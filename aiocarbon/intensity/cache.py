@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -221,7 +222,7 @@ def _answer(plain: dict[str, Any]) -> Answer:
         if not (_finite(from_s) < _finite(to_s) and 0.0 <= _finite(g_per_kwh) <= MAX_G_PER_KWH):
             raise ValueError("a sample out of range")
         samples.append(Sample(float(from_s), float(to_s), float(g_per_kwh), Quality(quality)))
-    if not samples or any(a.from_s >= b.from_s for a, b in zip(samples, samples[1:], strict=False)):
+    if not samples or any(a.from_s >= b.from_s for a, b in itertools.pairwise(samples)):
         raise ValueError("no samples, or not in order")
     return Answer(
         source=str(plain["source"]),

@@ -10,7 +10,7 @@ from aiocarbon._core.assemble import MEASURED, scope, uses
 from aiocarbon._core.body import Overhead
 from aiocarbon._core.intensity import Pue
 from aiocarbon._core.pool import Pool
-from aiocarbon._core.report import EpochReport, IntensityUse, Quantities, RunReport, utc
+from aiocarbon._core.report import EpochReport, Quantities, RunReport, utc
 from aiocarbon._core.segment import DeviceKey, Segment, Share, Window, gather, shares
 from aiocarbon._core.units import S_PER_NS
 from aiocarbon.journal.parse import Known
@@ -158,7 +158,7 @@ class Joined:
             location=first.facts.location,
             pue=self._pue(),
             intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
-            intensity_sources=self._sources(),
+            intensity_sources=uses(cut.carbon),
             equivalents=equivalents(cut.carbon.co2eq_g),
             warnings=self._warnings(),
             overhead=self._overhead(),
@@ -192,9 +192,6 @@ class Joined:
         if len(told) == 1:
             return next(iter(told))
         return Pue(value=self.whole.pue, source="energy-weighted: " + "; ".join(f"{p.value} {p.source}" for p in told))
-
-    def _sources(self) -> tuple[IntensityUse, ...]:
-        return tuple(dict.fromkeys(use for view in self.views for use in uses(view.ledger.intensity)))
 
     def _warnings(self) -> tuple[str, ...]:
         texts = [

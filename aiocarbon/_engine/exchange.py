@@ -1,0 +1,347 @@
+"""Asks sources, once for everybody: each question goes out once per published value, whoever needs the answer.
+
+What was answered is kept in memory and on disk, where all processes of the user find it; a lock on disk sees to it that
+one of them asks. A source that fails is tried again a few times, then left alone for growing pauses, which all
+processes share too. Nothing here knows what the answers are for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from aiocarbon._core.intensity import Answer
+from aiocarbon._core.units import NS_PER_S, S_PER_NS
+from aiocarbon._engine.clock import Clock
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
+from aiocarbon.intensity.base import Source, Traits
+from aiocarbon.intensity.cache import Cache, Entry
+from aiocarbon.intensity.client import Client
+
+if TYPE_CHECKING:
+    import tenacity
+
+log = get_logger("intensity")
+
+ATTEMPTS: Final = 3
+ATTEMPTS_LIMIT_S: Final = 30.0
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 8.0
+OPEN_FIRST_S: Final = 30.0
+"""How long a source that failed is left alone; doubled with each further failure."""
+
+OPEN_MOST_S: Final = 900.0
+REFUSED_S: Final = 3600.0
+"""A source that refuses is asked again after this at the earliest: a plan or a zone may have changed."""
+
+LEAST_BETWEEN_S: Final = 20.0
+JITTER_SHARE: Final = 0.1
+JITTER_MOST_S: Final = 30.0
+LOOK_AGAIN_S: Final = 0.1
+PAST_KEPT_S: Final = 600.0
+"""History that was just asked for is not asked for again by the next process that ends."""
+
+WAIT_FOR_OTHERS_S: Final = 40.0
+CLOCK_OFF_S: Final = 120.0
+
+
+class Kind(StrEnum):
+    """What is asked."""
+
+    NOW = "now"
+    PAST = "past"
+    FORECAST = "forecast"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a source is asked.
+
+    Attributes:
+        kind: The newest value, the past, or a forecast.
+        begin_s: For the past: from where, UTC seconds.
+        end_s: For the past: up to where.
+        hours: For a forecast: how far ahead.
+    """
+
+    kind: Kind
+    begin_s: float = 0.0
+    end_s: float = 0.0
+    hours: float = 0.0
+
+
+NOW: Final = Question(Kind.NOW)
+
+
+@dataclass(slots=True)
+class State:
+    """How a source is, for those who tell it.
+
+    Attributes:
+        word: "answered", "from the cache", "does not answer", "refuses", "has no data", "not asked".
+        why: Why it does not answer; empty if it does.
+        latency_s: How long its last answer took; None if it was not asked here.
+    """
+
+    word: str = "not asked"
+    why: str = ""
+    latency_s: float | None = None
+
+
+class Exchange:
+    """Everything this process asks of sources.
+
+    Args:
+        clock: The engine's.
+        client: The way out; None where no packet may be sent.
+        cache: What is shared with other processes.
+        blocking: Runs a blocking function in a worker.
+        chance: A number of 0..1, for jitter.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        client: Client | None,
+        cache: Cache,
+        blocking: Callable[..., Awaitable[Any]],
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.clock = clock
+        self.client = client
+        self.cache = cache
+        self.states: dict[str, State] = {}
+        self._blocking = blocking
+        self._chance = chance
+        self._entries: dict[str, Entry] = {}
+        self._locks: dict[str, anyio.Lock] = {}
+
+    @property
+    def now_s(self) -> float:
+        """UTC seconds since 1970."""
+        return self.clock.wall_ns() * S_PER_NS
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    async def ask(self, source: Source, question: Question = NOW) -> Answer:
+        """The answer to a question: one that is known and still the newest, or a fresh one.
+
+        Raises:
+            IntensityError: There is none, and why; at once while the source is left alone.
+        """
+        key = key_of(source, question)
+        async with self._locks.setdefault(key, anyio.Lock()):
+            entry = await self._known(key)
+            if (answer := self._settled(source, entry)) is not None:
+                return answer
+            if not source.traits.is_remote:
+                return await self._ask(source, question, key, entry)
+            if self.client is None:
+                raise SourceDownError("no packet may be sent (offline)", source=source.traits.name)
+            lock = await self._turn(key)
+            try:
+                entry = await self._look(key) or entry
+                if (answer := self._settled(source, entry)) is not None:
+                    return answer
+                return await self._ask(source, question, key, entry)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._blocking(lock.release)
+
+    async def last(self, source: Source, question: Question = NOW) -> Answer | None:
+        """What was answered last, however long ago, without asking."""
+        return (await self._known(key_of(source, question))).answer
+
+    def due_s(self, source: Source) -> float:
+        """UTC seconds at which it is worth asking for the newest value again."""
+        entry = self._entries.get(key_of(source, NOW), Entry())
+        return max(entry.due_s, entry.not_before_s)
+
+    def is_left_alone(self, source: Source) -> bool:
+        """True while it is known not to answer."""
+        return self._entries.get(key_of(source, NOW), Entry()).not_before_s > self.now_s
+
+    def _settled(self, source: Source, entry: Entry) -> Answer | None:
+        """The answer that is known, if it need not be asked for.
+
+        Raises:
+            SourceDownError: The source is left alone.
+        """
+        now_s = self.now_s
+        if entry.not_before_s > now_s:
+            self._tell(source, State("does not answer", entry.why))
+            raise SourceDownError(entry.why, source=source.traits.name, retry_after_s=entry.not_before_s - now_s)
+        if entry.answer is not None and entry.asked_s <= now_s < entry.due_s:
+            if self.state(source).word != "answered":
+                self._tell(source, State("from the cache"))
+            return entry.answer
+        return None
+
+    async def _known(self, key: str) -> Entry:
+        """What is known of a question: what another process learnt meanwhile, where that is newer."""
+        mine = self._entries.get(key)
+        if mine is None or self.now_s >= max(mine.due_s, mine.not_before_s):
+            theirs = await self._look(key)
+            if theirs is not None and (mine is None or theirs.asked_s >= mine.asked_s):
+                self._entries[key] = mine = theirs
+        return mine or Entry()
+
+    async def _look(self, key: str) -> Entry | None:
+        entry: Entry | None = await self._blocking(self.cache.read, key)
+        if entry is not None:
+            self._entries[key] = entry
+        return entry
+
+    async def _turn(self, key: str) -> Any:
+        """Wait until no other process asks this question; its answer may be there then."""
+        until_ns = self.clock.monotonic_ns() + round(WAIT_FOR_OTHERS_S * NS_PER_S)
+        while True:
+            lock = await self._blocking(self.cache.lock, key)
+            if lock is not None:
+                return lock
+            if self.clock.monotonic_ns() > until_ns:
+                raise SourceDownError("another process has been asking it for too long")
+            await self._pause(LOOK_AGAIN_S * (1.0 + self._chance()))
+
+    async def _ask(self, source: Source, question: Question, key: str, entry: Entry) -> Answer:
+        traits = source.traits
+        began_ns = self.clock.monotonic_ns()
+        try:
+            answer = await self._tried(source, question, has_failed=entry.failures > 0)
+        except IntensityError as error:
+            await self._failed(source, key, entry, error)
+            raise
+        now_s = self.now_s
+        self._tell(source, State("answered", latency_s=(self.clock.monotonic_ns() - began_ns) * S_PER_NS))
+        await self._keep(key, Entry(answer=answer, asked_s=now_s, due_s=self._due_s(traits, question, answer, now_s)))
+        return answer
+
+    async def _tried(self, source: Source, question: Question, *, has_failed: bool) -> Answer:
+        """Ask, a few times; once only if it failed the last time it was asked."""
+        tenacity = await self._blocking(_load_tenacity)
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_may_be_asked_again),
+            stop=tenacity.stop_after_attempt(1 if has_failed else ATTEMPTS)
+            | tenacity.stop_after_delay(ATTEMPTS_LIMIT_S),
+            wait=self._wait_s,
+            sleep=self._pause,
+            reraise=True,
+        )
+        answer: Answer = await retrying(self._once, source, question)
+        return answer
+
+    async def _once(self, source: Source, question: Question) -> Answer:
+        """Ask once; whatever a plug-in throws becomes ours."""
+        assert self.client is not None or not source.traits.is_remote
+        client: Any = self.client
+        now_s = self.now_s
+        try:
+            if question.kind is Kind.NOW:
+                return await source.now(client, now_s)
+            if question.kind is Kind.PAST:
+                return await source.past(client, question.begin_s, question.end_s, now_s)
+            return await source.forecast(client, now_s, question.hours)
+        except IntensityError:
+            raise
+        except Exception as error:
+            traits = source.traits
+            raise BadAnswerError(f"{traits.title}: {type(error).__name__}: {error}", source=traits.name) from error
+
+    def _wait_s(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        asked = error.retry_after_s if isinstance(error, SourceDownError) else None
+        if asked is not None:
+            return asked
+        most = min(FIRST_PAUSE_S * 2.0**state.attempt_number, LONGEST_PAUSE_S)
+        return FIRST_PAUSE_S / 2.0 + self._chance() * most  # full jitter above a floor
+
+    async def _pause(self, seconds: float) -> None:
+        await self.clock.sleep_until(self.clock.monotonic_ns() + round(seconds * NS_PER_S))
+
+    # -- keeping -----------------------------------------------------------------------------------------------
+
+    async def _failed(self, source: Source, key: str, entry: Entry, error: IntensityError) -> None:
+        """Leave a source alone for a while, and tell the other processes."""
+        now_s = self.now_s
+        failures = entry.failures + 1
+        pause_s = min(OPEN_FIRST_S * 2.0 ** min(failures - 1, 10), OPEN_MOST_S) * (0.75 + self._chance() / 2.0)
+        word = "does not answer"
+        if isinstance(error, SourceRefusedError):
+            pause_s, word = REFUSED_S, "refuses"
+        elif isinstance(error, NoDataError):
+            pause_s, word = max(pause_s, min(source.traits.step_s, OPEN_MOST_S)), "has no data"
+        elif isinstance(error, BadAnswerError):
+            word = "answers nonsense"
+        if isinstance(error, SourceDownError) and error.retry_after_s is not None:
+            pause_s = max(pause_s, error.retry_after_s)
+        self._tell(source, State(word, str(error)))
+        log.debug("intensity.failed", source=source.traits.name, why=str(error), pause_s=pause_s)
+        failed = replace(entry, failures=failures, not_before_s=now_s + pause_s, why=str(error))
+        # What this user may not ask, another may: a refusal is not told to other processes.
+        await self._keep(key, failed, is_shared=not isinstance(error, SourceRefusedError))
+
+    async def _keep(self, key: str, entry: Entry, *, is_shared: bool = True) -> None:
+        self._entries[key] = entry
+        if is_shared:
+            await self._blocking(self.cache.write, key, entry)
+
+    def _due_s(self, traits: Traits, question: Question, answer: Answer, now_s: float) -> float:
+        """When something newer than this answer is published, with a little jitter."""
+        jitter_s = self._chance() * min(JITTER_SHARE * traits.step_s, JITTER_MOST_S)
+        if question.kind is Kind.PAST:
+            return now_s + PAST_KEPT_S
+        if question.kind is Kind.FORECAST:
+            every_s = max(traits.forecast_every_s, LEAST_BETWEEN_S)
+            return next_s(now_s, every_s, traits.offset_s) + jitter_s
+        newest = max((s.to_s for s in answer.samples if s.from_s <= now_s), default=now_s)
+        due_s = newest + traits.offset_s
+        if due_s < now_s + min(LEAST_BETWEEN_S, traits.step_s / 2.0):
+            due_s = next_s(now_s, traits.step_s, traits.offset_s)
+        return due_s + jitter_s
+
+    def _tell(self, source: Source, state: State) -> None:
+        self.states[f"{source.traits.name} {source.traits.zone}"] = state
+
+    def state(self, source: Source) -> State:
+        """How a source is."""
+        return self.states.get(f"{source.traits.name} {source.traits.zone}", State())
+
+    async def aclose(self) -> None:
+        """Close the way out."""
+        if self.client is not None:
+            await self.client.aclose()
+
+
+def next_s(now_s: float, every_s: float, offset_s: float) -> float:
+    """The next instant after `now_s` that lies `offset_s` behind a multiple of `every_s` (UTC seconds)."""
+    return (math.floor((now_s - offset_s) / every_s) + 1) * every_s + offset_s
+
+
+def key_of(source: Source, question: Question) -> str:
+    """What tells a question from all others."""
+    traits = source.traits
+    window = f"{question.begin_s:.0f}-{question.end_s:.0f}" if question.kind is Kind.PAST else f"{question.hours:g}"
+    place = hashlib.sha256(traits.asked_at.encode()).hexdigest()[:16]  # it may hold coordinates
+    return f"{traits.name} {traits.zone} {question.kind.value} {window} {place}"
+
+
+def _may_be_asked_again(error: BaseException) -> bool:
+    """Whether an error may pass within seconds."""
+    if isinstance(error, SourceDownError):
+        return error.retry_after_s is None or error.retry_after_s <= LONGEST_PAUSE_S
+    return isinstance(error, BadAnswerError)
+
+
+def _load_tenacity() -> Any:  # Any: a module
+    import tenacity
+
+    return tenacity

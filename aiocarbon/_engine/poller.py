@@ -1,0 +1,243 @@
+"""Keeps one run's intensity curve: goes along the chain of sources, each at its own rhythm, and mends what was a guess.
+
+The run waits for none of this. Its curve begins as the yearly average and is corrected from the run's begin on as soon
+as a source answers; where none does, it degrades by itself (`_core/grid.py`), and each step down is told with its
+reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from aiocarbon._core.grid import Grid
+from aiocarbon._core.intensity import Answer, Quality
+from aiocarbon._core.units import NS_PER_S
+from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import IntensityError
+
+if TYPE_CHECKING:
+    from aiocarbon._core.intensity import IntensityValue
+    from aiocarbon._engine.session import Session
+    from aiocarbon.intensity.base import Source, Traits
+
+T = TypeVar("T")
+log = get_logger("poller")
+
+GUESSES: Final = frozenset({Quality.AVERAGE, Quality.CACHED, Quality.FORECAST})
+"""What is asked for again once it is past."""
+
+LOOK_MOST_S: Final = 60.0
+"""The wall clock may be set and machines sleep: no wait for an instant of the wall clock is longer than this."""
+
+FORECAST_AFTER_S: Final = 20.0
+"""A run that ends before this needs no forecast."""
+
+FORECAST_EVERY_S: Final = 3 * 3600.0
+FORECAST_HOURS: Final = 48.0
+SLICE: Final = 50
+"""Steps or epochs worked on before others get their turn: some 0.3 ms."""
+
+
+class Poller:
+    """The intensity of one run.
+
+    Args:
+        exchange: Asks, for all runs of this process.
+        session: The run.
+        sources: The chain, the first one is asked first.
+        grid: What is known.
+        forecast_every_s: Seconds between two looks at the forecast.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        session: Session,
+        sources: tuple[Source, ...],
+        grid: Grid,
+        *,
+        forecast_every_s: float = FORECAST_EVERY_S,
+    ) -> None:
+        self._exchange = exchange
+        self._session = session
+        self._sources = sources
+        self._grid = grid
+        self._begin_s = session.begin_s
+        self._first = anyio.Event()
+        self._answering: int | None = None
+        self._was_down = False
+        self._told: set[tuple[str, str]] = set()
+        self._forecast_due_s = self._begin_s + FORECAST_AFTER_S
+        self._forecast_every_s = forecast_every_s
+        self._scope = anyio.CancelScope()
+
+    async def run(self) -> None:
+        """Poll until `finish`."""
+        with self._scope:
+            try:
+                await self._remember()
+                while True:
+                    await self._look()
+                    self._first.set()
+                    await self._look_ahead()
+                    await self._sleep_until(self._wake_s())
+            except Exception as error:  # an error of ours costs the curve its next values, not the run
+                log.warning("intensity.poller", why=f"{type(error).__name__}: {error}")
+                self._session.warn(f"the carbon intensity is not followed any more: {type(error).__name__}: {error}")
+            finally:
+                self._first.set()
+
+    async def finish(self, limit_s: float) -> None:
+        """Wait, shortly, for the first answer and for what mends the guesses of a run that has ended; then stop."""
+        with anyio.move_on_after(limit_s):
+            await self._first.wait()
+            await self._mend()
+        self._scope.cancel()
+
+    # -- the present -------------------------------------------------------------------------------------------
+
+    async def _remember(self) -> None:
+        """Begin with what was answered last, to this or another process: the chain's third step."""
+        for rank, source in enumerate(self._sources):
+            for question in (NOW, self._ahead):
+                known = await self._exchange.last(source, question)
+                if known is not None:
+                    await self._learn(rank, known)
+
+    async def _look(self) -> None:
+        """Go along the chain up to the first source that answers."""
+        for rank, source in enumerate(self._sources):
+            try:
+                answer = await self._exchange.ask(source)
+            except IntensityError as error:
+                self._tell(source, error)
+                continue
+            has_returned = self._was_down
+            self._was_down = False
+            self._answering = rank
+            await self._learn(rank, answer)
+            if has_returned:
+                await self._mend()
+            return
+        self._was_down = True
+        self._answering = None
+
+    def _wake_s(self) -> float:
+        """When any source up to the one that answered has something new, or may be tried again."""
+        upto = len(self._sources) if self._answering is None else self._answering + 1
+        return min((self._exchange.due_s(source) for source in self._sources[:upto]), default=math.inf)
+
+    async def _sleep_until(self, at_s: float) -> None:
+        clock = self._exchange.clock
+        while True:
+            left_s = min(at_s, self._forecast_due_s) - self._exchange.now_s
+            if left_s <= 0.0:
+                return
+            await clock.sleep_until(clock.monotonic_ns() + round(min(left_s, LOOK_MOST_S) * NS_PER_S))
+
+    def _tell(self, source: Source, error: IntensityError) -> None:
+        """Say, once a kind of failure, why a source is not what is used."""
+        key = (source.traits.title, type(error).__name__)
+        if key in self._told:
+            return
+        self._told.add(key)
+        remedy = f". To mend it: {error.remedy}" if error.remedy else ""
+        log.warning("intensity.fallback", source=source.traits.name, why=str(error))
+        self._session.warn(f"carbon intensity: {source.traits.title} is not used: {error}{remedy}")
+
+    # -- the future --------------------------------------------------------------------------------------------
+
+    @property
+    def _ahead(self) -> Question:
+        return Question(Kind.FORECAST, hours=FORECAST_HOURS)
+
+    async def _look_ahead(self) -> None:
+        """Ask for the forecast now and then: it is what counts if the source falls silent, and what predictions use."""
+        now_s = self._exchange.now_s
+        if now_s < self._forecast_due_s:
+            return
+        self._forecast_due_s = now_s + self._forecast_every_s
+        for rank, source in enumerate(self._sources):
+            if not source.traits.has_forecast or self._exchange.is_left_alone(source):
+                continue
+            try:
+                answer = await self._exchange.ask(source, self._ahead)
+            except IntensityError as error:
+                log.debug("intensity.forecast", source=source.traits.name, why=str(error))
+                continue
+            await self._learn(rank, answer)
+            return
+
+    # -- the past ----------------------------------------------------------------------------------------------
+
+    async def _mend(self) -> None:
+        """Ask the first source that knows the past for the stretches of this run that are guesses."""
+        for rank, source in enumerate(self._sources):
+            traits = source.traits
+            if not traits.has_past or self._exchange.is_left_alone(source):
+                continue
+            window = self._guessed(traits)
+            if window is None:
+                continue
+            try:
+                answer = await self._exchange.ask(source, Question(Kind.PAST, *window))
+            except IntensityError as error:
+                self._tell(source, error)
+                continue
+            now_ns = self._exchange.clock.monotonic_ns()
+            with self._session.mending(now_ns, traits.title):
+                await self._learn(rank, answer)
+            return
+
+    def _guessed(self, traits: Traits) -> tuple[float, float] | None:
+        """The window that holds all guesses of the run, in whole steps that are over and published; None if none."""
+        now_s, step_s = self._exchange.now_s, traits.step_s
+        end_s = min(self._session.until_s(now_s), now_s)
+        guesses = [
+            (at, to)
+            for at, to, value in self._session.ledger.intensity.steps(self._begin_s, max(end_s, self._begin_s))
+            if is_guess(value, traits)
+        ]
+        if not guesses:
+            return None
+        published_s = math.floor((now_s - traits.offset_s) / step_s) * step_s
+        first_s = math.floor(guesses[0][0] / step_s) * step_s
+        last_s = min(math.ceil(guesses[-1][1] / step_s) * step_s, published_s)
+        return (first_s, last_s) if last_s > first_s else None
+
+    # -- the curve ---------------------------------------------------------------------------------------------
+
+    async def _learn(self, rank: int, answer: Answer) -> None:
+        """Take what a source said into the curve, and cut again what it changes."""
+        traits = self._sources[rank].traits
+        grace_s = traits.step_s + traits.offset_s
+        changed_s = self._grid.learn(rank, answer, grace_s=grace_s, stale_s=traits.stale_s)
+        if changed_s is None:
+            return
+        from_s = max(changed_s, self._begin_s)
+        steps = [step async for step in _paced(self._grid.steps(from_s))]
+        self._session.ledger.intensity.replace(from_s, steps)
+        async for _ in _paced(self._session.recut(from_s)):
+            pass
+        self._session.publish(self._exchange.clock.monotonic_ns())
+
+
+def is_guess(value: IntensityValue, traits: Traits) -> bool:
+    """Whether a source may know better, afterwards, than a value that is used."""
+    if value.quality is Quality.ESTIMATED:
+        return traits.corrects and value.source == traits.title
+    return value.quality in GUESSES
+
+
+async def _paced(items: Iterator[T]) -> AsyncIterator[T]:
+    """An iterator's items, with a turn for others after every few."""
+    for n, item in enumerate(items, start=1):
+        yield item
+        if n % SLICE == 0:
+            await anyio.lowlevel.checkpoint()
