@@ -1,5 +1,7 @@
 """Where the machine is, without a network: the user's word, else a guess from the time zone, else the world.
 
+This is the first answer, at once. `cloud` and `geolocation` ask others, and what they say replaces a guess later.
+
 A wrong country is the largest error of the whole chain (Sweden 35, Poland 589 g/kWh), so a guess is always called one.
 Blocking file reads: call `find` in a worker thread.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +28,7 @@ _VARIANTS = ("posix/", "right/")
 def find(
     location: str | None,
     *,
+    how: str = "given",
     environ: Mapping[str, str] = os.environ,
     tz_name: Callable[[], str | None] | None = None,
 ) -> Location:
@@ -32,6 +36,8 @@ def find(
 
     Args:
         location: What the user said (argument, environment variable or file), in the grammar of `table.parse_zone`.
+        how: How that was said: "given" (an argument), "environment" (`AIOCARBON_LOCATION`, which a cluster's module
+            file or prolog sets) or "pyproject.toml".
         environ: Environment in which `TZ` is looked up.
         tz_name: Gives the system's time zone, an IANA name or None; default `system_tz_name`.
 
@@ -43,7 +49,7 @@ def find(
         ConfigError: `location` is not a zone.
     """
     if location is not None:
-        return parse_zone(location)
+        return replace(parse_zone(location), how=how)
     # TZ=UTC in a service's environment says nothing of the place, and the system's own setting is asked after it.
     for name in (_plain(environ.get("TZ", "")), (tz_name or system_tz_name)()):
         country = _countries_by_tz().get(name) if name else None

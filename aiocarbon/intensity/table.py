@@ -2,7 +2,8 @@
 
 A zone is written `DE`, `DEU`, `US-CA`, `WORLD`, or, finer than the tables are, `GB:N1` (outward postcode) and `DK-DK1`
 (grid zone): those are accepted and kept, and where only the tables are asked they get their country's average, with a
-note that says so. Everything here may read a bundled file the first time: call it in a worker thread.
+note that says so. Coordinates are `55.67,12.57` and get the country of the nearest place of the time zone database.
+Everything here may read a bundled file the first time: call it in a worker thread.
 """
 
 from __future__ import annotations
@@ -32,18 +33,26 @@ _ALIASES: Final = {"UK": "GB", "EL": "GR"}
 """Codes in use that ISO 3166-1 does not have: suggested, not accepted, since a misread country is the largest error."""
 _ACCEPTED: Final = (
     'an ISO 3166 country ("DE", "DEU") or state ("US-CA"), a grid zone ("DK-DK1"), '
-    'an outward postcode ("GB:N1") or "WORLD"'
+    'an outward postcode ("GB:N1"), coordinates in degrees north and east ("55.67,12.57") or "WORLD"'
 )
+
+_COORDINATES: Final = re.compile(r"([+-]?[0-9]{1,3}(?:\.[0-9]*)?) *, *([+-]?[0-9]{1,3}(?:\.[0-9]*)?)")
+
+EARTH_RADIUS_KM: Final = 6371.0
+"""Mean radius (IUGG, 1980: 6371.0 km); the Earth's flattening changes a distance by at most 0.5 %."""
 
 
 def parse_zone(text: str) -> Location:
     """Read a zone that the user gave, in upper or lower case.
 
     Args:
-        text: ISO 3166-1 alpha-2 or alpha-3, ISO 3166-2, a grid zone, `GB:` and an outward postcode, or "WORLD".
+        text: ISO 3166-1 alpha-2 or alpha-3, ISO 3166-2, a grid zone, `GB:` and an outward postcode, "WORLD", or
+            latitude and longitude in decimal degrees, north and east positive, -90..90 and -180..180.
 
     Returns:
-        The location, its zone in upper case with alpha-3 turned into alpha-2, `how` "given".
+        The location, its zone in upper case with alpha-3 turned into alpha-2, `how` "given". Of coordinates the zone is
+        the country of the nearest place of the time zone database: its `note` says so, since near a border it may be
+        the neighbour's.
 
     Raises:
         ConfigError: It is none of these; the message names the nearest codes.
@@ -51,6 +60,8 @@ def parse_zone(text: str) -> Location:
     if not isinstance(text, str):
         raise ConfigError("location", text, _ACCEPTED)
     zone = text.strip().upper()
+    if coordinates := _COORDINATES.fullmatch(zone):
+        return _at(float(coordinates[1]), float(coordinates[2]), text)
     countries, subdivisions = _countries(), _subdivisions()
     zone = _alpha3().get(zone, zone)
     if zone in subdivisions and not zone.startswith(subdivisions[zone]["country"]):
@@ -111,6 +122,35 @@ def given(g_per_kwh: float, *, zone: str = "") -> IntensityValue:
 
 def _given(zone: str, name: str) -> Location:
     return Location(zone=zone, name=name, how="given", is_guess=False)
+
+
+def _at(latitude: float, longitude: float, text: str) -> Location:
+    if not (-90.0 <= latitude <= 90.0 and -180.0 <= longitude <= 180.0):
+        raise ConfigError("location", text, "a latitude of -90 to 90 and a longitude of -180 to 180 degrees")
+    nearest: dict[str, tuple[float, str]] = {}  # by country
+    for tz, country, place in _places():
+        km = _distance_km((math.radians(latitude), math.radians(longitude)), place)
+        if country not in nearest or km < nearest[country][0]:
+            nearest[country] = km, tz
+    country, other = sorted(nearest, key=lambda code: nearest[code][0])[:2]
+    (km, tz), (other_km, _) = nearest[country], nearest[other]
+    name = _countries()[country]["name"]
+    return Location(
+        zone=country,
+        name=name,
+        how="given",
+        is_guess=False,
+        latitude=latitude,
+        longitude=longitude,
+        note=f"{name} is taken from the nearest time zone city ({tz}, {km:.0f} km) and may be wrong near a border "
+        f"(next: {_countries()[other]['name']}, {other_km:.0f} km); say the country instead where it is",
+    )
+
+
+def _distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Great-circle distance of two points (latitude, longitude, radians) by the haversine formula (Sinnott, 1984)."""
+    half = math.sin((b[0] - a[0]) / 2) ** 2 + math.cos(a[0]) * math.cos(b[0]) * math.sin((b[1] - a[1]) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(half)))
 
 
 def _is_grid_zone(zone: str) -> bool:
@@ -197,3 +237,13 @@ def _alpha3() -> dict[str, str]:
 @cache
 def _subdivisions() -> dict[str, dict[str, str]]:
     return {row["code"]: row for row in data.rows("subdivisions")}
+
+
+@cache
+def _places() -> list[tuple[str, str, tuple[float, float]]]:
+    """Name, country and coordinates (radians) of the time zones that have some."""
+    return [
+        (row["tz"], row["alpha2"], (math.radians(float(row["latitude"])), math.radians(float(row["longitude"]))))
+        for row in data.rows("timezones")
+        if row["latitude"]
+    ]

@@ -21,6 +21,14 @@ def test_the_users_word_is_taken_and_nothing_is_asked() -> None:
     assert (location.zone, location.how, location.is_guess) == ("US-CA", "given", False)
 
 
+@pytest.mark.parametrize("how", ["environment", "pyproject.toml"])
+def test_whose_word_it_was_is_told(how: str) -> None:
+    for text, zone in (("us-ca", "US-CA"), ("55.67,12.57", "DK")):
+        location = find(text, how=how, environ={}, tz_name=no_zone)
+        assert (location.zone, location.how, location.is_guess) == (zone, how, False)
+    assert find(None, how=how, environ={}, tz_name=no_zone).how == "world", "nobody said anything"
+
+
 def test_a_word_that_is_no_zone_is_refused_and_not_guessed_around() -> None:
     with pytest.raises(ConfigError, match="location='Germany'"):
         find("Germany", environ={"TZ": "Europe/Berlin"}, tz_name=no_zone)

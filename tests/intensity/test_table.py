@@ -166,3 +166,49 @@ def test_the_package_hands_out_its_public_names_on_use() -> None:
     assert intensity.average is average
     with pytest.raises(AttributeError, match="no_such_name"):
         intensity.no_such_name  # noqa: B018  # the access is what fails
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "latitude", "longitude"),
+    [
+        ("55.67,12.57", "DK", 55.67, 12.57),
+        (" +55.67 , 12.57 ", "DK", 55.67, 12.57),
+        ("40.7,-74", "US", 40.7, -74.0),
+        ("0,0", "GH", 0.0, 0.0),
+        ("-36.8,179.99", "NZ", -36.8, 179.99),
+        ("-15.5,-180", "FJ", -15.5, -180.0),
+        ("-90,0", "AQ", -90.0, 0.0),
+        ("22.3,114.2", "HK", 22.3, 114.2),
+    ],
+)
+def test_coordinates_get_the_country_of_the_nearest_place_and_say_so(
+    text: str, zone: str, latitude: float, longitude: float
+) -> None:
+    location = parse_zone(text)
+    assert (location.zone, location.latitude, location.longitude) == (zone, latitude, longitude)
+    assert (location.how, location.is_guess) == ("given", False)
+    assert "nearest time zone city" in location.note
+    assert "may be wrong near a border" in location.note
+    assert location.name == parse_zone(zone).name
+
+
+def test_coordinates_beside_a_border_name_the_neighbour_too() -> None:
+    aachen = parse_zone("50.775,6.083")
+    assert aachen.zone == "BE", "Aachen is in Germany: the case the note is for"
+    assert "(next: Luxembourg" in aachen.note
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["91,0", "0,181", "-90.01,0", "0,-180.5", "180,0", "nan,nan", "55.67", "55.67,", "55.67;12.57", "55,67,12,57",
+     "1e1,2", "٥٥,١٢", "55.67 12.57", "inf,0", "5567,12"],
+)  # fmt: skip
+def test_what_is_no_place_on_earth_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_zone(text)
+    assert caught.value.field == "location"
+    assert caught.value.value == text
+
+
+def test_a_name_alone_has_no_coordinates() -> None:
+    assert (parse_zone("DK").latitude, parse_zone("DK").longitude, parse_zone("DK").note) == (None, None, "")
