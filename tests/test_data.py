@@ -11,7 +11,9 @@ from aiocarbon._core.intensity import FactorBasis
 from aiocarbon.intensity.table import average, parse_zone
 
 TABLES = sorted(entry.name.removesuffix(".csv") for entry in files(data).iterdir() if entry.name.endswith(".csv"))
-OURS = {"countries", "equivalents", "pue", "subdivisions", "timezones"}
+OURS = {"cloud_regions", "countries", "equivalents", "pue", "subdivisions", "timezones"}
+KEYS = {"cloud_regions": ("provider", "region")}
+"""Where more than the first column makes a row's key."""
 
 
 def header(name: str) -> str:
@@ -42,7 +44,7 @@ def test_comment_lines_stand_only_at_the_top(name: str) -> None:
 def test_no_key_is_repeated_and_no_row_is_ragged(name: str) -> None:
     rows = data.rows(name)
     assert rows
-    keys = [next(iter(row.values())) for row in rows]
+    keys = [tuple(row[column] for column in KEYS.get(name, (next(iter(row)),))) for row in rows]
     assert len(keys) == len(set(keys))
     for row in rows:
         assert all(isinstance(column, str) and isinstance(text, str) for column, text in row.items()), row
@@ -126,3 +128,28 @@ def test_a_time_zone_that_is_shared_keeps_the_country_of_its_name() -> None:
     assert country["Iceland"] == "IS"
     assert country["America/Montreal"] == "CA"
     assert not {"UTC", "Etc/UTC", "CET", "EST", "GMT"} & country.keys()
+
+
+def test_time_zones_of_the_databases_table_have_coordinates_on_earth() -> None:
+    placed = [row for row in data.rows("timezones") if row["latitude"]]
+    assert len(placed) == 418, "as many as zone.tab has"
+    for row in data.rows("timezones"):
+        assert bool(row["latitude"]) == bool(row["longitude"]), row
+    for row in placed:
+        assert -90.0 <= float(row["latitude"]) <= 90.0, row
+        assert -180.0 <= float(row["longitude"]) <= 180.0, row
+    at = {row["tz"]: (float(row["latitude"]), float(row["longitude"])) for row in placed}
+    assert at["America/Argentina/San_Luis"] == pytest.approx((-33.3167, -66.35))
+    assert at["Antarctica/McMurdo"] == pytest.approx((-77.8333, 166.6))
+
+
+def test_every_cloud_region_has_a_zone_that_leads_to_a_value() -> None:
+    rows = data.rows("cloud_regions")
+    assert {row["provider"] for row in rows} == {"aws", "azure", "gcp", "ovh"}
+    for row in rows:
+        location = parse_zone(row["zone"])
+        assert location.zone == row["zone"], row
+        assert location.country == row["country"], row
+        assert average(location.zone).zone != "WORLD", row
+        assert not row["pue"] or (1.0 < float(row["pue"]) < 1.6 and 2020 <= int(row["pue_year"]) <= 2026), row
+        assert bool(row["pue"]) == bool(row["pue_year"]), row

@@ -1,4 +1,4 @@
-"""Power usage effectiveness: what the user says, else the cloud's published figure, else the chassis, else the average.
+"""Power usage effectiveness: the user's word, else a published figure of the cloud, else the chassis, else the average.
 
 Only files that the firmware's description fills (DMI, `/sys/class/dmi/id`) are read; no packet is sent. Blocking: call
 `find` in a worker thread.
@@ -14,14 +14,9 @@ from typing import Final
 from aiocarbon import data
 from aiocarbon._core.intensity import Pue
 from aiocarbon.errors import ConfigError
+from aiocarbon.intensity.cloud import DMI_ROOT, dmi, provider, published_pue
 
 __all__ = ["find"]
-
-DMI_ROOT: Final = Path("/sys/class/dmi/id")
-
-AZURE_ASSET_TAG: Final = "7783-7084-3265-9085-8269-3286-77"
-"""Chassis asset tag of every Azure machine (cloud-init, cloudinit/sources/azure/identity.py); the vendor alone is also
-that of a Surface laptop or any Hyper-V guest."""
 
 CHASSIS: Final = {
     3: "desktop",
@@ -64,17 +59,19 @@ HYPERVISORS: Final = (
 """Beginnings of the vendor or product of virtual machines (systemd, src/basic/virt.c); their chassis is made up."""
 
 
-def find(pue: float | None, *, dmi_root: Path = DMI_ROOT, platform: str = sys.platform) -> Pue:
+def find(pue: float | None, *, dmi_root: Path = DMI_ROOT, platform: str = sys.platform, region: str = "") -> Pue:
     """Say by what factor the facility uses more energy than its IT equipment.
 
     Args:
         pue: What the user said, a ratio of at least 1; None to find it.
         dmi_root: Folder of the firmware's description.
         platform: `sys.platform`; a Mac is taken for a laptop or desktop.
+        region: The cloud's region where it is known, as in `Location`: "aws eu-north-1".
 
     Returns:
-        The ratio and who says so: "given", "AWS, 2025: ...", "chassis: laptop", or the average data centre's of the
-        Uptime Institute (1.58, 2023), which is also what is assumed of a virtual machine outside the clouds known here.
+        The ratio and who says so: "given", "AWS eu-north-1, 2024: ...", "AWS, 2025: ...", "chassis: laptop", or the
+        average data centre's of the Uptime Institute (1.58, 2023), which is also what is assumed of a virtual machine
+        outside the clouds known here.
 
     Raises:
         ConfigError: `pue` is not a number of at least 1.
@@ -84,51 +81,38 @@ def find(pue: float | None, *, dmi_root: Path = DMI_ROOT, platform: str = sys.pl
         if not is_number or not math.isfinite(pue) or pue < 1.0:
             raise ConfigError("pue", pue, "a ratio of at least 1")
         return Pue(value=float(pue), source="given")
-    provider = _provider(dmi_root)
-    if provider is not None:
-        return _published(provider)
+    cloud = region.partition(" ")[0] or provider(dmi_root)
+    rows = {row["id"]: row for row in data.rows("pue")}
+    if cloud in rows:
+        return _regional(rows[cloud], region) or _published(rows[cloud])
     chassis = "Mac" if platform == "darwin" else _chassis(dmi_root)
     if chassis is not None:
         return Pue(value=1.0, source=f"chassis: {chassis}")
-    return _published("default")
+    return _published(rows["default"])
 
 
-def _published(key: str) -> Pue:
-    row = next(row for row in data.rows("pue") if row["id"] == key)
+def _regional(row: dict[str, str], region: str) -> Pue | None:
+    published = published_pue(region)
+    if published is None:
+        return None
+    value, year = published
+    area = region.partition(" ")[2]
+    return Pue(
+        value=value,
+        source=f"{row['name']} {area}, {year}: published, via the Green Software Foundation's real-time-cloud",
+    )
+
+
+def _published(row: dict[str, str]) -> Pue:
     note = f" ({row['note']})" if row["note"] else ""
     return Pue(value=float(row["pue"]), source=f"{row['name']}, {row['year']}: {row['source']}{note}")
 
 
-def _provider(root: Path) -> str | None:
-    """The cloud this machine belongs to, as a key of the table, by the strings that cloud-init looks for."""
-    vendor, product, asset_tag = (_dmi(root, name) for name in ("sys_vendor", "product_name", "chassis_asset_tag"))
-    # Older instances are Xen guests whose firmware calls itself "4.11.amazon".
-    if vendor == "Amazon EC2" or (vendor == "Xen" and "amazon" in _dmi(root, "bios_version").lower()):
-        return "aws"
-    if product == "Google Compute Engine":  # the vendor "Google" alone would also be a Chromebook's
-        return "gcp"
-    if vendor == "Microsoft Corporation" and asset_tag == AZURE_ASSET_TAG:
-        return "azure"
-    if vendor == "Alibaba Cloud" or product.startswith("Alibaba Cloud"):
-        return "alibaba"
-    if asset_tag == "OracleCloud.com":
-        return "oracle"
-    return None
-
-
 def _chassis(root: Path) -> str | None:
-    vendor, product = _dmi(root, "sys_vendor"), _dmi(root, "product_name")
+    vendor, product = dmi(root, "sys_vendor"), dmi(root, "product_name")
     is_guest = any(text.lower().startswith(HYPERVISORS) for text in (vendor, product))
     # A Hyper-V guest on a server says chassis 3, desktop.
     if is_guest or (vendor == "Microsoft Corporation" and product == "Virtual Machine"):
         return None
-    code = _dmi(root, "chassis_type")
+    code = dmi(root, "chassis_type")
     return CHASSIS.get(int(code)) if code.isascii() and code.isdigit() else None
-
-
-def _dmi(root: Path, name: str) -> str:
-    """One string of the firmware's description; empty where it is missing or closed to this user."""
-    try:
-        return (root / name).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from aiocarbon.errors import ConfigError
-from aiocarbon.intensity.pue import AZURE_ASSET_TAG, find
+from aiocarbon.intensity.cloud import AZURE_ASSET_TAG
+from aiocarbon.intensity.pue import find
 
 DmiTree = Callable[..., Path]
 
@@ -106,3 +107,26 @@ def test_files_that_cannot_be_read_count_as_missing(tmp_path: Path) -> None:
     (tmp_path / "sys_vendor").mkdir()  # reading a folder fails as a closed file does, also for root
     (tmp_path / "chassis_type").write_bytes(b"\xff\xfe")
     assert find(None, dmi_root=tmp_path, platform="linux").value == 1.58
+
+
+@pytest.mark.parametrize(
+    ("region", "pue", "source"),
+    [
+        ("aws eu-north-1", 1.1, "AWS eu-north-1, 2024: "),
+        ("gcp us-west4", 1.08, "Google Cloud us-west4, 2024: "),
+        ("azure westeurope", 1.14, "Microsoft Azure westeurope, 2023: "),
+        # The provider's average where the table has no figure of the region, or no such region.
+        ("aws eu-west-2", 1.14, "AWS, 2025: "),
+        ("aws eu-nowhere-9", 1.14, "AWS, 2025: "),
+        ("", 1.14, "AWS, 2025: "),
+    ],
+)
+def test_a_regions_own_figure_comes_before_the_providers(region: str, pue: float, source: str, dmi: DmiTree) -> None:
+    found = find(None, dmi_root=dmi(sys_vendor="Amazon EC2"), region=region)
+    assert found.value == pue
+    assert found.source.startswith(source)
+    assert find(1.3, dmi_root=dmi(), region=region).source == "given"
+
+
+def test_a_region_without_any_figure_is_an_average_data_centre(tmp_path: Path) -> None:
+    assert find(None, dmi_root=tmp_path, platform="linux", region="ovh fr-gravelines").value == 1.58
