@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +23,6 @@ pytestmark = pytest.mark.anyio
 BEGIN = 1783893600  # 2026-07-12 22:00 UTC, midnight in Germany
 QUARTER = 900
 REFUSAL = "'xx' is not the code for an available country. Please refer to the API doc"
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @pytest.fixture
