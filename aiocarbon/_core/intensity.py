@@ -225,6 +225,10 @@ class IntensityCurve:
         """The value that holds at an instant (UTC seconds)."""
         return self._values[max(bisect.bisect_right(self._from_s, at_s) - 1, 0)]
 
+    def begins(self, after_s: float, until_s: float) -> list[float]:
+        """The instants (UTC seconds) after one and up to another at which a step begins."""
+        return self._from_s[bisect.bisect_right(self._from_s, after_s) : bisect.bisect_right(self._from_s, until_s)]
+
     def steps(self, begin_s: float, end_s: float) -> Iterator[tuple[float, float, IntensityValue]]:
         """The pieces `(from, to, value)` that fill `begin_s..end_s` (UTC seconds) without gap or overlap."""
         i = max(bisect.bisect_right(self._from_s, begin_s) - 1, 0)

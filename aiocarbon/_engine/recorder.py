@@ -10,14 +10,16 @@ import dataclasses
 import os
 import socket
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from aiocarbon._core.curve import State
+from aiocarbon._core.intensity import IntensityValue
 from aiocarbon._core.report import RunReport
-from aiocarbon._core.units import NS_PER_S, s_from_ns
+from aiocarbon._core.units import NS_PER_S, ns_from_s, s_from_ns
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.session import Border, Session
 from aiocarbon._logging import get_logger
@@ -32,7 +34,12 @@ if TYPE_CHECKING:
 
 log = get_logger("journal")
 
-TICK_NS = 60 * NS_PER_S
+TICK_S = 60.0
+"""Ticks lie on the minutes of UTC, where intensities change: what is learnt of them later finds the energy there."""
+
+PATIENCE_NS = 5 * NS_PER_S
+"""A tick waits so much longer than an interval for all devices' readings."""
+
 MOST_WAITING = 50_000
 MOST_LACKING = 10_000
 HURRY_NS = NS_PER_S
@@ -54,9 +61,10 @@ class Recorder:
         self._order: list[str] = []
         self._waiting: list[records.Record] = []
         self._warnings_written = 0
-        self._intensity_version = -1
+        self._intensity = IntensityNotes(session)
+        self._place = (session.facts.location, session.ledger.pue)
         self._anchors_written = 1
-        self._last_tick_ns = 0
+        self._ticked_ns = engine.clock.monotonic_ns()
         self._has_failed = False
         self._is_open = False
         self._is_finished = False
@@ -129,7 +137,6 @@ class Recorder:
     def _header(self) -> records.Record:
         session = self._session
         now = self._engine.clock.monotonic_ns()
-        location, pue = session.facts.location, session.ledger.pue
         return {
             "schema": records.SCHEMA,
             "run_id": session.facts.run_id,
@@ -139,13 +146,7 @@ class Recorder:
             "boot_id": _boot_id(),
             "version": __version__,
             "interval_s": self._settings.interval_s,
-            "location": {
-                "zone": location.zone,
-                "name": location.name,
-                "how": location.how,
-                "is_guess": location.is_guess,
-            },
-            "pue": {"value": pue.value, "source": pue.source},
+            **records.place_record(*self._place),
             "t": self._boot(now),
             "wall_ns": session.ledger.wall.wall_ns(now),
         }
@@ -158,9 +159,11 @@ class Recorder:
                 refresh_s = track.derivation.curve.refresh_ns / NS_PER_S
                 out.append(records.device_record(len(self._order), track.device, track.segment, refresh_s))
                 self._order.append(track.device.id)
-        if session.ledger.intensity.version != self._intensity_version:
-            self._intensity_version = session.ledger.intensity.version
-            out.extend(records.intensity_record(value, from_s) for from_s, value in session.ledger.intensity)
+        place = (session.facts.location, session.ledger.pue)
+        if place != self._place:
+            self._place = place
+            out.append({"k": "place", **records.place_record(*place)})
+        out.extend(self._intensity.new(session.ledger.wall.wall_s(self._engine.clock.monotonic_ns())))
         anchors = session.ledger.wall.anchors
         for anchor in anchors[self._anchors_written :]:
             out.append({"k": "wall", "t": self._boot(anchor.mono_ns), "wall_ns": anchor.wall_ns})
@@ -212,22 +215,41 @@ class Recorder:
                 late = {"k": "mark", "m": border.index, "t": self._boot(border.t_ns), "late": True}
                 self._waiting.append({**late, **records.states_record(states)})
 
-    def _state(self) -> records.Record:
-        now = self._engine.clock.monotonic_ns()
+    def _state(self, at_ns: int) -> records.Record:
         states: list[State | None] = []
         for ident in self._order:
             curve = self._session.ledger.curves[ident]
-            states.append(curve.state_at(now) if len(curve) else None)
-        return {"k": "tick", "t": self._boot(now), **records.states_record(states)}
+            states.append(curve.state_at(at_ns) if len(curve) else None)
+        return {"k": "tick", "t": self._boot(at_ns), **records.states_record(states)}
+
+    def _due_ticks(self, now_ns: int) -> list[int]:
+        """The instants for which a tick is due: the last minute of UTC, and steps of the intensity since the last tick.
+
+        None while a device has not yet been read behind them, unless it is lost or takes too long.
+        """
+        wall = self._session.ledger.wall
+        now_s = wall.wall_s(now_ns)
+        steps = self._session.ledger.intensity.begins(wall.wall_s(self._ticked_ns), now_s)
+        due = sorted({now_ns - ns_from_s(now_s - at_s) for at_s in (now_s // TICK_S * TICK_S, *steps)})
+        due = [at for at in due if at > self._ticked_ns]
+        if not due:
+            return []
+        waited_ns = now_ns - due[-1] - ns_from_s(self._settings.interval_s)
+        has_all = all(
+            track.is_lost or (len(track.derivation.curve) and track.derivation.curve[-1].t_ns >= due[-1])
+            for track in self._session.tracks
+        )
+        return due if has_all or waited_ns > PATIENCE_NS else []
 
     # -- writing, in a worker ----------------------------------------------------------------------------------
 
     async def _flush(self) -> None:
         async with self._lock:
             self._collect()
-            state = self._state()
-            is_tick = state["t"] - self._last_tick_ns >= TICK_NS
-            batch = [*self._waiting, state] if is_tick else list(self._waiting)
+            now_ns = self._engine.clock.monotonic_ns()
+            ticks = self._due_ticks(now_ns)
+            batch = [*self._waiting, *map(self._state, ticks)]
+            state = self._state(now_ns)
             header = None if self._is_open else self._header()
             try:
                 await self._engine.blocking(self._write, header, batch, state)
@@ -235,9 +257,9 @@ class Recorder:
                 self._fail(error)
                 return
             self._is_open = True
-            del self._waiting[: len(batch) - is_tick]
-            if is_tick:
-                self._last_tick_ns = state["t"]
+            del self._waiting[: len(batch) - len(ticks)]
+            if ticks:
+                self._ticked_ns = ticks[-1]
 
     def _write(self, header: records.Record | None, batch: list[records.Record], state: dict[str, Any]) -> None:
         if header is not None:
@@ -251,6 +273,37 @@ class Recorder:
             self._has_failed = True
             log.warning("journal.failed", why=str(error))
             self._session.warn(str(error))
+
+
+class IntensityNotes:
+    """What of a run's intensity is not yet written: steps that have come into force, and corrections of those that had.
+
+    What is to come is no fact yet, and is not written.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._version = -1
+        self._until_s = float("-inf")  # up to where the steps are written
+        self._last: IntensityValue | None = None
+
+    def new(self, now_s: float) -> Iterator[records.Record]:
+        """The records of what came into force or changed since the last call, up to an instant (UTC seconds)."""
+        curve = self._session.ledger.intensity
+        if self._last is None:
+            self._last = curve.value_at(float("-inf"))
+            yield records.intensity_record(self._last, float("-inf"))
+            self._until_s = self._session.begin_s
+            changed_s = self._until_s
+        else:
+            changed_s = max(curve.changed_since(self._version), self._session.begin_s)
+        self._version = curve.version
+        from_s, former_s = min(changed_s, self._until_s), self._until_s
+        for at, _, value in curve.steps(from_s, max(now_s, from_s)):
+            if at > from_s or value != self._last or from_s < former_s:
+                yield records.intensity_record(value, at, void_to_s=former_s if at == from_s < former_s else None)
+            self._last = value
+        self._until_s = max(now_s, from_s)
 
 
 def _boot_offset_ns(clock: Clock) -> int:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -137,8 +137,15 @@ class Process:
             self._take_device(record)
         elif kind == "intensity":
             from_s, value = records.intensity_from(record)
-            _finite(value.g_per_kwh, value.low_g_per_kwh, value.high_g_per_kwh, record["from_s"])
+            void_to_s = record.get("void_to_s")
+            _finite(value.g_per_kwh, value.low_g_per_kwh, value.high_g_per_kwh, record["from_s"], void_to_s)
+            if void_to_s is not None:
+                for at in [at for at in self.intensity if from_s <= at <= void_to_s]:
+                    del self.intensity[at]
             self.intensity[from_s] = value
+        elif kind == "place":
+            location, pue = records.location_from(record["location"]), records.pue_from(record["pue"])
+            self.facts, self.pue = replace(self.facts, location=location), pue
         elif kind == "wall":
             self.anchors.append(Anchor(_whole(record["t"]), _whole(record["wall_ns"])))
         elif kind == "warning":

@@ -10,7 +10,8 @@ energies integer microjoules since the segment's origin, all cumulative:
 | `tick` | t, e (energy by device, null where unknown), x (only where not zero: under, over, missing) |
 | `mark` | t, m (index), e, x, s (error of the edge); `late`: states known only afterwards |
 | `epoch` | i, b and e (indices of its marks), steps, partial |
-| `intensity` | from_s and the fields of `IntensityValue` |
+| `intensity` | from_s and the fields of `IntensityValue`; `void_to_s`: what was written for from_s up to it is void |
+| `place` | location, pue: found out after the header was written |
 | `wall` | t, wall_ns: the wall clock was set |
 | `warning` | t, text |
 | `end` | t, ended_well, report (without its epochs, which the marks tell) |
@@ -154,11 +155,18 @@ def state_from(point: Point) -> State:
     return State(*point[1:])
 
 
-def intensity_record(value: IntensityValue, from_s: float) -> Record:
-    """An intensity value's record; an instant of ever is null."""
+def intensity_record(value: IntensityValue, from_s: float, *, void_to_s: float | None = None) -> Record:
+    """An intensity value's record; an instant of ever is null.
+
+    Args:
+        value: The value.
+        from_s: UTC seconds from which it holds.
+        void_to_s: What was written before for the time from `from_s` up to this does not count any more.
+    """
     plain = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     plain.update(quality=value.quality.value, kind=value.kind.value, factor_basis=value.factor_basis.value)
-    return {"k": "intensity", "from_s": None if from_s == float("-inf") else from_s, "value": plain}
+    record: Record = {"k": "intensity", "from_s": None if from_s == float("-inf") else from_s, "value": plain}
+    return record if void_to_s is None else {**record, "void_to_s": void_to_s}
 
 
 def intensity_from(record: Mapping[str, Any]) -> tuple[float, IntensityValue]:
@@ -176,10 +184,30 @@ def intensity_from(record: Mapping[str, Any]) -> tuple[float, IntensityValue]:
     return (float("-inf") if record["from_s"] is None else float(record["from_s"])), value
 
 
+def place_record(location: Location, pue: Pue) -> Record:
+    """Where a run takes place, as its header and its `place` records state it; coordinates are not written down."""
+    return {
+        "location": {
+            "zone": location.zone,
+            "name": location.name,
+            "how": location.how,
+            "is_guess": location.is_guess,
+            "region": location.region,
+            "note": location.note,
+        },
+        "pue": {"value": pue.value, "source": pue.source},
+    }
+
+
 def location_from(plain: Mapping[str, Any]) -> Location:
-    """A location of a header."""
+    """A location of a header or a `place` record."""
     return Location(
-        zone=str(plain["zone"]), name=str(plain["name"]), how=str(plain["how"]), is_guess=bool(plain["is_guess"])
+        zone=str(plain["zone"]),
+        name=str(plain["name"]),
+        how=str(plain["how"]),
+        is_guess=bool(plain["is_guess"]),
+        region=str(plain.get("region", "")),
+        note=str(plain.get("note", "")),
     )
 
 
