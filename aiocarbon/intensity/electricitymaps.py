@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiocarbon._core.intensity import Answer, FactorBasis, Location, Quality
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceRefusedError
 from aiocarbon.intensity.base import Access, Row, Source, Traits, make_answer, utc_s
+from aiocarbon.intensity.client import shown
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -71,18 +72,12 @@ def bind(place: Location, access: Access) -> tuple[Source, ...]:
     Raises:
         SourceRefusedError: There is no token.
     """
-    has_coordinates = place.latitude is not None and place.longitude is not None
-    zone = f"{place.latitude:.2f},{place.longitude:.2f}" if has_coordinates else _zone(place.zone)
-    if not zone:
+    query = _query(place)
+    if not query:
         return ()
     if not access.token:
         raise SourceRefusedError(f"{TITLE} wants a token", source=NAME, remedy=REMEDY)
-    query = {"zone": zone}
-    if has_coordinates:
-        latitude, longitude = zone.split(",")
-        # Only here could it fall back to the caller's address unseen: which zone to expect is not known.
-        query = {"lat": latitude, "lon": longitude, "shouldUseFallbackCallerLookup": "false"}
-    is_wider = not has_coordinates and zone != place.zone
+    zone = query.get("zone", place.zone)
     traits = Traits(
         name=NAME,
         title=TITLE,
@@ -92,10 +87,22 @@ def bind(place: Location, access: Access) -> tuple[Source, ...]:
         offset_s=600.0,
         stale_s=3 * HOUR_S,
         has_past=True,
+        corrects=True,
         has_forecast=True,
+        asked_at=" ".join((shown(access.url), place.zone, *query.values())),  # the note names the zone
     )
-    note = f"{METHOD}; values of all {zone}: there are none of {place.zone}" if is_wider else METHOD
+    note = METHOD if zone == place.zone else f"{METHOD}; values of all {zone}: there are none of {place.zone}"
     return (ElectricityMaps(traits=traits, access=access, query=query, note=note),)
+
+
+def _query(place: Location) -> dict[str, str]:
+    """The place as it is sent; empty if it has no name there."""
+    if place.latitude is not None and place.longitude is not None:
+        at = {"lat": f"{place.latitude:.2f}", "lon": f"{place.longitude:.2f}"}
+        # Only here could it fall back to the caller's address unseen: which zone to expect is not known.
+        return {**at, "shouldUseFallbackCallerLookup": "false"}
+    zone = _zone(place.zone)
+    return {"zone": zone} if zone else {}
 
 
 def _zone(zone: str) -> str:
@@ -120,7 +127,7 @@ class ElectricityMaps:
     """Electricity Maps, bound to a zone or to coordinates.
 
     Attributes:
-        traits: What it is; the zone of coordinates is known with the first answer, and stands there.
+        traits: What it is; the zone of coordinates is a guess there, and in an answer what the service says.
         access: How it is reached.
         query: The place, as it is sent.
         note: Stands with every answer.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.intensity import Answer, FactorBasis, Location, Quality
 from aiocarbon.errors import BadAnswerError, NoDataError
 from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer
+from aiocarbon.intensity.client import shown
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -40,9 +41,9 @@ STEP_S: Final = 900.0
 LONGEST_STEP_S: Final = 3600.0
 """Quarter hours, and the longest step that a wider spacing is taken for; beyond it lies a gap."""
 
-OFFSET_S: Final = 1200.0
-"""A quarter hour is over 900 s after its begin and cannot be measured before; 300 s more for publishing are assumed.
-Where that is too early the forecast of the same answer stands in until the next question."""
+OFFSET_S: Final = 300.0
+"""Assumed, since how late a value comes was not found: five minutes into a quarter hour the one before it is measured.
+Of the quarter hour that runs nothing can be; the forecast of the same answer stands in for it."""
 
 STALE_S: Final = 2 * 3600.0
 PIECE_S: Final = 7 * 86400.0
@@ -64,7 +65,9 @@ def bind(place: Location, access: Access) -> tuple[Source, ...]:
         offset_s=OFFSET_S,
         stale_s=STALE_S,
         has_past=True,
+        corrects=True,
         has_forecast=True,
+        asked_at=f"{shown(access.url)} {zone}",  # the note names it
     )
     return (EnergyCharts(traits=traits, access=access, asked_for=zone),)
 
@@ -80,7 +83,7 @@ class EnergyCharts:
     """
 
     traits: Traits
-    access: Access
+    access: Access = field(repr=False)
     asked_for: str
 
     async def now(self, client: Client, now_s: float) -> Answer:

@@ -256,7 +256,10 @@ async def test_coordinates_go_before_the_zone_and_the_answer_names_it() -> None:
             "shouldUseFallbackCallerLookup": "false",
             "emissionFactorType": "lifecycle",
         }
-        assert (source.traits.zone, answer.zone, answer.note) == ("37.77,-122.42", "US-CAL-CISO", NOTE)
+        assert (source.traits.zone, answer.zone, answer.note) == ("US-CA", "US-CAL-CISO", NOTE)
+        elsewhere = bound(server, at("US-CA", 34.05, -118.24))
+        assert source.traits.asked_at == bound(server, at("US-CA", 37.7749, -122.4194)).traits.asked_at
+        assert source.traits.asked_at != elsewhere.traits.asked_at
         on_the_equator = bound(server, at("WORLD", 0.0, 0.0))
         await on_the_equator.now(client, NOW)
         assert server.asked[1][1]["lat"] == "0.00"
@@ -481,6 +484,12 @@ async def test_a_token_that_comes_back_in_an_answer_is_told_nowhere(status: int)
             await source.now(client, NOW)
     told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caught.value.remedy
     assert TOKEN not in told + repr(source) + repr(source.traits) + str(source)
+
+
+def test_a_password_in_the_base_url_is_told_nowhere() -> None:
+    (source,) = electricitymaps.bind(at("FR"), Access(url="https://me:hush@example.org", token=TOKEN))
+    assert "hush" not in repr(source)
+    assert source.traits.asked_at == "https://example.org FR FR"
 
 
 def test_it_is_a_source() -> None:

@@ -302,4 +302,8 @@ def test_it_is_a_source() -> None:
     assert (traits.name, traits.zone, traits.step_s, traits.stale_s) == ("energycharts", "FR", 900.0, 7200.0)
     assert traits.has_past
     assert traits.has_forecast
+    assert traits.corrects
+    (finer,) = energycharts.bind(at("SE-SE3"), Access(url="https://me:hush@example.org"))
+    assert finer.traits.asked_at == "https://example.org SE-SE3"
+    assert "hush" not in repr(finer)
     assert energycharts.URL == "https://api.energy-charts.info"
