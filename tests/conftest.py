@@ -1,9 +1,15 @@
-"""What all tests share: the same examples every time, and no time limit on one of them."""
+"""What all tests share: the same examples every time, no time limit on one of them, and no packet to the outside."""
 
 from __future__ import annotations
+
+import os
 
 from hypothesis import HealthCheck, settings
 
 # A machine of CI is slow at times; a found example must be found again.
 settings.register_profile("aiocarbon", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("aiocarbon")
+
+# A test that wants the network has a local server, and says offline=False and where to keep what it answers.
+os.environ["AIOCARBON_OFFLINE"] = "true"
+os.environ["AIOCARBON_CACHE"] = "none"

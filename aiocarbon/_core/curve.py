@@ -192,6 +192,11 @@ class Curve:
             self._slack[i] + bend,
         )
 
+    @property
+    def folded_ns(self) -> int:
+        """Instant (monotonic nanoseconds) up to which points were folded; that of the first point while none were."""
+        return self._t[max(self._folded, 1) - 1] if self._t else 0
+
     # -- memory ------------------------------------------------------------------------------------------------
 
     def fold(self, before_ns: int, keep_ns: Iterable[int], *, at_most: int = 512) -> int:

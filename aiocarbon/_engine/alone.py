@@ -5,18 +5,15 @@ Used where the engine could not begin a run, or died in it: the caller's thread 
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiocarbon._core.body import Facts, Overhead
-from aiocarbon._core.intensity import IntensityCurve
-from aiocarbon._core.ledger import Ledger, add_cuts
+from aiocarbon._core.body import Overhead
+from aiocarbon._core.ledger import add_cuts
 from aiocarbon._core.units import NS_PER_S
-from aiocarbon._core.wallclock import Anchor, WallClock
+from aiocarbon._engine.clock import SystemClock
 from aiocarbon._engine.session import Session
-from aiocarbon._version import __version__
 
 if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport, RunReport
@@ -32,30 +29,15 @@ def unmeasured(arguments: Mapping[str, Any], run_id: str) -> Session:
     Raises:
         ConfigError: A setting of the environment or a file is not accepted.
     """
-    from aiocarbon.intensity import location, pue, table
-    from aiocarbon.intensity.equivalents import equivalents
+    from aiocarbon._engine.opening import make_session
+    from aiocarbon._engine.surroundings import surroundings
     from aiocarbon.settings import resolve
 
     settings = resolve(arguments)
-    now = time.monotonic_ns()
-    place = location.find(settings.location)
-    value = table.average(place.zone) if settings.intensity is None else table.given(settings.intensity)
-    ledger = Ledger(
-        {},
-        intensity=IntensityCurve(value),
-        pue=pue.find(settings.pue),
-        wall=WallClock(Anchor(now, time.time_ns())),
-    )
-    facts = Facts(
-        run_id=run_id,
-        name=settings.name,
-        host=settings.node or socket.gethostname(),
-        location=place,
-        version=__version__,
-    )
     none = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
-    session = Session(facts, ledger, {}, overhead=lambda: none, equivalents=equivalents)
+    session = make_session(settings, run_id, surroundings(settings, arguments), SystemClock(), lambda: none)
     session.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
+    now = time.monotonic_ns()
     session.begin(now)
     session.publish(now)
     return session

@@ -6,7 +6,6 @@ All methods run on the engine's loop.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,25 +15,26 @@ import anyio
 import anyio.abc
 from anyio import to_thread
 
-from aiocarbon._core.body import Facts, Overhead
-from aiocarbon._core.curve import Curve
-from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Location, Pue
-from aiocarbon._core.ledger import Ledger
+from aiocarbon._core.body import Overhead
 from aiocarbon._core.reading import Finding, Part
 from aiocarbon._core.units import NS_PER_S, S_PER_NS, ns_from_s, s_from_ns
-from aiocarbon._core.wallclock import Anchor, WallClock
+from aiocarbon._core.wallclock import Anchor
 from aiocarbon._engine.bank import Bank, Entry
 from aiocarbon._engine.clock import Clock, SystemClock
+from aiocarbon._engine.opening import make_session
 from aiocarbon._engine.sampler import Sampler
 from aiocarbon._engine.session import SETTLE_NS, Session
+from aiocarbon._engine.surroundings import Surroundings, surroundings
 from aiocarbon._engine.track import Track
+from aiocarbon._engine.windows import kept_instants
 from aiocarbon._logging import get_logger
-from aiocarbon._version import __version__
 from aiocarbon.errors import EngineError, MeterPermissionError
 from aiocarbon.settings import Settings, resolve
 
 if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._engine.exchange import Exchange
+    from aiocarbon._engine.poller import Poller
     from aiocarbon._engine.recorder import Recorder
 
 log = get_logger("engine")
@@ -46,6 +46,9 @@ EPOCH_WAIT_S = 0.05
 """How long `epoch()` waits for its readings."""
 
 EXIT_WAIT_S = 0.3
+INTENSITY_WAIT_S = 2.0
+"""Longest wait for sources at a run's end; the chain's next value counts then."""
+
 KEEP_POINTS_NS = 600 * NS_PER_S
 """Every point of the last ten minutes is kept."""
 
@@ -70,6 +73,9 @@ class Engine:
         self._stop: anyio.Event | None = None
         self._suspended_ns = 0
         self._check_due_ns = 0
+        self._followed: dict[Session, anyio.Event] = {}
+        self._pollers: dict[Session, Poller] = {}
+        self._exchanges: dict[bool, Exchange] = {}
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -96,6 +102,9 @@ class Engine:
             await self._stop.wait()
             self._sampler.stop()
             await self._bank.aclose()
+            with anyio.move_on_after(EXIT_WAIT_S):
+                for exchange in self._exchanges.values():
+                    await exchange.aclose()
             group.cancel_scope.cancel()
 
     def stop(self) -> None:
@@ -125,11 +134,11 @@ class Engine:
         interval_ns = ns_from_s(settings.interval_s)
         self._bank.interval_ns = min([interval_ns, *(ns_from_s(s.interval_s) for s in self.sessions.values())])
         entries = self._bank.want(settings.meters)
-        place = await self.blocking(_surroundings, settings)
+        place = await self.blocking(surroundings, settings, arguments)
         with anyio.move_on_after(OPEN_WAIT_S):
             for entry in entries:
                 await entry.opened.wait()
-        session = self._make_session(settings, run_id, place, on_exceeded)
+        session = make_session(settings, run_id, place, self.clock, self._meter_of_cost(), on_exceeded)
         self.sessions[session] = settings
         self._wants[session] = entries
         for entry in entries:
@@ -148,8 +157,25 @@ class Engine:
             self.group.start_soon(recorder.run)
         self._settle()
         session.publish(now)
-        self.group.start_soon(self.blocking, _load_reports)
+        self._followed[session] = anyio.Event()
+        self.group.start_soon(self._follow, session, settings, place)
         return session
+
+    async def _follow(self, session: Session, settings: Settings, place: Surroundings) -> None:
+        """What comes behind the entering: the classes of reports are loaded, then the intensity is followed."""
+        followed = self._followed[session]
+        try:
+            await self.blocking(_load_reports)
+            if not isinstance(settings.intensity, int | float):
+                from aiocarbon._engine.poller import Poller
+
+                exchange = self.exchange(is_offline=settings.offline)
+                self._pollers[session] = Poller(exchange, session, settings, place)
+        finally:
+            followed.set()
+        poller = self._pollers.get(session)
+        if poller is not None:
+            await poller.run()
 
     async def mark(self, session: Session, act: Callable[[], EpochReport | None]) -> EpochReport | None:
         """Take a reading of every meter, waiting at most 50 ms, and set a mark by `act`."""
@@ -172,8 +198,23 @@ class Engine:
         await self._sampler.latch_within(EPOCH_WAIT_S)
         return session.made(now)
 
-    async def close(self, session: Session, t_ns: int, steps: int, ended_well: bool) -> RunReport:
-        """End a run: the last reading, the final report, its journal's end."""
+    async def close(
+        self,
+        session: Session,
+        t_ns: int,
+        steps: int,
+        ended_well: bool,
+        intensity_wait_s: float = INTENSITY_WAIT_S,
+    ) -> RunReport:
+        """End a run: the last reading, what is still to be asked of its intensity, the final report, its journal's end.
+
+        Args:
+            session: The run.
+            t_ns: When it ended, monotonic.
+            steps: Steps told since the last mark.
+            ended_well: False if nobody ended it.
+            intensity_wait_s: How long sources may take for what is missing.
+        """
         if session not in self.sessions:
             if session.published is None:
                 raise EngineError("the run was never begun")
@@ -189,9 +230,10 @@ class Engine:
             await self.clock.sleep_until(self.clock.monotonic_ns() + SETTLE_NS // 30)
             self._settle()
         session.settle(t_ns + 2 * SETTLE_NS)
+        await self._know_intensity(session, intensity_wait_s)
         with anyio.move_on_after(EPOCH_WAIT_S):
             await self._bank.check()
-        self._tell_of_lack(session)
+        session.tell_of_lack(self.clock.monotonic_ns())
         report = session.made(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
         del self.sessions[session], self._wants[session]
         recorder = self._recorders.pop(session, None)
@@ -202,17 +244,35 @@ class Engine:
         self._set_interval()
         return report
 
+    async def _know_intensity(self, session: Session, wait_s: float) -> None:
+        with anyio.move_on_after(wait_s):
+            await self._followed[session].wait()
+        del self._followed[session]
+        poller = self._pollers.pop(session, None)
+        if poller is not None:
+            await poller.finish(wait_s)
+
+    def exchange(self, *, is_offline: bool) -> Exchange:
+        """What asks sources for all runs of this process; one for those that may send no packet."""
+        if is_offline not in self._exchanges:
+            from aiocarbon._engine.exchange import Exchange
+            from aiocarbon.intensity.cache import Cache, default_folder
+            from aiocarbon.intensity.client import Client
+
+            client = None if is_offline else Client(self.blocking)
+            self._exchanges[is_offline] = Exchange(self.clock, client, Cache(default_folder()), self.blocking)
+        return self._exchanges[is_offline]
+
     async def close_all(self) -> None:
         """End every run that nobody ended."""
         for session in list(self.sessions):
-            await self.close(session, self.clock.monotonic_ns(), 0, ended_well=False)
+            now = self.clock.monotonic_ns()
+            await self.close(session, now, 0, ended_well=False, intensity_wait_s=EXIT_WAIT_S)
 
     # -- sessions ----------------------------------------------------------------------------------------------
 
-    def _make_session(
-        self, settings: Settings, run_id: str, place: _Surroundings, on_exceeded: Callable[[], None]
-    ) -> Session:
-        now = self.clock.monotonic_ns()
+    def _meter_of_cost(self) -> Callable[[], Overhead]:
+        """What the instrument costs from now on."""
         cpu0, read0, missed0 = self._cpu_ns(), self._sampler.readings, self._sampler.missed_ticks
 
         def overhead() -> Overhead:
@@ -222,37 +282,7 @@ class Engine:
                 missed_ticks=self._sampler.missed_ticks - missed0,
             )
 
-        from aiocarbon.intensity.equivalents import equivalents
-
-        curves: dict[str, Curve] = {}
-        ledger = Ledger(
-            curves,
-            intensity=IntensityCurve(place.intensity),
-            pue=place.pue,
-            wall=WallClock(Anchor(now, self.clock.wall_ns())),
-        )
-        facts = Facts(
-            run_id=run_id,
-            name=settings.name,
-            host=settings.node or socket.gethostname(),
-            location=place.location,
-            version=__version__,
-        )
-        session = Session(
-            facts,
-            ledger,
-            curves,
-            overhead=overhead,
-            equivalents=equivalents,
-            budget=settings.budget,
-            on_exceeded=on_exceeded,
-        )
-        if place.location.is_guess and settings.intensity is None:
-            session.warn(
-                f"location {place.location.zone} is a guess ({place.location.how}); give it with location= or "
-                "AIOCARBON_LOCATION, since it decides the CO2eq"
-            )
-        return session
+        return overhead
 
     def _cpu_ns(self) -> int:
         return time.thread_time_ns() - self._cpu0_ns + self._sampler.worker_cpu_ns
@@ -292,18 +322,6 @@ class Engine:
         if isinstance(entry.error, MeterPermissionError) and entry.name == "nvml":
             session.missing.add(Part.GPU)
 
-    def _tell_of_lack(self, session: Session) -> None:
-        """Say which devices were read for less than the whole run, and that nothing was read at all."""
-        if not session.tracks:
-            session.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
-        report = session.made(self.clock.monotonic_ns())
-        for device in report.devices:
-            if device.counted and device.coverage < 0.999 and report.duration_s > 0:
-                session.warn(
-                    f"{device.id} ({device.name}): readings vouch for {device.coverage:.1%} of the run; "
-                    "what is missing is in no central figure, only in the upper bound"
-                )
-
     def _warn_of(self, track: Track, message: str) -> None:
         log.warning("meter.trouble", device=track.device.id, why=message)
         for session in self.sessions:
@@ -325,7 +343,8 @@ class Engine:
         for track in self._bank.tracks:
             derivation = track.derivation
             before = min(now - KEEP_POINTS_NS, derivation.open_from_ns)
-            derivation.folded(derivation.curve.fold(before, (), at_most=FOLD_MOST))
+            kept = kept_instants(self.sessions, derivation.curve.folded_ns, before)
+            derivation.folded(derivation.curve.fold(before, kept, at_most=FOLD_MOST))
         self._settle()
         for session in self.sessions:
             session.publish(now)
@@ -348,26 +367,12 @@ class Engine:
             self._suspended_ns += suspended
 
 
-class _Surroundings:
-    """Where a run takes place: found by blocking reads of small files, in a worker."""
-
-    def __init__(self, location: Location, intensity: IntensityValue, pue: Pue) -> None:
-        self.location = location
-        self.intensity = intensity
-        self.pue = pue
-
-
-def _surroundings(settings: Settings) -> _Surroundings:
-    from aiocarbon.intensity import location, pue, table
-
-    place = location.find(settings.location)
-    value = table.average(place.zone) if settings.intensity is None else table.given(settings.intensity)
-    return _Surroundings(place, value, pue.find(settings.pue))
-
-
 def _load_reports() -> None:
-    """Load what reports are made of behind the entering, before the first one is asked for."""
-    import aiocarbon._core.assemble  # noqa: F401  # loading is the purpose
+    """Load what reports are made of, and what follows intensities, behind the entering."""
+    import aiocarbon._core.assemble  # the first report may be asked for at once
+    import aiocarbon._engine.poller
+    import aiocarbon.intensity.cache
+    import aiocarbon.intensity.client  # noqa: F401  # loading is the purpose
 
 
 def _note(session: Session, finding: Finding) -> None:

@@ -120,7 +120,7 @@ class Exchange:
         self.client = client
         self.cache = cache
         self.states: dict[str, State] = {}
-        self._blocking = blocking
+        self.blocking = blocking
         self._chance = chance
         self._entries: dict[str, Entry] = {}
         self._locks: dict[str, anyio.Lock] = {}
@@ -155,7 +155,7 @@ class Exchange:
                 return await self._ask(source, question, key, entry)
             finally:
                 with anyio.CancelScope(shield=True):
-                    await self._blocking(lock.release)
+                    await self.blocking(lock.release)
 
     async def last(self, source: Source, question: Question = NOW) -> Answer | None:
         """What was answered last, however long ago, without asking."""
@@ -196,7 +196,7 @@ class Exchange:
         return mine or Entry()
 
     async def _look(self, key: str) -> Entry | None:
-        entry: Entry | None = await self._blocking(self.cache.read, key)
+        entry: Entry | None = await self.blocking(self.cache.read, key)
         if entry is not None:
             self._entries[key] = entry
         return entry
@@ -205,7 +205,7 @@ class Exchange:
         """Wait until no other process asks this question; its answer may be there then."""
         until_ns = self.clock.monotonic_ns() + round(WAIT_FOR_OTHERS_S * NS_PER_S)
         while True:
-            lock = await self._blocking(self.cache.lock, key)
+            lock = await self.blocking(self.cache.lock, key)
             if lock is not None:
                 return lock
             if self.clock.monotonic_ns() > until_ns:
@@ -227,7 +227,7 @@ class Exchange:
 
     async def _tried(self, source: Source, question: Question, *, has_failed: bool) -> Answer:
         """Ask, a few times; once only if it failed the last time it was asked."""
-        tenacity = await self._blocking(_load_tenacity)
+        tenacity = await self.blocking(_load_tenacity)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_may_be_asked_again),
             stop=tenacity.stop_after_attempt(1 if has_failed else ATTEMPTS)
@@ -267,6 +267,24 @@ class Exchange:
     async def _pause(self, seconds: float) -> None:
         await self.clock.sleep_until(self.clock.monotonic_ns() + round(seconds * NS_PER_S))
 
+    async def remembered(self, key: str, kept_s: float, find: Callable[[], Awaitable[str]]) -> tuple[str, bool]:
+        """A text that is found out once for all processes and kept for some time; and whether that was just now.
+
+        An empty text, for what could not be found out, is kept too, but not longer than a source is left alone.
+        """
+        lock = await self._turn(key)
+        try:
+            entry, now_s = await self._look(key) or Entry(), self.now_s
+            if entry.asked_s <= now_s < entry.due_s:
+                return entry.place, False
+            place = await find()
+            due_s = now_s + (kept_s if place else OPEN_MOST_S)
+            await self._keep(key, Entry(asked_s=now_s, due_s=due_s, place=place))
+            return place, True
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.blocking(lock.release)
+
     # -- keeping -----------------------------------------------------------------------------------------------
 
     async def _failed(self, source: Source, key: str, entry: Entry, error: IntensityError) -> None:
@@ -292,7 +310,7 @@ class Exchange:
     async def _keep(self, key: str, entry: Entry, *, is_shared: bool = True) -> None:
         self._entries[key] = entry
         if is_shared:
-            await self._blocking(self.cache.write, key, entry)
+            await self.blocking(self.cache.write, key, entry)
 
     def _due_s(self, traits: Traits, question: Question, answer: Answer, now_s: float) -> float:
         """When something newer than this answer is published, with a little jitter."""

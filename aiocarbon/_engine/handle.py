@@ -35,7 +35,8 @@ OPEN_LIMIT_S = 10.0
 
 DEAD = "the engine died in this run: what was measured until then is reported, and coverage tells how much"
 MARK_LIMIT_S = 1.0
-CLOSE_LIMIT_S = 1.0
+CLOSE_LIMIT_S = 3.5
+"""Longest wait for a run's end: the last readings, 2 s for sources of carbon intensity, the journal."""
 
 
 class Style(Enum):

@@ -8,7 +8,8 @@ reason.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -18,13 +19,15 @@ from aiocarbon._core.grid import Grid
 from aiocarbon._core.intensity import Answer, Quality
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question
+from aiocarbon._engine.surroundings import Surroundings, chain_of, locate, placed
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import IntensityError
 
 if TYPE_CHECKING:
-    from aiocarbon._core.intensity import IntensityValue
+    from aiocarbon._core.intensity import IntensityValue, Location
     from aiocarbon._engine.session import Session
     from aiocarbon.intensity.base import Source, Traits
+    from aiocarbon.settings import Settings
 
 T = TypeVar("T")
 log = get_logger("poller")
@@ -50,37 +53,43 @@ class Poller:
     Args:
         exchange: Asks, for all runs of this process.
         session: The run.
-        sources: The chain, the first one is asked first.
-        grid: What is known.
-        forecast_every_s: Seconds between two looks at the forecast.
+        settings: Its settings.
+        first: What small files told of where it is.
+        sources: The chain, where it is not that of the place.
+        environ: Where base URLs and tokens are looked up.
     """
 
     def __init__(
         self,
         exchange: Exchange,
         session: Session,
-        sources: tuple[Source, ...],
-        grid: Grid,
+        settings: Settings,
+        first: Surroundings,
         *,
-        forecast_every_s: float = FORECAST_EVERY_S,
+        sources: tuple[Source, ...] | None = None,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._exchange = exchange
         self._session = session
-        self._sources = sources
-        self._grid = grid
+        self._settings = settings
+        self._place = first
+        self._environ = environ
+        self._sources: tuple[Source, ...] = sources or ()
+        self._is_settled = sources is not None
+        self._grid = Grid(first.intensity)
         self._begin_s = session.begin_s
         self._first = anyio.Event()
         self._answering: int | None = None
         self._was_down = False
         self._told: set[tuple[str, str]] = set()
         self._forecast_due_s = self._begin_s + FORECAST_AFTER_S
-        self._forecast_every_s = forecast_every_s
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
         """Poll until `finish`."""
         with self._scope:
             try:
+                await self._settle_place()
                 await self._remember()
                 while True:
                     await self._look()
@@ -99,6 +108,48 @@ class Poller:
             await self._first.wait()
             await self._mend()
         self._scope.cancel()
+        self._tell_guess()
+
+    # -- the place ---------------------------------------------------------------------------------------------
+
+    async def _settle_place(self) -> None:
+        """Find out where the run takes place, if that was a guess, and whom to ask."""
+        if self._is_settled:
+            return
+        if not self._is_own:
+            found = await locate(self._exchange, self._place, self._environ)
+            if found.notice:
+                self._session.warn(found.notice)
+            if found.location != self._place.location:
+                await self._relocate(found.location)
+        blocking = self._exchange.blocking
+        links = await blocking(chain_of, self._settings, self._place.location, blocking, self._environ)
+        for link in links:
+            if link.source is None and link.name == self._settings.intensity:
+                self._session.warn(f"carbon intensity: {link.name} is not used: {link.why}")
+        self._sources = tuple(link.source for link in links if link.source is not None)
+        self._tell_guess()
+
+    async def _relocate(self, place: Location) -> None:
+        self._place = await self._exchange.blocking(placed, self._settings, place)
+        self._grid.fallback = self._place.intensity
+        self._session.relocate(self._place.location, self._place.pue)
+        self._session.ledger.intensity.set(self._place.intensity, float("-inf"))
+        await self._cut_again(self._begin_s)
+
+    @property
+    def _is_own(self) -> bool:
+        """True if the user's own file or URL says the intensity, wherever the machine is."""
+        named = self._settings.intensity
+        return isinstance(named, str) and ("/" in named or os.sep in named)
+
+    def _tell_guess(self) -> None:
+        place = self._place.location
+        if place.is_guess and not self._is_own:
+            self._session.warn(
+                f"location {place.zone} is a guess ({place.how}); give it with location= or AIOCARBON_LOCATION, "
+                "since it decides the CO2eq"
+            )
 
     # -- the present -------------------------------------------------------------------------------------------
 
@@ -144,8 +195,8 @@ class Poller:
     def _tell(self, source: Source, error: IntensityError) -> None:
         """Say, once a kind of failure, why a source is not what is used."""
         key = (source.traits.title, type(error).__name__)
-        if key in self._told:
-            return
+        if key in self._told or (self._exchange.client is None and source.traits.is_remote):
+            return  # told, or the user's own wish
         self._told.add(key)
         remedy = f". To mend it: {error.remedy}" if error.remedy else ""
         log.warning("intensity.fallback", source=source.traits.name, why=str(error))
@@ -162,7 +213,7 @@ class Poller:
         now_s = self._exchange.now_s
         if now_s < self._forecast_due_s:
             return
-        self._forecast_due_s = now_s + self._forecast_every_s
+        self._forecast_due_s = now_s + FORECAST_EVERY_S
         for rank, source in enumerate(self._sources):
             if not source.traits.has_forecast or self._exchange.is_left_alone(source):
                 continue
@@ -223,6 +274,9 @@ class Poller:
         from_s = max(changed_s, self._begin_s)
         steps = [step async for step in _paced(self._grid.steps(from_s))]
         self._session.ledger.intensity.replace(from_s, steps)
+        await self._cut_again(from_s)
+
+    async def _cut_again(self, from_s: float) -> None:
         async for _ in _paced(self._session.recut(from_s)):
             pass
         self._session.publish(self._exchange.clock.monotonic_ns())

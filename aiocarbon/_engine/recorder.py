@@ -21,7 +21,8 @@ from aiocarbon._core.intensity import IntensityValue
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import NS_PER_S, ns_from_s, s_from_ns
 from aiocarbon._engine.clock import Clock
-from aiocarbon._engine.session import Border, Session
+from aiocarbon._engine.session import Session
+from aiocarbon._engine.windows import Border
 from aiocarbon._logging import get_logger
 from aiocarbon._version import __version__
 from aiocarbon.errors import JournalError

@@ -7,9 +7,8 @@ they lie; all figures are cuts between marks, so that epochs and what lies outsi
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiocarbon._core.body import Body, Facts, Mended, Overhead
@@ -19,48 +18,18 @@ from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.reading import Part
 from aiocarbon._core.units import NS_PER_MS
 from aiocarbon._engine.track import Track
+from aiocarbon._engine.windows import Border, Past, Window
 from aiocarbon.budget import Budget
 
 if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport, RunReport
 
-KEPT_EPOCHS = 10_000
 WAITING_BORDERS = 1000
 SETTLE_NS = 150 * NS_PER_MS
 """After this long a mark is final with what is known, whatever the meters still hold back."""
 
 PROBED_NS = 1000 * NS_PER_MS
 """By then a device's refresh has been found or sought in vain, in 500 ms from its first reading on."""
-
-
-@dataclass(eq=False, slots=True)
-class Border:
-    """A mark on its way to being final."""
-
-    index: int
-    mark: Mark
-    is_final: bool = False
-
-    @property
-    def t_ns(self) -> int:
-        """Its instant, monotonic."""
-        return self.mark.t_ns
-
-
-@dataclass(eq=False, slots=True)
-class Window:
-    """A stretch between two borders: an epoch, or what lies outside."""
-
-    begin: Border
-    end: Border
-    epoch: int | None  # index, None for outside
-    steps: int = 0
-    is_partial: bool = False
-
-    @property
-    def is_final(self) -> bool:
-        """True once both borders are."""
-        return self.begin.is_final and self.end.is_final
 
 
 class Session:
@@ -101,15 +70,10 @@ class Session:
         self._curves = curves
         self._overhead = overhead
         self._equivalents = equivalents
-        self._epochs: deque[EpochReport] = deque(maxlen=KEPT_EPOCHS)
-        self._cuts: deque[Window] = deque(maxlen=KEPT_EPOCHS)  # the windows of these epochs
-        self._gaps: deque[Window] = deque()  # windows outside, the newest
-        self._older_gaps = add_cuts(())
-        self._epochs_total = 0
+        self._past = Past(ledger, facts.host)
         self._borders = 0
         self._open_borders: list[Border] = []
         self._open_windows: list[Window] = []
-        self._outside = add_cuts(())
         self._mended: Mended | None = None
         self._begin: Border | None = None
         self._end: Border | None = None
@@ -129,6 +93,18 @@ class Session:
         """Add a warning, once."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def tell_of_lack(self, now_ns: int) -> None:
+        """Say which devices were read for less than the whole run, and that nothing was read at all."""
+        if not self.tracks:
+            self.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
+        report = self.made(now_ns)
+        for device in report.devices:
+            if device.counted and device.coverage < 0.999 and report.duration_s > 0:
+                self.warn(
+                    f"{device.id} ({device.name}): readings vouch for {device.coverage:.1%} of the run; "
+                    "what is missing is in no central figure, only in the upper bound"
+                )
 
     # -- marks -------------------------------------------------------------------------------------------------
 
@@ -188,33 +164,14 @@ class Session:
         return border
 
     def _close(self, border: Border, *, steps: int, is_partial: bool) -> EpochReport:
-        window = Window(self._previous(), border, self._epochs_total, steps, is_partial)
-        self._epochs_total += 1
+        window = Window(self._previous(), border, self._past.total, steps, is_partial)
         self._last = border
-        report = self._report_of(window)
-        self._epochs.append(report)
-        self._cuts.append(window)
+        report = self._past.add(window)
         self._add(window)
         return report
 
     def _add(self, window: Window) -> None:
         self._open_windows.append(window)
-
-    def _cut(self, window: Window) -> Cut:
-        return self.ledger.cut(window.begin.mark, window.end.mark)
-
-    def _report_of(self, window: Window) -> EpochReport:
-        from aiocarbon._core.assemble import epoch_report
-
-        return epoch_report(
-            self._cut(window),
-            index=window.epoch or 0,
-            host=self.facts.host,
-            pue=self.ledger.pue.value,
-            steps=window.steps,
-            is_partial=window.is_partial,
-            is_final=window.is_final,
-        )
 
     # -- settling ----------------------------------------------------------------------------------------------
 
@@ -277,24 +234,10 @@ class Session:
         return curve[-1].t_ns >= t_ns
 
     def _settle_windows(self) -> None:
-        still_open = []
-        gaps = []
-        for window in self._open_windows:
-            if not window.is_final:
-                still_open.append(window)
-                continue
-            self.settled.append(window)
-            if window.epoch is None:
-                gaps.append(window)
-            else:
-                self._replace(window)
-        self._open_windows = still_open
-        if gaps:
-            self._outside = add_cuts([self._outside, *map(self._cut, gaps)])
-            self._gaps.extend(gaps)
-            old = [self._gaps.popleft() for _ in range(len(self._gaps) - KEPT_EPOCHS)]
-            if old:
-                self._older_gaps = add_cuts([self._older_gaps, *map(self._cut, old)])
+        final = [window for window in self._open_windows if window.is_final]
+        self._open_windows = [window for window in self._open_windows if not window.is_final]
+        self.settled.extend(final)
+        self._past.settle(final)
 
     # -- what is learnt afterwards -----------------------------------------------------------------------------
 
@@ -313,21 +256,8 @@ class Session:
         self.ledger.pue = pue
 
     def recut(self, from_s: float) -> Iterator[None]:
-        """Cut again what reaches beyond an instant (UTC seconds), a window at a time, the newest first."""
-        wall = self.ledger.wall
-        first = self._epochs_total - len(self._epochs)
-        for window in list(reversed(self._cuts)):
-            if wall.wall_s(window.end.t_ns) < from_s:
-                break
-            at = (window.epoch or 0) - first
-            if 0 <= at < len(self._epochs):
-                self._epochs[at] = self._report_of(window)
-            yield
-        gaps = []
-        for window in self._gaps:
-            gaps.append(self._cut(window))
-            yield
-        self._outside = add_cuts([self._older_gaps, *gaps])
+        """Cut again what reaches beyond an instant (UTC seconds), a window at a time."""
+        return self._past.recut(from_s)
 
     @contextlib.contextmanager
     def mending(self, now_ns: int, by: str) -> Iterator[None]:
@@ -341,16 +271,9 @@ class Session:
             earlier_g = self._mended.by_g if self._mended is not None else 0.0
             self._mended = Mended(by_g=earlier_g + after.co2eq_g - before.co2eq_g, source=by)
 
-    def _replace(self, window: Window) -> None:
-        first_kept = self._epochs_total - len(self._epochs)
-        at = (window.epoch or 0) - first_kept
-        if at >= 0:
-            self._epochs[at] = self._report_of(window)
-
     def latest(self, report: EpochReport) -> EpochReport:
         """The refined report of an epoch, if it is known by now, else the one given."""
-        at = report.index - (self._epochs_total - len(self._epochs))
-        return self._epochs[at] if 0 <= at < len(self._epochs) else report
+        return self._past.latest(report)
 
     # -- publishing --------------------------------------------------------------------------------------------
 
@@ -383,15 +306,15 @@ class Session:
         if self._begin is None:
             raise RuntimeError("the session has not begun")
         end = self._end.mark if self._end is not None else self._mark(max(now_ns, self._previous().t_ns))
-        outside = [self._outside, *(self._cut(w) for w in self._open_windows if w.epoch is None)]
+        outside = [self._past.outside, *(self._past.cut(w) for w in self._open_windows if w.epoch is None)]
         if self._end is None:
             # The stretch since the last border belongs to no epoch until its end is marked.
             outside.append(self.ledger.cut(self._previous().mark, end))
         body = Body(
             begin=self._begin.mark,
             end=end,
-            epochs=tuple(self._epochs),
-            epochs_total=self._epochs_total,
+            epochs=tuple(self._past.epochs),
+            epochs_total=self._past.total,
             outside=add_cuts(outside),
             warnings=tuple(self.warnings),
             missing=frozenset(self.missing),

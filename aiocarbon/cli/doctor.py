@@ -234,11 +234,10 @@ def _read(meter: meters.Meter, look: Look, examination: Examination) -> Reading 
 
 def _place(settings: Settings) -> dict[str, dict[str, Any]]:
     """Location, intensity and PUE with their sources; reads small files, in a worker."""
-    from aiocarbon.intensity import location, pue, table
+    from aiocarbon._engine.surroundings import surroundings
 
-    place = location.find(settings.location)
-    value = table.average(place.zone) if settings.intensity is None else table.given(settings.intensity)
-    ratio = pue.find(settings.pue)
+    found = surroundings(settings, {})
+    place, value, ratio = found.location, found.intensity, found.pue
     return {
         "location": {"zone": place.zone, "name": place.name, "how": place.how, "is_guess": place.is_guess},
         "intensity": {
