@@ -47,8 +47,10 @@ class Settings:
         epochs: How many epochs there will be, 1 to 1e9; None: unbounded.
         name: What the user calls the run; at most 200 characters.
         budget: Limits on what the run may use; None: no limit.
-        location: ISO country ("DE"), sub-national code ("US-CA"), grid zone; None: guessed from the time zone.
-        intensity: Carbon intensity in gCO2eq/kWh, 0 to 3000; None: the bundled yearly average of the location.
+        location: ISO country ("DE"), sub-national code ("US-CA"), grid zone, British postcode ("GB:N1"), coordinates
+            ("55.67,12.57"); None: found out.
+        intensity: Carbon intensity in gCO2eq/kWh, 0 to 3000; or a file or URL of rows of time and value; or the name of
+            a source ("electricitymaps"); None: the sources that cover the location, else its bundled yearly average.
         pue: Power usage effectiveness, 1 to 10; None: found out (cloud, chassis, else 1.58).
         interval_s: Pace of counters, load models, journal and stream, 0.02 to 60 s.
         meters: Names ("nvml", "simulated:250") or `Meter` objects; None: all that this machine has.
@@ -64,7 +66,7 @@ class Settings:
     name: str = ""
     budget: Budget | None = None
     location: str | None = None
-    intensity: float | None = None
+    intensity: float | str | None = None
     pue: float | None = None
     interval_s: float = 1.0
     meters: tuple[str | Meter, ...] | None = None
@@ -144,17 +146,33 @@ def _location(value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError('an ISO country such as "DE", a sub-national code such as "US-CA", or None')
+        raise ValueError('an ISO country such as "DE", a sub-national code such as "US-CA", coordinates, or None')
     from aiocarbon.intensity.table import parse_zone
 
     parse_zone(value)  # raises ConfigError with near matches
     return value
 
 
-def _intensity(value: Any) -> float | None:
+def _intensity(value: Any) -> float | str | None:
     if value is None:
         return None
-    return _number(value, 0.0, MAX_G_PER_KWH, "a number of gCO2eq/kWh from 0 to 3000, or None")
+    if isinstance(value, os.PathLike):
+        value = os.path.abspath(os.fspath(value))  # a path that looks like a number or a name is still a path
+    if not isinstance(value, str) or _is_number(value):
+        return _number(
+            value, 0.0, MAX_G_PER_KWH, "a number of gCO2eq/kWh from 0 to 3000, a file, a URL, a source or None"
+        )
+    from aiocarbon.intensity import own
+
+    return own.checked(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _pue(value: Any) -> float | None:
@@ -281,24 +299,53 @@ def resolve(
     Raises:
         ConfigError: A value of the environment or the file is not accepted.
     """
-    values: dict[str, Any] = {}
-    values.update(_from_file(folder))
+    return Settings(**{field: value for field, (value, _) in _found(arguments, environ, folder).items()})
+
+
+def origin(
+    field: str,
+    arguments: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
+    """Where the value in force of a field comes from; reads files, so it runs in a worker.
+
+    Args:
+        field: Name of a field of `Settings`.
+        arguments: As for `resolve`, and so are the others.
+        environ: Environment variables; the process's own by default.
+        folder: Where the search for pyproject.toml begins.
+
+    Returns:
+        "argument", the environment variable's name, the file's path, or "default".
+
+    Raises:
+        ConfigError: A value of the environment or the file is not accepted.
+    """
+    return _found(arguments, environ, folder).get(field, (None, "default"))[1]
+
+
+def _found(
+    arguments: Mapping[str, Any], environ: Mapping[str, str] | None, folder: Path | None
+) -> dict[str, tuple[Any, str]]:
+    """All values that were said somewhere, each with its origin."""
+    values = _from_file(folder)
     values.update(_from_environment(os.environ if environ is None else environ))
-    values.update(arguments)
-    return Settings(**values)
+    values.update({field: (value, "argument") for field, value in arguments.items()})
+    return values
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     found = {}
     for field in FIELDS:
         variable = f"AIOCARBON_{field.upper()}"
         text = environ.get(variable)
         if text is not None and text != "":
-            found[field] = check(field, None if text.lower() == "none" else text, origin=variable)
+            found[field] = check(field, None if text.lower() == "none" else text, origin=variable), variable
     return found
 
 
-def _from_file(folder: Path | None) -> dict[str, Any]:
+def _from_file(folder: Path | None) -> dict[str, tuple[Any, str]]:
     try:
         start = (folder or Path.cwd()).resolve()
     except OSError:
@@ -313,7 +360,7 @@ def _from_file(folder: Path | None) -> dict[str, Any]:
     return {}
 
 
-def _from_table(text: str, path: Path) -> dict[str, Any]:
+def _from_table(text: str, path: Path) -> dict[str, tuple[Any, str]]:
     if "tool.aiocarbon" not in text:
         return {}
     import tomllib
@@ -329,5 +376,9 @@ def _from_table(text: str, path: Path) -> dict[str, Any]:
             raise ConfigError(key, value, f"a field among {', '.join(FIELDS)}", origin=str(path))
         if field == "journal" and isinstance(value, str) and not os.path.isabs(value):
             value = str(path.parent / value)
-        found[field] = check(field, value, origin=str(path))
+        if field == "intensity" and isinstance(value, str) and not _is_number(value):
+            from aiocarbon.intensity import own
+
+            value = own.beside(value, path.parent)
+        found[field] = check(field, value, origin=str(path)), str(path)
     return found

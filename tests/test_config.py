@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiocarbon import Budget, ConfigError, Tracker, sync
-from aiocarbon.settings import check_arguments, resolve
+from aiocarbon.settings import check_arguments, origin, resolve
 
 BAD = [
     ("epochs", -1),
@@ -22,10 +24,21 @@ BAD = [
     ("name", "x" * 201),
     ("location", "Atlantis"),
     ("location", 7),
+    ("location", "91,0"),
+    ("location", "55.67,12.57,3"),
     ("intensity", -1.0),
     ("intensity", math.nan),
     ("intensity", 3001),
     ("intensity", "dirty"),
+    ("intensity", "3001"),
+    ("intensity", "nan"),
+    ("intensity", True),
+    ("intensity", ["DE"]),
+    ("intensity", "electricitymap"),
+    ("intensity", "no/such/file.csv"),
+    ("intensity", Path("no/such/file.csv")),
+    ("intensity", "http://example.org/grid.csv"),
+    ("intensity", "https://"),
     ("pue", 0.99),
     ("pue", math.inf),
     ("pue", math.nan),
@@ -102,3 +115,71 @@ def test_a_budget_needs_a_limit_above_zero() -> None:
     for bad in ({}, {"co2eq_g": 0}, {"energy_kwh": math.nan}, {"duration_s": -1}, {"co2eq_g": 1, "action": "shout"}):
         with pytest.raises(ConfigError, match="budget"):
             Budget(**bad)  # type: ignore[arg-type]
+
+
+def test_an_intensity_is_a_number_a_file_a_url_or_a_source(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    path.write_text("time,value\n")
+    for given, taken in (
+        (449, 449.0),
+        ("449.06", 449.06),
+        ("0", 0.0),
+        (str(path), str(path)),
+        (path, str(path)),
+        ("https://example.org/grid.csv?key=1", "https://example.org/grid.csv?key=1"),
+        ("energidataservice", "energidataservice"),
+        (None, None),
+    ):
+        assert check_arguments({"intensity": given})["intensity"] == taken
+    with pytest.raises(ConfigError, match="near: electricitymaps") as told:
+        check_arguments({"intensity": "electricitymap"})
+    for word in ("0 to 3000", "a file that is there", "https://", "watttime"):
+        assert word in told.value.accepted
+
+
+def test_a_file_beside_pyproject_is_found_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.aiocarbon]\nintensity = "data/grid.csv"\n')
+    below = tmp_path / "deep"
+    (below / "data").mkdir(parents=True)
+    (below / "data" / "grid.csv").write_text("another one\n")
+    with pytest.raises(ConfigError, match=r"pyproject\.toml.*a file that is there"):
+        resolve({}, environ={}, folder=below)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "grid.csv").write_text("time,value\n")
+    assert resolve({}, environ={}, folder=below).intensity == str(tmp_path / "data" / "grid.csv")
+    for text, taken in (
+        ("449", 449.0),
+        ('"449"', 449.0),
+        ('"watttime"', "watttime"),
+        ('"https://x.org/"', "https://x.org/"),
+    ):
+        (tmp_path / "pyproject.toml").write_text(f"[tool.aiocarbon]\nintensity = {text}\n")
+        assert resolve({}, environ={}, folder=below).intensity == taken
+
+
+def test_where_a_value_comes_from_can_be_asked(tmp_path: Path) -> None:
+    path = tmp_path / "pyproject.toml"
+    path.write_text('[tool.aiocarbon]\nlocation = "SE"\n')
+    environ = {"AIOCARBON_LOCATION": "DK"}
+    assert origin("location", {"location": "DE"}, environ, tmp_path) == "argument"
+    assert origin("location", {"location": None}, environ, tmp_path) == "argument", "None is a value"
+    assert origin("location", {}, environ, tmp_path) == "AIOCARBON_LOCATION"
+    assert origin("location", {}, {}, tmp_path) == str(path)
+    assert origin("location", {}, {"AIOCARBON_LOCATION": ""}, tmp_path) == str(path)
+    assert origin("pue", {}, environ, tmp_path) == "default"
+    with pytest.raises(ConfigError, match="AIOCARBON_LOCATION"):
+        origin("pue", {}, {"AIOCARBON_LOCATION": "Atlantis"}, tmp_path)
+
+
+def test_a_number_loads_no_source() -> None:
+    code = """
+import sys
+from aiocarbon.settings import check_arguments
+check_arguments({"intensity": 449.06, "location": None})
+check_arguments({"intensity": None})
+print(sorted(name for name in sys.modules if name.startswith("aiocarbon.intensity.") or name == "anyio"))
+check_arguments({"intensity": "watttime"})
+print("anyio" in sys.modules, "aiohttp" in sys.modules)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == ["[]", "False False"]
