@@ -156,7 +156,15 @@ class NoDataError(IntensityError):
 
 
 class BadAnswerError(IntensityError):
-    """What a source answered cannot be used: no JSON, no number, an absurd value, a time that is none."""
+    """What a source answered cannot be used: no JSON, no number, an absurd value, a time that is none.
+
+    Attributes:
+        may_pass: True if the next try may bring another answer: an empty one, or one that is no JSON at all.
+    """
+
+    def __init__(self, message: str, *, source: str = "", remedy: str = "", may_pass: bool = False) -> None:
+        super().__init__(message, source=source, remedy=remedy)
+        self.may_pass = may_pass
 
 
 class JournalError(AiocarbonError):

@@ -356,7 +356,7 @@ def _may_be_asked_again(error: BaseException) -> bool:
     """Whether an error may pass within seconds."""
     if isinstance(error, SourceDownError):
         return error.retry_after_s is None or error.retry_after_s <= LONGEST_PAUSE_S
-    return isinstance(error, BadAnswerError)
+    return isinstance(error, BadAnswerError) and error.may_pass
 
 
 def _load_tenacity() -> Any:  # Any: a module

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from aiocarbon._core.intensity import MAX_G_PER_KWH, Answer, FactorBasis, IntensityKind, Quality, Sample
 from aiocarbon.errors import BadAnswerError, NoDataError
@@ -19,7 +20,7 @@ from aiocarbon.errors import BadAnswerError, NoDataError
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
 
-__all__ = ["Access", "Row", "Source", "Traits", "joined", "make_answer", "utc_s"]
+__all__ = ["Access", "Row", "Source", "Traits", "joined", "make_answer", "shown", "utc_s"]
 
 MOST_AHEAD_S: Final = 8 * 86400.0
 """A value for later than this is not believed: no source forecasts beyond four days (Carbon Intensity GB, 96 h)."""
@@ -44,8 +45,15 @@ class Access:
     token: str = ""
 
     def __repr__(self) -> str:
-        """Without the token."""
-        return f"Access(url={self.url!r}, token={'...' if self.token else ''!r})"
+        """Without any secret."""
+        return f"Access(url={shown(self.url)!r}, token={'...' if self.token else ''!r})"
+
+
+def shown(url: str) -> str:
+    """A URL as it may be printed: without user, password and query, any of which may be a secret."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +188,8 @@ def _grams(value: object, traits: Traits) -> float:
         raise BadAnswerError(f"{traits.title} sent {str(value)[:40]!r} where a number belongs", source=traits.name)
     if not 0.0 <= value <= MAX_G_PER_KWH:  # NaN fails both comparisons
         raise BadAnswerError(
-            f"{traits.title} sent {value:g} gCO2eq/kWh, which is not in 0..{MAX_G_PER_KWH:g}", source=traits.name
+            f"{traits.title} sent {str(value)[:40]} gCO2eq/kWh, which is not in 0..{MAX_G_PER_KWH:g}",
+            source=traits.name,
         )
     return float(value)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ import anyio
 
 from aiocarbon._version import __version__
 from aiocarbon.errors import BadAnswerError, SourceDownError, SourceRefusedError
+from aiocarbon.intensity.base import shown
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -41,6 +42,10 @@ MOST_REDIRECTS: Final = 3
 MOST_RETRY_AFTER_S: Final = 6 * 3600.0
 PATIENCE: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 LOCAL_NAMES: Final = frozenset({"localhost", "metadata.google.internal", "metadata"})
+QUOTED: Final = 200
+"""Of an error's body, what its message quotes."""
+
+LEAST_SECRET: Final = 5
 USER_AGENT: Final = f"aiocarbon/{__version__}"
 
 
@@ -151,7 +156,8 @@ class Client:
                         if response.status in (301, 302, 303, 307, 308):
                             url, params = _redirected(response, url, source), None
                             continue
-                        return await _reply(response, url, source)
+                        secrets = [*(headers or {}).values(), *(basic or ()), *(params or {}).values()]
+                        return await _reply(response, url, source, secrets)
             raise SourceRefusedError(f"{shown(url)} redirects without end", source=source)
         except TimeoutError as error:
             raise SourceDownError(f"{shown(url)} did not answer within {limit_s:g} s", source=source) from error
@@ -231,12 +237,16 @@ def _proxy_of(url: str, proxies: Callable[[], Mapping[str, str]] | None) -> str 
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
-async def _reply(response: ClientResponse, url: str, source: str) -> Reply:
+async def _reply(response: ClientResponse, url: str, source: str, secrets: Iterable[str]) -> Reply:
+    """The answer; what an error quotes of it repeats nothing that was sent, which may be a token."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     body = await _body(response, url, source)
     if 200 <= response.status < 300:
         return Reply(response.status, headers, body)
-    said = " ".join(body[:200].decode("utf-8", "replace").split())
+    said = " ".join(body[:QUOTED].decode("utf-8", "replace").split())
+    for secret in secrets:
+        for word in secret.split():
+            said = said.replace(word, "...") if len(word) >= LEAST_SECRET else said
     message = f"{shown(url)} answered {response.status}" + (f": {said}" if said and "<" not in said else "")
     if response.status in PATIENCE:
         raise SourceDownError(
@@ -264,24 +274,17 @@ def decoded(body: bytes, source: str, place: str) -> Any:
         BadAnswerError: It is empty, no JSON, or holds more values than any question here asks for.
     """
     if not body.strip():
-        raise BadAnswerError(f"{place} sent an empty answer", source=source)
+        raise BadAnswerError(f"{place} sent an empty answer", source=source, may_pass=True)
     if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
         raise BadAnswerError(f"{place} sent more than {MOST_VALUES} values", source=source)
     try:
         return json.loads(body, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise BadAnswerError(f"{place} sent something that is no JSON", source=source) from error
+        raise BadAnswerError(f"{place} sent something that is no JSON", source=source, may_pass=True) from error
 
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no number")
-
-
-def shown(url: str) -> str:
-    """A URL as it may be printed: without user, password and query, any of which may be a secret."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
 def _demand_safe(url: str, source: str) -> None:

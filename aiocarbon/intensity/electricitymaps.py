@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.intensity import Answer, FactorBasis, Location, Quality
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceRefusedError
-from aiocarbon.intensity.base import Access, Row, Source, Traits, make_answer, utc_s
-from aiocarbon.intensity.client import shown
+from aiocarbon.intensity.base import Access, Row, Source, Traits, make_answer, shown, utc_s
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.intensity import Answer, FactorBasis, Location, Quality
 from aiocarbon.errors import BadAnswerError, NoDataError
-from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer
-from aiocarbon.intensity.client import shown
+from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client

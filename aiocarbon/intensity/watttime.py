@@ -21,8 +21,7 @@ from aiocarbon import data
 from aiocarbon._core.intensity import Answer, FactorBasis, IntensityKind, Location, Quality
 from aiocarbon._core.units import KG_PER_LB
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceRefusedError
-from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, utc_s
-from aiocarbon.intensity.client import shown
+from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
