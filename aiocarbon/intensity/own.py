@@ -18,6 +18,7 @@ import bisect
 import heapq
 import math
 import os
+import re
 import stat
 import time
 from array import array
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from aiocarbon._core.intensity import Answer, Location, Quality, Sample
-from aiocarbon.errors import BadAnswerError, NoDataError, SourceDownError, SourceRefusedError
+from aiocarbon.errors import BadAnswerError, ConfigError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity import sources
 from aiocarbon.intensity.base import MOST_SAMPLES, Source, Traits
 from aiocarbon.intensity.own_rows import FORMAT, Common, Rows, RowsError
@@ -54,6 +55,10 @@ LAST_HOLDS_S: Final = 3600.0
 
 SEEN_BACK_S: Final = 86400.0
 SEEN_BACK_STEPS: Final = 1000
+SEEN_AHEAD_S: Final = 60.0
+SEEN_AHEAD_STEPS: Final = 2
+"""The next rows come along, so that past a border of two rows the table's average does not stand in until asked."""
+
 REUSED_S: Final = 60.0
 """How long what a URL answered serves for questions about the past and the future."""
 
@@ -67,12 +72,14 @@ def checked(text: str) -> str:
         The URL, the name, or the file's absolute path: the current folder may be another when it is read.
 
     Raises:
+        ConfigError: It is a URL that anybody on the way could change.
         ValueError: It is none of these; the message says what is accepted.
     """
     text = text.strip()
     if "://" in text:
         if not _is_safe(text):
-            raise ValueError("a URL that begins with https:// (http:// on this machine only)")
+            shown = re.sub("//.*@", "//", text.partition("?")[0])  # what else is in it may be a secret
+            raise ConfigError("intensity", shown, "a URL that begins with https:// (http:// on this machine only)")
         return text
     if text in sources.REGISTRY:
         return text
@@ -99,7 +106,7 @@ def beside(text: str, folder: Path) -> str:
 
 
 def open_own(spec: str, place: Location, blocking: Blocking) -> Source:
-    """The source of a file or URL of the user's; nothing is read yet.
+    """The source of a file or URL of the user's; nothing is read yet but the file's time of change (blocking).
 
     Args:
         spec: What `checked` gave: a path or a URL.
@@ -236,11 +243,12 @@ class _Own:
         )
 
     async def now(self, client: Client, now_s: float) -> Answer:
-        """The row that holds now, and those of up to a day before it."""
+        """The row that holds now, those of up to a day before it, and the next ones."""
         series = await self._known(client, now_s, is_now=True)
         back_s = min(SEEN_BACK_S, SEEN_BACK_STEPS * series.step_s)
-        samples = series.between(now_s - back_s, math.nextafter(now_s, math.inf))
-        if not samples or samples[-1].to_s <= now_s:
+        ahead_s = max(SEEN_AHEAD_S, SEEN_AHEAD_STEPS * series.step_s)
+        samples = series.between(now_s - back_s, now_s + min(ahead_s, back_s))
+        if not any(sample.from_s <= now_s < sample.to_s for sample in samples):
             raise self._nothing(series, now_s)
         return self._answer(series, samples)
 
@@ -296,7 +304,12 @@ class OwnFile(_Own):
     """A file of the user's, read again when it was changed."""
 
     def __init__(self, path: Path, place: Location, blocking: Blocking) -> None:
-        super().__init__(path.name, str(path), place, blocking, is_remote=False)
+        try:
+            changed = str(_stamp(os.stat(path)))
+        except OSError:  # the first question tells
+            changed = ""
+        # What was answered of the file as it was before is not the answer to another run's question.
+        super().__init__(path.name, f"{path} {changed}", place, blocking, is_remote=False)
         self._path = path
         self._stamp: tuple[int, ...] = ()
 

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from aiocarbon._core.intensity import Answer, FactorBasis, IntensityKind, Quality
-from aiocarbon.errors import BadAnswerError, NoDataError, SourceDownError, SourceRefusedError
+from aiocarbon.errors import BadAnswerError, ConfigError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import MOST_SAMPLES, Source
 from aiocarbon.intensity.client import Client
 from aiocarbon.intensity.own import MOST_BYTES, beside, checked, open_own, read_series
@@ -220,8 +220,10 @@ def write(path: Path, *rows: tuple[float, float]) -> None:
 
 
 async def g_now(source: Source, client: Client, hours: float) -> float:
-    answer = await source.now(client, T0 + hours * HOUR)
-    return answer.samples[-1].g_per_kwh
+    now_s = T0 + hours * HOUR
+    answer = await source.now(client, now_s)
+    (sample,) = (sample for sample in answer.samples if sample.from_s <= now_s < sample.to_s)
+    return sample.g_per_kwh
 
 
 async def test_a_file_answers_for_past_present_and_future(tmp_path: Path) -> None:
@@ -243,6 +245,15 @@ async def test_a_file_answers_for_past_present_and_future(tmp_path: Path) -> Non
     traits = source.traits
     assert (traits.name, traits.title, traits.zone, traits.step_s) == ("own", "grid.csv", "DK-DK1", HOUR)
     assert (traits.has_past, traits.has_forecast, traits.is_remote, traits.stale_s) == (True, True, False, 0.0)
+
+
+async def test_the_next_rows_come_with_the_present_one_and_a_year_of_them_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    write(path, *((float(hours), hours % 500) for hours in range(8760)))
+    async with a_client() as client:
+        answer = await open_own(str(path), PLACE, blocking).now(client, T0 + 4000.5 * HOUR)
+        begins = [(sample.from_s - T0) / HOUR for sample in answer.samples]
+    assert begins == [float(hours) for hours in range(3976, 4003)]
 
 
 @pytest.mark.parametrize(("hours", "why"), [(-0.01, "begins at 2026-03-01 00:00"), (2.0, "ends at 2026-03-01 02:00")])
@@ -295,6 +306,14 @@ async def test_a_file_is_read_again_when_it_was_changed_and_only_then(tmp_path: 
             await source.now(client, T0)
         write(path, (0, 444))
         assert await g_now(source, client, 0.5) == 444
+
+
+def test_a_corrected_file_is_another_question_to_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    write(path, (0, 100))
+    first, second = (open_own(str(path), PLACE, blocking).traits.asked_at for _ in range(2))
+    write(path, (0, 1000))
+    assert first == second != open_own(str(path), PLACE, blocking).traits.asked_at
 
 
 async def test_files_that_cannot_be_read_say_which_and_why(tmp_path: Path) -> None:
@@ -396,6 +415,13 @@ def test_a_setting_is_a_url_a_source_or_a_file(tmp_path: Path) -> None:
 def test_a_url_that_anybody_on_the_way_could_change_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="begins with https://"):
         checked(text)
+
+
+def test_a_refused_url_does_not_tell_its_secrets() -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked("http://me:s3cret@example.org/x?key=s3cret")
+    assert "s3cret" not in str(caught.value)
+    assert "http://example.org/x" in str(caught.value)
 
 
 @pytest.mark.parametrize(
