@@ -142,9 +142,14 @@ def _at(latitude: float, longitude: float, text: str) -> Location:
         is_guess=False,
         latitude=latitude,
         longitude=longitude,
-        note=f"{name} is taken from the nearest time zone city ({tz}, {km:.0f} km) and may be wrong near a border "
-        f"(next: {_countries()[other]['name']}, {other_km:.0f} km); say the country instead where it is",
+        # Not the exact distances: from two of them anybody who reads the report could tell the place.
+        note=f"{name} is taken from the nearest time zone city ({tz}, {_within(km)}) and may be wrong near a border "
+        f"(next: {_countries()[other]['name']}, {_within(other_km)}); say the country instead where it is",
     )
+
+
+def _within(km: float) -> str:
+    return f"within {math.ceil(max(km, 1.0) / 100.0) * 100} km"
 
 
 def _distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:

@@ -195,7 +195,9 @@ def test_coordinates_get_the_country_of_the_nearest_place_and_say_so(
 def test_coordinates_beside_a_border_name_the_neighbour_too() -> None:
     aachen = parse_zone("50.775,6.083")
     assert aachen.zone == "BE", "Aachen is in Germany: the case the note is for"
-    assert "(next: Luxembourg" in aachen.note
+    assert "(Europe/Brussels, within 200 km)" in aachen.note
+    assert "(next: Luxembourg, within 200 km)" in aachen.note
+    assert parse_zone("50.6,6.1").note == aachen.note, "the note does not tell the place"
 
 
 @pytest.mark.parametrize(
