@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aiocarbon import data
 from aiocarbon._core.intensity import Location
 from aiocarbon.errors import IntensityError
-from aiocarbon.intensity.sources import access_of
 from aiocarbon.intensity.table import parse_zone
 
 if TYPE_CHECKING:
@@ -159,7 +158,10 @@ def published_pue(region: str) -> tuple[float, str] | None:
 
 
 async def _asked(client: Client, environ: Mapping[str, str]) -> Region | None:
+    # Here, where the client has loaded most of it: `provider` and `place_of` run while a tracker is entered.
     import anyio
+
+    from aiocarbon.intensity.sources import access_of
 
     answers: list[Region] = []
 
