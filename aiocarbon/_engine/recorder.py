@@ -177,7 +177,10 @@ class Recorder:
         for border in (*session.new_borders, *fresh):
             states = [border.mark.states.get(ident) for ident in self._order]
             out.append({"k": "mark", "m": border.index, "t": self._boot(border.t_ns), **records.states_record(states)})
-            self._begun.update(border.mark.states)
+            if border.index == 0:
+                self._begun.update(
+                    i for i in border.mark.states if self._session.ledger.curves[i][0].t_ns <= border.t_ns
+                )
             self._has_marks = True
         # The begin may turn out to lack a device that opens later.
         self._lacking.extend(b for b in session.new_borders if b.index == 0 or len(b.mark.states) < len(self._order))
@@ -195,7 +198,7 @@ class Recorder:
         del out[:-MOST_WAITING]
 
     def _collect_first_points(self) -> None:
-        """Where the curves of devices begin that were not yet known at the marks written so far."""
+        """Where the curves of devices begin: between the marks around it, a reader would not find that instant."""
         for ident in self._order:
             curve = self._session.ledger.curves[ident]
             if self._has_marks and ident not in self._begun and len(curve):
