@@ -140,11 +140,11 @@ class Exchange:
         """
         key = key_of(source, question)
         async with self._locks.setdefault(key, anyio.Lock()):
+            if not source.traits.is_remote:  # a file, which may have been written anew since
+                return await self._ask(source, question, key, self._entries.get(key, Entry()))
             entry = await self._known(key)
             if (answer := self._settled(source, entry)) is not None:
                 return answer
-            if not source.traits.is_remote:
-                return await self._ask(source, question, key, entry)
             if self.client is None:
                 raise SourceDownError("no packet may be sent (offline)", source=source.traits.name)
             lock = await self._turn(key)
@@ -222,7 +222,8 @@ class Exchange:
             raise
         now_s = self.now_s
         self._tell(source, State("answered", latency_s=(self.clock.monotonic_ns() - began_ns) * S_PER_NS))
-        await self._keep(key, Entry(answer=answer, asked_s=now_s, due_s=self._due_s(traits, question, answer, now_s)))
+        due_s = self._due_s(source.traits, question, answer, now_s)
+        await self._keep(key, Entry(answer=answer, asked_s=now_s, due_s=due_s), is_shared=traits.is_remote)
         return answer
 
     async def _tried(self, source: Source, question: Question, *, has_failed: bool) -> Answer:
@@ -289,23 +290,23 @@ class Exchange:
 
     async def _failed(self, source: Source, key: str, entry: Entry, error: IntensityError) -> None:
         """Leave a source alone for a while, and tell the other processes."""
-        now_s = self.now_s
+        now_s, traits = self.now_s, source.traits
         failures = entry.failures + 1
         pause_s = min(OPEN_FIRST_S * 2.0 ** min(failures - 1, 10), OPEN_MOST_S) * (0.75 + self._chance() / 2.0)
         word = "does not answer"
         if isinstance(error, SourceRefusedError):
             pause_s, word = REFUSED_S, "refuses"
         elif isinstance(error, NoDataError):
-            pause_s, word = max(pause_s, min(source.traits.step_s, OPEN_MOST_S)), "has no data"
+            pause_s, word = max(pause_s, min(traits.step_s, OPEN_MOST_S)), "has no data"
         elif isinstance(error, BadAnswerError):
             word = "answers nonsense"
         if isinstance(error, SourceDownError) and error.retry_after_s is not None:
             pause_s = max(pause_s, error.retry_after_s)
         self._tell(source, State(word, str(error)))
-        log.debug("intensity.failed", source=source.traits.name, why=str(error), pause_s=pause_s)
+        log.debug("intensity.failed", source=traits.name, why=str(error), pause_s=pause_s)
         failed = replace(entry, failures=failures, not_before_s=now_s + pause_s, why=str(error))
         # What this user may not ask, another may: a refusal is not told to other processes.
-        await self._keep(key, failed, is_shared=not isinstance(error, SourceRefusedError))
+        await self._keep(key, failed, is_shared=traits.is_remote and not isinstance(error, SourceRefusedError))
 
     async def _keep(self, key: str, entry: Entry, *, is_shared: bool = True) -> None:
         self._entries[key] = entry

@@ -267,7 +267,7 @@ class Poller:
     async def _learn(self, rank: int, answer: Answer) -> None:
         """Take what a source said into the curve, and cut again what it changes."""
         traits = self._sources[rank].traits
-        grace_s = traits.step_s + traits.offset_s
+        grace_s = min(traits.step_s + traits.offset_s, traits.stale_s)
         changed_s = self._grid.learn(rank, answer, grace_s=grace_s, stale_s=traits.stale_s)
         if changed_s is None:
             return
