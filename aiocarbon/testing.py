@@ -1,4 +1,4 @@
-"""Fakes that aiocarbon's own tests use, for the tests of its users: a clock that is moved by hand and a scripted meter.
+"""Fakes that aiocarbon's own tests use, for the tests of its users: a clock moved by hand, a scripted meter and source.
 
 ```python
 from aiocarbon import Tracker
@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 
+from aiocarbon._core.intensity import Answer, FactorBasis
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Finding, Part, Quantity, Reading
+from aiocarbon.intensity.base import Row, Traits, make_answer
 from aiocarbon.meters.base import Inventory
 
-__all__ = ["FakeClock", "ScriptedMeter"]
+__all__ = ["FakeClock", "ScriptedMeter", "ScriptedSource"]
 
-Answer = float | BaseException | Callable[[], float]
+Scripted = float | BaseException | Callable[[], float]
 """A value in microjoules or watts, an error to raise, or a function that gives a value (and may block)."""
 
 
@@ -140,8 +142,8 @@ class ScriptedMeter:
     def __init__(
         self,
         *,
-        energy_uj: Iterable[Answer] | None = None,
-        power_w: Iterable[Answer] | None = None,
+        energy_uj: Iterable[Scripted] | None = None,
+        power_w: Iterable[Scripted] | None = None,
         device: Device | None = None,
         open_error: BaseException | None = None,
         findings: Sequence[Finding] = (),
@@ -152,7 +154,7 @@ class ScriptedMeter:
             raise ValueError("give either energy_uj or power_w")
         self.name = "scripted"
         self._script = iter(script)
-        self._last: Answer | None = None
+        self._last: Scripted | None = None
         self._open_error = open_error
         self._findings = tuple(findings)
         self._clock = clock
@@ -191,3 +193,65 @@ class ScriptedMeter:
     def close(self) -> None:
         """Be closed."""
         self.is_open = False
+
+
+class ScriptedSource:
+    """A source of carbon intensity that answers by functions of the test, and counts what it is asked.
+
+    Args:
+        now: Gives the rows `(from_s, to_s, g_per_kwh, quality)` for a present (UTC seconds), or raises.
+        past: Gives the rows for a begin and an end; None where it knows no past.
+        forecast: Gives the rows for a present and a number of hours; None where it forecasts nothing.
+        name: Its name.
+        zone: The zone it answers for.
+        step_s: Seconds that one value holds.
+        offset_s: Seconds after a step's begin at which its value is published.
+        stale_s: Seconds up to which a value may be carried on.
+
+    Attributes:
+        asked: Every question: its kind and the numbers it was asked with.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[float], Iterable[Row]],
+        *,
+        past: Callable[[float, float], Iterable[Row]] | None = None,
+        forecast: Callable[[float, float], Iterable[Row]] | None = None,
+        name: str = "scripted",
+        zone: str = "DK",
+        step_s: float = 300.0,
+        offset_s: float = 0.0,
+        stale_s: float = 1800.0,
+    ) -> None:
+        self._now = now
+        self._past = past
+        self._forecast = forecast
+        self.asked: list[tuple[str, float, float]] = []
+        self.traits = Traits(
+            name=name,
+            title=name,
+            zone=zone,
+            factor_basis=FactorBasis.DIRECT,
+            step_s=step_s,
+            offset_s=offset_s,
+            stale_s=stale_s,
+            has_past=past is not None,
+            has_forecast=forecast is not None,
+            asked_at="scripted",
+        )
+
+    async def now(self, client: object, now_s: float) -> Answer:
+        """What the script says of the present."""
+        self.asked.append(("now", now_s, 0.0))
+        return make_answer(self.traits, self._now(now_s), now_s=now_s)
+
+    async def past(self, client: object, begin_s: float, end_s: float, now_s: float) -> Answer:
+        """What the script says of a time that is over."""
+        self.asked.append(("past", begin_s, end_s))
+        return make_answer(self.traits, self._past(begin_s, end_s) if self._past else (), now_s=now_s)
+
+    async def forecast(self, client: object, now_s: float, hours: float) -> Answer:
+        """What the script forecasts."""
+        self.asked.append(("forecast", now_s, hours))
+        return make_answer(self.traits, self._forecast(now_s, hours) if self._forecast else (), now_s=now_s)

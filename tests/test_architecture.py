@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "journal": {"_core", "intensity", "data", *SHARED},
     "_engine": {"_core", "meters", "intensity", "journal", "settings", "budget", *SHARED},
     "render": {"_core", *SHARED},
-    "testing": {"_core", "meters", *SHARED},
+    "testing": {"_core", "meters", "intensity", *SHARED},
     "tracker": {"_core", "_engine", "meters", "settings", "budget", *SHARED},
     "sync": {"_core", "_engine", "tracker", "settings", *SHARED},
     "decorator": {"_engine", "tracker", "sync", *SHARED},

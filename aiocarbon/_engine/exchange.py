@@ -124,6 +124,7 @@ class Exchange:
         self._chance = chance
         self._entries: dict[str, Entry] = {}
         self._locks: dict[str, anyio.Lock] = {}
+        self._is_tidied = False
 
     @property
     def now_s(self) -> float:
@@ -312,6 +313,9 @@ class Exchange:
         self._entries[key] = entry
         if is_shared:
             await self.blocking(self.cache.write, key, entry)
+            if not self._is_tidied:
+                self._is_tidied = True
+                await self.blocking(self.cache.tidy)
 
     def _due_s(self, traits: Traits, question: Question, answer: Answer, now_s: float) -> float:
         """When something newer than this answer is published, with a little jitter."""

@@ -15,6 +15,7 @@ import math
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,10 +129,11 @@ class Cache:
             return Lock(descriptor)
         return Lock(descriptor)
 
-    def tidy(self, now_s: float) -> None:
+    def tidy(self) -> None:
         """Remove what nobody wrote for a week."""
         if self.folder is None:
             return
+        now_s = time.time()
         with contextlib.suppress(OSError):
             for path in self.folder.iterdir():
                 with contextlib.suppress(OSError):
