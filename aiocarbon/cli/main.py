@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from aiocarbon.cli.options import CommandLineError, make_parser, run_options, split
+from aiocarbon.cli.options import CommandLineError, hours_of, make_parser, run_options, settings_of, split
 from aiocarbon.cli.output import fill_closed_streams, folder_problem, say
 from aiocarbon.errors import AiocarbonError, ConfigError
 
@@ -75,6 +75,10 @@ def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
         from aiocarbon.cli.doctor import doctor
 
         return doctor(json_file=parsed.json)
+    if parsed.verb == "intensity":
+        from aiocarbon.cli.intensity_cmd import intensity
+
+        return intensity(settings_of(parsed), hours=hours_of(parsed.forecast), json_file=parsed.json)
     if parsed.verb == "report":
         from aiocarbon.cli.report_cmd import report
 

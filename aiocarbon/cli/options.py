@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiocarbon._version import __version__
 from aiocarbon.settings import FIELDS, Settings, check
 
-__all__ = ["CommandLineError", "Options", "make_parser", "settings_of", "split"]
+__all__ = ["CommandLineError", "Options", "hours_of", "make_parser", "run_options", "settings_of", "split"]
 
 SEPARATOR: Final = "--"
 
@@ -19,26 +19,33 @@ HELP: Final = {
     "epochs": "how many epochs there will be (a command marks none itself)",
     "name": "what you call the run",
     "budget": 'end the command beyond a limit: "co2eq_g=500,energy_kwh=2,duration_s=3600"; exit code 124',
-    "location": 'ISO country ("DE") or sub-national code ("US-CA"); else guessed from the time zone',
-    "intensity": "carbon intensity, gCO2eq/kWh, 0 to 3000; else the yearly average of the location",
+    "location": 'ISO country ("DE") or state ("US-CA"), grid zone ("DK-DK1"), GB postcode ("GB:N1") or "LAT,LON"; '
+    "else asked of the cloud or of two web services, else guessed from the time zone",
+    "intensity": "carbon intensity: gCO2eq/kWh, 0 to 3000, a file or https URL of times and values, or a source's name "
+    "(see doctor); else the sources of the location in their order, else its yearly average",
     "pue": "power usage effectiveness, 1 to 10; else found out",
     "interval_s": "seconds between two readings of counters, 0.02 to 60 (default 1)",
     "meters": 'names of meters, "nvml,rapl" or "simulated:250"; else all that this machine has',
     "journal": "folder of the journal (default ./aiocarbon_runs)",
     "run_id": "id of the run; else made",
     "node": "name of this machine in reports; else its host name",
-    "offline": "send no network packet",
+    "offline": "send no network packet: no location is asked for, and intensities come from the cache and the tables",
     "strict": "do not start the command if the instrument cannot start",
     "device_sync": '"torch", for marks of epochs (a command marks none itself)',
 }
 METAVARS: Final = {
     "budget": "LIMITS",
     "location": "ZONE",
-    "intensity": "G_PER_KWH",
+    "intensity": "G|FILE|URL|SOURCE",
     "interval_s": "S",
     "journal": "DIR",
     "epochs": "N",
 }
+
+
+HOURS_OF: Final = {"m": 1.0 / 60.0, "h": 1.0, "d": 24.0}
+MOST_HOURS: Final = 96.0
+"""No source forecasts further ahead."""
 
 
 class CommandLineError(Exception):
@@ -91,6 +98,7 @@ def make_parser() -> Parser:
     _add_verb(verbs, "demo", "train a small real model under the async tracker, in under a minute")
     doctor = _add_verb(verbs, "doctor", "each meter and source: state, why, and the exact line that mends it")
     doctor.add_argument("--json", metavar="F", help='write what was found as JSON to F, "-" for stdout')
+    _add_intensity(verbs)
     report = _add_verb(verbs, "report", "show one run or several out of their journals, and their sum")
     report.add_argument(
         "paths", nargs="+", metavar="PATH", help="a journal's file, a run's folder, or a folder of runs"
@@ -113,16 +121,45 @@ def _add_run(verbs: Any) -> None:
         "track any command; its exit code, signals, stdin and stdout are its own",
         usage="aiocarbon run [options] -- COMMAND...",
     )
-    for field in dataclasses.fields(Settings):
-        option, help_text = f"--{field.name.replace('_', '-')}", HELP.get(field.name, "as in Settings")
-        if isinstance(field.default, bool):
-            run.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=help_text)
-        else:
-            run.add_argument(option, metavar=METAVARS.get(field.name, "X"), help=help_text)
+    for field in FIELDS:
+        _add_setting(run, field)
     run.add_argument("--no-journal", action="store_true", help="write no journal")
     run.add_argument("--json", metavar="F", help='write the report as JSON to F, "-" for stdout')
     run.add_argument("--quiet", action="store_true", help="print no report")
     run.add_argument("--live", action="store_true", help="a live line on the terminal (it disturbs progress bars)")
+
+
+def _add_intensity(verbs: Any) -> None:
+    verb = _add_verb(verbs, "intensity", "carbon intensity now, its source, its forecast, and what each source said")
+    for field in ("location", "intensity", "offline"):
+        _add_setting(verb, field)
+    verb.add_argument(
+        "--forecast", metavar="TIME", default="24h", help="how far ahead: 30m, 6h, 24h, 2d; at most 96h (default 24h)"
+    )
+    verb.add_argument(
+        "--json", metavar="F", nargs="?", const="-", help='write all of it as JSON to F; "-" or nothing for stdout'
+    )
+
+
+def _add_setting(parser: argparse.ArgumentParser, field: str) -> None:
+    option, help_text = _option(field), HELP.get(field, "as in Settings")
+    if isinstance(Settings.__dataclass_fields__[field].default, bool):
+        parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=help_text)
+    else:
+        parser.add_argument(option, metavar=METAVARS.get(field, "X"), help=help_text)
+
+
+def hours_of(text: str) -> float:
+    """Hours of a text such as "30m", "6h" or "2d".
+
+    Raises:
+        CommandLineError: It is none, or not above 0 and at most 96 hours.
+    """
+    found = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)([mhd])", text.strip().lower())
+    hours = float(found[1]) * HOURS_OF[found[2]] if found else 0.0
+    if not 0.0 < hours <= MOST_HOURS:
+        raise CommandLineError(f"--forecast {text!r} is no time such as 30m, 6h or 2d, above 0 and at most 96h")
+    return hours
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -156,7 +193,7 @@ def settings_of(parsed: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: A value is not accepted.
     """
-    given = {field: getattr(parsed, field) for field in FIELDS if getattr(parsed, field) is not None}
+    given = {field: getattr(parsed, field) for field in FIELDS if getattr(parsed, field, None) is not None}
     return {
         field: check(field, None if isinstance(text, str) and text.lower() == "none" else text, origin=_option(field))
         for field, text in given.items()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from aiocarbon._core.units import SI_PREFIXES, WH_PER_KWH
+from aiocarbon._core.units import NS_PER_MS, SI_PREFIXES, WH_PER_KWH, ns_from_s
 
-__all__ = ["co2eq", "co2eq_range", "duration", "energy", "energy_range", "percent", "power", "rounded"]
+__all__ = ["co2eq", "co2eq_range", "duration", "energy", "energy_range", "latency", "percent", "power", "rounded"]
 
 T_PER_MEGAGRAM = "t"
 """A megagram is called a tonne."""
@@ -116,3 +116,9 @@ def duration(seconds: float) -> str:
         return f"{minutes // 60} h {minutes % 60:02} min"
     hours = round(seconds / 3600)
     return f"{hours // 24} d {hours % 24:02} h"
+
+
+def latency(seconds: float) -> str:
+    """How long somebody took to answer: "3 ms", "1.2 s"; at least a millisecond."""
+    milliseconds = max(round(ns_from_s(seconds) / NS_PER_MS), 1)
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{seconds:.1f} s"

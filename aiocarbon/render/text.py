@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from aiocarbon._core.intensity import Equivalent
+from aiocarbon._core.intensity import Equivalent, Location
 from aiocarbon._core.reading import Basis
 from aiocarbon._core.report import DeviceReport, EpochReport, IntensityUse, Quantities, RunReport
 from aiocarbon._core.units import M_PER_KM
 from aiocarbon.render import numbers
 
-__all__ = ["WARNING", "live_line", "report_text", "total_text"]
+__all__ = ["WARNING", "intensity_words", "live_line", "location_words", "report_text", "total_text"]
 
 WARNING: Final = "  warning     "
 """How the line of a warning begins."""
@@ -39,9 +39,26 @@ BASIS_WORDS: Final = {
 HOW_WORDS: Final = {
     "given": "as given",
     "environment": "as given in the environment",
+    "pyproject.toml": "as given in pyproject.toml",
+    "cloud": "as the cloud says",
+    "geolocation": "by this machine's internet address",
     "time zone": "a GUESS from the time zone",
     "world": "UNKNOWN, so the world's average is used",
 }
+
+QUALITY_WORDS: Final = {
+    "given": "as given",
+    "live": "live",
+    "estimated": "estimated by the source",
+    "forecast": "forecast",
+    "cached": "carried on from an older value",
+    "average": "yearly average",
+}
+
+GIVEN_SOURCE: Final = "given by the user"
+"""The source of a number of the user's, of which "as given" says it all."""
+
+FACTOR_WORDS: Final = {"unknown": "factors not told"}
 
 
 def report_text(report: RunReport) -> str:
@@ -140,19 +157,41 @@ def _basis(report: Quantities) -> str:
 def _co2eq(report: RunReport) -> Iterator[str]:
     mass, ends = numbers.co2eq_range(report.co2eq_g, report.co2eq_g_low, report.co2eq_g_high)
     yield _line("CO2eq", f"{mass}, estimated from energy and intensity, 90 % range {ends}")
-    yield from (_line("intensity" if n == 0 else "", _intensity(use)) for n, use in enumerate(report.intensity_sources))
-    place = report.location
-    yield _line("location", f"{place.name} ({place.zone}), {HOW_WORDS.get(place.how, place.how)}")
+    if report.co2eq_g_before is not None:
+        before = numbers.co2eq(report.co2eq_g_before)
+        yield _line("", f"before {before}, when parts of the intensity were guesses")
+    uses = report.intensity_sources
+    for n, use in enumerate(uses):
+        share = f"{numbers.percent(use.share)} of the energy: " if len(uses) > 1 else ""
+        yield _line("intensity" if n == 0 else "", share + _intensity(use))
+    yield _line("location", location_words(report.location))
+
+
+def location_words(place: Location) -> str:
+    """A location and how it is known, in words: "Germany (DE), as given"."""
+    how = HOW_WORDS.get(place.how, place.how)
+    region = f" ({place.region})" if place.region else ""
+    note = f"; {place.note}" if place.note else ""
+    return f"{place.name} ({place.zone}), {how}{region}{note}"
+
+
+def intensity_words(quality: str, zone: str, kind: str, factor_basis: str) -> str:
+    """What an intensity is, in words: "live of DE, average, direct"; the values of the enums of `_core.intensity`."""
+    factors = FACTOR_WORDS.get(factor_basis, factor_basis)
+    if quality == "given":
+        stated = (kind if kind != "average" else "", factors if factor_basis != "unknown" else "")
+        return ", ".join(filter(None, (QUALITY_WORDS[quality], *stated)))
+    if quality == kind == "average":
+        return f"{QUALITY_WORDS[quality]} of {zone}, {factors}"
+    return f"{QUALITY_WORDS.get(quality, quality)}, of {zone}, {kind}, {factors}"
 
 
 def _intensity(use: IntensityUse) -> str:
     note = f"; {use.note}" if use.note else ""
-    if use.quality == "given":
-        return f"{numbers.rounded(use.g_per_kwh, 4)} gCO2eq/kWh, as given{note}"
-    kind = f"{use.quality} of {use.zone}, {use.kind}, {use.factor_basis}"
-    if use.quality == use.kind == "average":
-        kind = f"yearly average of {use.zone}, {use.factor_basis}"
-    return f"{numbers.rounded(use.g_per_kwh, 3)} gCO2eq/kWh, {kind}: {use.source}{note}"
+    words = intensity_words(use.quality, use.zone, use.kind, use.factor_basis)
+    digits = 4 if use.quality == "given" else 3
+    source = "" if use.source == GIVEN_SOURCE else f": {use.source}"
+    return f"{numbers.rounded(use.g_per_kwh, digits)} gCO2eq/kWh, {words}{source}{note}"
 
 
 def _scope(report: RunReport) -> Iterator[str]:

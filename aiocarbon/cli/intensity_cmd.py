@@ -1,0 +1,349 @@
+"""`aiocarbon intensity`: what a run would use now, the hours ahead as a small plot, and what each source said."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from datetime import UTC, datetime, tzinfo
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from aiocarbon._core.intensity import IntensityValue, Quality
+from aiocarbon._version import __version__
+from aiocarbon.cli.output import coloured, is_terminal, say, show, write_json
+from aiocarbon.errors import EngineError
+from aiocarbon.render import numbers
+from aiocarbon.render.plot import Step, can_show_blocks, cleanest, clock_time, plot, zone_names
+from aiocarbon.render.text import QUALITY_WORDS, intensity_words, location_words
+
+if TYPE_CHECKING:
+    from aiocarbon._engine.survey import Survey, Told
+
+__all__ = ["asked_lines", "intensity", "told_dict", "value_dict"]
+
+SCHEMA: Final = "aiocarbon.intensity/1"
+LIMIT_S: Final = 5.0
+PATIENCE_S: Final = 10.0
+"""Beyond the limit, for starting the engine on a busy machine."""
+
+WIDTH: Final = 72
+"""Where no terminal says its own."""
+
+LEAST_WIDTH: Final = 30
+INDENT: Final = "  "
+LABEL_WIDTH: Final = 12
+TO_MEND: Final = ". To mend it: "
+GUESSED: Final = frozenset({Quality.AVERAGE, Quality.CACHED})
+"""What fills the hours of which no source says anything; no part of a forecast."""
+
+
+def intensity(arguments: Mapping[str, Any], *, hours: float, json_file: str | None = None) -> int:
+    """Ask and tell; on stdout, or as JSON in a file.
+
+    Args:
+        arguments: Settings that were given, checked.
+        hours: How far ahead the forecast is wanted, above 0, at most 96.
+        json_file: File for all of it as JSON, "-" for stdout; None: none.
+
+    Returns:
+        0, or 1 if it could not be written.
+
+    Raises:
+        ConfigError: A value of the environment or of pyproject.toml is not accepted.
+        EngineError: The engine could not begin, or does not answer.
+    """
+    found = _asked(arguments, hours)
+    if json_file is not None:
+        problem = write_json(json_file, to_dict(found, hours))
+        if problem:
+            say(f"aiocarbon: {problem}")
+        return 1 if problem else 0
+    lines = text_lines(found, hours, width=_width(sys.stdout), blocks=can_show_blocks(_encoding(sys.stdout)))
+    return 0 if show(coloured("\n".join(lines), sys.stdout)) else 1
+
+
+def _asked(arguments: Mapping[str, Any], hours: float) -> Survey:
+    from aiocarbon._engine import host as hosts
+    from aiocarbon._engine.engine import Engine
+    from aiocarbon._engine.survey import survey
+    from aiocarbon.settings import resolve
+
+    settings = resolve(arguments)
+
+    async def verb(engine: Engine) -> Survey:
+        exchange = engine.exchange(is_offline=settings.offline)
+        return await survey(exchange, settings, arguments, hours=hours, limit_s=LIMIT_S)
+
+    host = hosts.lease()
+    try:
+        future: Future[Survey] = host.call(verb)
+        return future.result(LIMIT_S + PATIENCE_S)
+    except TimeoutError as error:
+        raise EngineError(f"the engine did not answer within {LIMIT_S + PATIENCE_S:g} s") from error
+    finally:
+        hosts.release(host)
+
+
+def _width(stream: IO[str] | None) -> int | None:
+    """Columns of the terminal that shows a stream; None where none does."""
+    if not is_terminal(stream):
+        return None
+    try:
+        assert stream is not None
+        return max(os.get_terminal_size(stream.fileno()).columns, LEAST_WIDTH)
+    except (OSError, ValueError):
+        return WIDTH
+
+
+def _encoding(stream: IO[str] | None) -> str | None:
+    return getattr(stream, "encoding", None)
+
+
+# -- telling -----------------------------------------------------------------------------------------------------
+
+
+def text_lines(
+    found: Survey, hours: float, *, width: int | None, blocks: bool, tz: tzinfo | None = None
+) -> Iterator[str]:
+    """All of it as text.
+
+    Args:
+        found: What was found out.
+        hours: How far ahead the forecast was wanted.
+        width: Columns that may be filled; None where no terminal breaks lines: the plot then has 72.
+        blocks: False for a plot in ASCII.
+        tz: Zone of the times; None for the system's.
+    """
+    now, place = found.now, found.location
+    yield f"aiocarbon: {_grams(now)} now in {place.name} ({place.zone})"
+    rows = [("value", _value(now)), ("source", _source(now)), ("time", _age(now, found.now_s, tz))]
+    rows += [("note", now.note), ("location", location_words(place))]
+    if found.place_asked:
+        rows.append(("", found.place_note))
+    for label, text in rows:
+        if text:
+            yield from _wrapped(label, text, width)
+    yield from _ahead_lines(found, hours, width, blocks, tz)
+    yield "sources"
+    yield from asked_lines(found, width, tz)
+
+
+def _ahead_lines(found: Survey, hours: float, width: int | None, blocks: bool, tz: tzinfo | None) -> Iterator[str]:
+    begin_s, end_s = found.now_s, found.now_s + hours * 3600.0
+    ahead = f"the next {_span(hours)}"
+    if why := why_no_forecast(found, hours):
+        yield "forecast"
+        yield from _hung(f"none for {ahead}: {why}", width)
+        return
+    steps = known_ahead(found)
+    yield f"forecast: {ahead}, gCO2eq/kWh by local time ({zone_names(begin_s, end_s, tz)})"
+    yield from (f"{INDENT}{line}" for line in plot(
+        steps, begin_s, end_s, width=(WIDTH if width is None else width) - len(INDENT), tz=tz, blocks=blocks
+    ))  # fmt: skip
+    until_s = steps[-1][1]
+    low, high = (numbers.rounded(pick(g for _, _, g in steps), 3) for pick in (min, max))
+    reach = f", known until {clock_time(until_s, begin_s, tz)}" if until_s < end_s else ""
+    yield from _wrapped("range", f"{low} to {high} gCO2eq/kWh{reach}", width)
+    if best := cleanest(steps):
+        at_s, mean = best
+        less = _less(mean, found.now.g_per_kwh)
+        when = f"{clock_time(at_s, begin_s, tz)} to {clock_time(at_s + 3600.0, at_s, tz)}"
+        yield from _wrapped("cleanest", f"the hour from {when}: {numbers.rounded(mean, 3)} gCO2eq/kWh{less}", width)
+
+
+def known_ahead(found: Survey) -> list[Step]:
+    """The parts of the curve from now on of which a source says something."""
+    return [
+        (max(piece.from_s, found.now_s), piece.to_s, piece.value.g_per_kwh)
+        for piece in found.curve
+        if piece.to_s > found.now_s and piece.value.quality not in GUESSED
+    ]
+
+
+def why_no_forecast(found: Survey, hours: float) -> str:
+    """Why nothing is known of the time ahead; empty if something is."""
+    if not found.told:
+        return "the intensity was given as a number" if found.now.quality is Quality.GIVEN else "no source covers it"
+    is_ahead = any(piece.from_s > found.now_s and piece.value.quality not in GUESSED for piece in found.curve)
+    is_forecast = any(piece.value.quality is Quality.FORECAST for piece in found.curve if piece.to_s > found.now_s)
+    until_s = max((to_s for _, to_s, _ in known_ahead(found)), default=found.now_s)
+    if is_ahead or is_forecast or until_s >= found.now_s + hours * 3600.0:
+        return ""
+    whys = [(told.title, told.forecast_why or told.why) for told in found.told if told.has_forecast]
+    return "; ".join(f"{title}: {why}" for title, why in whys if why) or "no source that could be asked has one"
+
+
+def asked_lines(found: Survey, width: int | None, tz: tzinfo | None = None) -> Iterator[str]:
+    """What each source of the chain said, a line each."""
+    if not found.told:
+        is_given = found.now.quality is Quality.GIVEN
+        yield f"{INDENT}none was asked: {'a number was given' if is_given else 'none covers this place'}"
+    for told in found.told:
+        why, _, remedy = told.why.partition(TO_MEND)
+        yield from _hung(_told(told, why, found.now_s, tz), width)
+        if remedy:
+            yield f"{2 * INDENT}to mend it:"
+            yield f"{3 * INDENT}{remedy}"
+
+
+def _told(told: Told, why: str, now_s: float, tz: tzinfo | None) -> str:
+    """One source's state, latency and value."""
+    if not told.zone:
+        return f"{told.title}: {why}"
+    state = told.word if told.latency_s is None else f"{told.word} in {numbers.latency(told.latency_s)}"
+    parts = [f"{state}: {why}" if why else state]
+    if told.value is not None:
+        value = told.value
+        of = "" if value.valid_from_s is None else f" of {clock_time(value.valid_from_s, now_s, tz)}"
+        words = intensity_words(value.quality, value.zone, value.kind, value.factor_basis)
+        last = "" if told.word in {"answered", "from the cache"} else "last known: "
+        parts.append(f"{last}{_grams(value)}{of}, {words}")
+    if told.forecast_until_s is not None:
+        parts.append(f"forecast until {clock_time(told.forecast_until_s, now_s, tz)}")
+    elif told.forecast_why and told.word in {"answered", "from the cache"}:
+        parts.append(f"no forecast: {told.forecast_why}")
+    return f"{told.title} ({told.zone}): {'; '.join(parts)}"
+
+
+def _grams(value: IntensityValue) -> str:
+    return f"{numbers.rounded(value.g_per_kwh, 4 if value.quality is Quality.GIVEN else 3)} gCO2eq/kWh"
+
+
+def _value(value: IntensityValue) -> str:
+    words = QUALITY_WORDS.get(value.quality, value.quality)
+    if value.low_g_per_kwh == value.high_g_per_kwh:
+        return words
+    low, high = (numbers.rounded(g, 3) for g in (value.low_g_per_kwh, value.high_g_per_kwh))
+    return f"{words}, 90 % range {low} to {high}"
+
+
+def _source(value: IntensityValue) -> str:
+    words = intensity_words(value.quality, value.zone, value.kind, value.factor_basis)
+    # The quality stands above, with its range.
+    rest = words.removeprefix(QUALITY_WORDS.get(value.quality, value.quality)).lstrip(", ")
+    return f"{value.source}{f', {rest}' if rest else ''}"
+
+
+def _age(value: IntensityValue, now_s: float, tz: tzinfo | None) -> str:
+    """Of when a value is, and how old."""
+    if value.valid_from_s is None:
+        return ""
+    of = f"of {clock_time(value.valid_from_s, now_s, tz)} local time, {_minutes(now_s - value.valid_from_s)} old"
+    if value.valid_to_s is None:
+        return of
+    if value.valid_to_s > now_s:
+        return f"{of}, valid until {clock_time(value.valid_to_s, now_s, tz)}"
+    return f"{of}; it held until {clock_time(value.valid_to_s, now_s, tz)}, and nothing newer is known"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(seconds, 0.0) / 60.0:.0f} min" if seconds < 5400.0 else numbers.duration(seconds)
+
+
+def _less(mean: float, now: float) -> str:
+    if now <= 0.0:
+        return ""
+    change = mean / now - 1.0
+    if abs(change) < 0.01:
+        return ", about as now"
+    return f", {abs(change) * 100.0:.0f} % {'less' if change < 0.0 else 'MORE'} than now"
+
+
+def _span(hours: float) -> str:
+    return f"{hours:g} h" if hours >= 1.0 else f"{hours * 60.0:g} min"
+
+
+def _wrapped(label: str, text: str, width: int | None) -> Iterator[str]:
+    """A labelled line, broken where a terminal would break it anyway, but between words."""
+    head = f"{INDENT}{label:<{LABEL_WIDTH}}"
+    if width is None:
+        yield head + text
+        return
+    hang = " " * (len(head) if width >= 60 else 2 * len(INDENT))
+    yield from textwrap.wrap(head + text, width, subsequent_indent=hang, drop_whitespace=True, break_on_hyphens=False)
+
+
+def _hung(text: str, width: int | None) -> Iterator[str]:
+    if width is None:
+        yield INDENT + text
+        return
+    yield from textwrap.wrap(text, width, initial_indent=INDENT, subsequent_indent=3 * INDENT, break_on_hyphens=False)
+
+
+# -- as JSON -----------------------------------------------------------------------------------------------------
+
+
+def to_dict(found: Survey, hours: float) -> dict[str, Any]:
+    """All of it as plain values; times are UTC, ISO 8601."""
+    place = found.location
+    best = cleanest(known_ahead(found))
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "at": _utc(found.now_s),
+        "location": {
+            "zone": place.zone,
+            "name": place.name,
+            "how": place.how,
+            "is_guess": place.is_guess,
+            "region": place.region,
+            "note": place.note,
+            "asked": list(found.place_asked),
+            "asked_note": found.place_note,
+        },
+        "now": value_dict(found.now),
+        "fallback": value_dict(found.fallback),
+        "forecast_hours": hours,
+        "no_forecast": why_no_forecast(found, hours),
+        "cleanest_hour": None if best is None else {"from": _utc(best[0]), "g_per_kwh": best[1]},
+        "curve": [
+            {
+                "from": _utc(piece.from_s),
+                "to": _utc(piece.to_s),
+                "g_per_kwh": piece.value.g_per_kwh,
+                "source": piece.value.source,
+                "zone": piece.value.zone,
+                "quality": piece.value.quality.value,
+            }
+            for piece in found.curve
+        ],
+        "sources": [told_dict(told) for told in found.told],
+    }
+
+
+def told_dict(told: Told) -> dict[str, Any]:
+    """What one source said, as plain values."""
+    return {
+        "name": told.name,
+        "title": told.title,
+        "zone": told.zone,
+        "state": told.word,
+        "why": told.why,
+        "latency_s": told.latency_s,
+        "value": None if told.value is None else value_dict(told.value),
+        "forecast_until": None if told.forecast_until_s is None else _utc(told.forecast_until_s),
+        "no_forecast": told.forecast_why,
+    }
+
+
+def value_dict(value: IntensityValue) -> dict[str, Any]:
+    """A value with its origin, as plain values."""
+    return {
+        "g_per_kwh": value.g_per_kwh,
+        "g_per_kwh_low": value.low_g_per_kwh,
+        "g_per_kwh_high": value.high_g_per_kwh,
+        "source": value.source,
+        "zone": value.zone,
+        "quality": value.quality.value,
+        "kind": value.kind.value,
+        "factor_basis": value.factor_basis.value,
+        "valid_from": None if value.valid_from_s is None else _utc(value.valid_from_s),
+        "valid_to": None if value.valid_to_s is None else _utc(value.valid_to_s),
+        "note": value.note,
+    }
+
+
+def _utc(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
