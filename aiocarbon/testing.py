@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 
-from aiocarbon._core.intensity import Answer, FactorBasis
+from aiocarbon._core.answer import Answer
+from aiocarbon._core.intensity import FactorBasis
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Finding, Part, Quantity, Reading
 from aiocarbon.intensity.base import Row, Traits, make_answer
 from aiocarbon.meters.base import Inventory

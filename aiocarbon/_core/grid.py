@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from aiocarbon._core.intensity import Answer, IntensityValue, Quality, Sample
+from aiocarbon._core.answer import Answer, Sample
+from aiocarbon._core.intensity import IntensityValue, Quality
 
 SPREAD: Final = {
     Quality.GIVEN: 0.0,

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 MAX_G_PER_KWH: Final = 3000.0
 """Highest intensity that is accepted, gCO2eq/kWh: above twice the highest of the country table (Turkmenistan, 1306)."""
@@ -70,38 +70,6 @@ class IntensityValue:
     factor_basis: FactorBasis = FactorBasis.UNKNOWN
     valid_from_s: float | None = None
     valid_to_s: float | None = None
-    note: str = ""
-
-
-class Sample(NamedTuple):
-    """One statement of a source: so much from one instant (UTC seconds since 1970) up to another."""
-
-    from_s: float
-    to_s: float
-    g_per_kwh: float
-    quality: Quality
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a source said of one zone; all of it of one kind and one factor basis.
-
-    Attributes:
-        source: Its name in the registry: "energidataservice".
-        title: Its name for people, as reports print it.
-        zone: The zone the values are of, which may be wider than the one asked for ("SE" for "SE-SE3").
-        kind: Average or marginal.
-        factor_basis: Direct or life-cycle.
-        samples: At least one; ascending, none overlaps the next.
-        note: What a user should know; empty if nothing.
-    """
-
-    source: str
-    title: str
-    zone: str
-    kind: IntensityKind
-    factor_basis: FactorBasis
-    samples: tuple[Sample, ...]
     note: str = ""
 
 

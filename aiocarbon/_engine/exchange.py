@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from aiocarbon._core.intensity import Answer
+from aiocarbon._core.answer import Answer
 from aiocarbon._core.units import NS_PER_S, S_PER_NS
 from aiocarbon._engine.clock import Clock
 from aiocarbon._logging import get_logger

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.intensity import IntensityValue, Location, Pue
-from aiocarbon._engine.exchange import Exchange
 from aiocarbon.settings import Settings, origin
 
 if TYPE_CHECKING:
+    from aiocarbon._engine.exchange import Exchange
     from aiocarbon.intensity.sources import Link
 
 PLACE_KEPT_S: Final = 86400.0

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from aiocarbon._core.intensity import MAX_G_PER_KWH, Answer, FactorBasis, IntensityKind, Quality, Sample
+from aiocarbon._core.answer import Answer, Sample
+from aiocarbon._core.intensity import MAX_G_PER_KWH, FactorBasis, IntensityKind, Quality
 from aiocarbon.errors import BadAnswerError, NoDataError
 
 if TYPE_CHECKING:

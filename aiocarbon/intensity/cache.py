@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from aiocarbon._core.intensity import MAX_G_PER_KWH, Answer, FactorBasis, IntensityKind, Quality, Sample
+from aiocarbon._core.answer import Answer, Sample
+from aiocarbon._core.intensity import MAX_G_PER_KWH, FactorBasis, IntensityKind, Quality
 
 __all__ = ["Cache", "Entry", "Lock", "default_folder"]
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from aiocarbon._core.intensity import Answer, FactorBasis, Location, Quality
+from aiocarbon._core.answer import Answer
+from aiocarbon._core.intensity import FactorBasis, Location, Quality
 from aiocarbon.errors import BadAnswerError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s
 

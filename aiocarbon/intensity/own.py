@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
-from aiocarbon._core.intensity import Answer, Location, Quality, Sample
+from aiocarbon._core.answer import Answer, Sample
+from aiocarbon._core.intensity import Location, Quality
 from aiocarbon.errors import BadAnswerError, ConfigError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity import sources
 from aiocarbon.intensity.base import MOST_SAMPLES, Source, Traits

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from aiocarbon import data
-from aiocarbon._core.intensity import Answer, FactorBasis, IntensityKind, Location, Quality
+from aiocarbon._core.answer import Answer
+from aiocarbon._core.intensity import FactorBasis, IntensityKind, Location, Quality
 from aiocarbon._core.units import KG_PER_LB
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceRefusedError
 from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s

@@ -8,16 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiocarbon._core.answer import Answer, Sample
 from aiocarbon._core.grid import Grid
-from aiocarbon._core.intensity import (
-    Answer,
-    FactorBasis,
-    IntensityCurve,
-    IntensityKind,
-    IntensityValue,
-    Quality,
-    Sample,
-)
+from aiocarbon._core.intensity import FactorBasis, IntensityCurve, IntensityKind, IntensityValue, Quality
 
 T0 = 1_800_000_000.0
 HALF_HOUR = 1800.0

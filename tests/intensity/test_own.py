@@ -15,7 +15,8 @@ import anyio
 import pytest
 from aiohttp import web
 
-from aiocarbon._core.intensity import Answer, FactorBasis, IntensityKind, Quality
+from aiocarbon._core.answer import Answer
+from aiocarbon._core.intensity import FactorBasis, IntensityKind, Quality
 from aiocarbon.errors import BadAnswerError, ConfigError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import MOST_SAMPLES, Source
 from aiocarbon.intensity.client import Client
