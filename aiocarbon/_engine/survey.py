@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from aiocarbon._core.grid import Grid, Layer
-from aiocarbon._core.intensity import Answer, IntensityValue, Location, Pue, Quality
-from aiocarbon._core.units import S_PER_NS
-from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question, State
-from aiocarbon._engine.poller import FORECAST_HOURS
+from aiocarbon._core.grid import Grid
+from aiocarbon._core.intensity import IntensityValue, Location, Pue
+from aiocarbon._engine.exchange import Exchange
+from aiocarbon._engine.probe import OFFLINE, Probe, Told
 from aiocarbon._engine.surroundings import Found, Surroundings, chain_of, locate, placed, surroundings
-from aiocarbon.errors import IntensityError, SourceDownError
-from aiocarbon.intensity.base import Source, Traits, shown
+from aiocarbon.errors import IntensityError
+from aiocarbon.intensity.base import shown
 
 if TYPE_CHECKING:
-    from aiocarbon.intensity.client import Client
     from aiocarbon.intensity.sources import Link
     from aiocarbon.settings import Settings
 
@@ -35,40 +33,6 @@ LOCATE_SHARE: Final = 0.7
 
 PAST_S: Final = 86400.0
 """How far back the curve may begin."""
-
-LACKS: Final = "lacks"
-SILENT: Final = "does not answer"
-OFFLINE: Final = "no packet may be sent (offline)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What one source of the chain said.
-
-    Attributes:
-        name: Its name in the registry.
-        title: For people; the name where it lacks something.
-        zone: The zone it answers for; empty where it lacks something.
-        word: "answered", "from the cache", "does not answer", "refuses", "has no data", "answers nonsense",
-            "not asked", "lacks".
-        why: Why there is no answer, with the remedy where there is one; empty if there is an answer.
-        latency_s: Seconds that its last answer took; None if nothing was asked now.
-        value: Its newest value, however old; None if it never had one.
-        has_forecast: True if it can be asked for a forecast.
-        forecast_until_s: UTC seconds up to which its forecast goes; None if there is none, or it was not wanted.
-        forecast_why: Why there is no forecast that was wanted.
-    """
-
-    name: str
-    title: str
-    zone: str
-    word: str
-    why: str = ""
-    latency_s: float | None = None
-    value: IntensityValue | None = None
-    has_forecast: bool = False
-    forecast_until_s: float | None = None
-    forecast_why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,113 +77,6 @@ class Survey:
     curve: tuple[Piece, ...]
 
 
-class _Witness:
-    """A source that remembers of its last question how long it took and how it failed, for who could not wait."""
-
-    def __init__(self, source: Source, exchange: Exchange) -> None:
-        self._source = source
-        self._clock = exchange.clock
-        self.took_s: float | None = None
-        self.error: IntensityError | None = None
-
-    @property
-    def traits(self) -> Traits:
-        return self._source.traits
-
-    async def now(self, client: Client, now_s: float) -> Answer:
-        return await self._seen(self._source.now(client, now_s))
-
-    async def past(self, client: Client, begin_s: float, end_s: float, now_s: float) -> Answer:
-        return await self._seen(self._source.past(client, begin_s, end_s, now_s))
-
-    async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:
-        return await self._source.forecast(client, now_s, hours)
-
-    async def _seen(self, question: Any) -> Answer:  # Any: a coroutine of an answer
-        began_ns = self._clock.monotonic_ns()
-        try:
-            answer: Answer = await question
-        except IntensityError as error:
-            self.error = error
-            raise
-        finally:
-            self.took_s = (self._clock.monotonic_ns() - began_ns) * S_PER_NS
-        return answer
-
-
-class _Probe:
-    """One link of the chain while it is asked.
-
-    Attributes:
-        answers: What is known of it: what was answered last, then what is answered now.
-        state: How it is; None while that is not known.
-    """
-
-    def __init__(self, link: Link, exchange: Exchange) -> None:
-        self.link = link
-        self.witness = None if link.source is None else _Witness(link.source, exchange)
-        self.answers: list[Answer] = []
-        self.newest: Answer | None = None
-        self.state: State | None = None
-        self.forecast: Answer | None = None
-        self.forecast_why = ""
-
-    async def ask(self, exchange: Exchange, hours: float | None) -> None:
-        witness = self.witness
-        if witness is None:
-            return
-        ahead = None if hours is None else Question(Kind.FORECAST, hours=max(hours, FORECAST_HOURS))
-        for question in (NOW, *((ahead,) if ahead else ())):
-            known = await exchange.last(witness, question)
-            if known is not None:
-                self.answers.append(known)
-        try:
-            self.newest = await exchange.ask(witness)
-        except IntensityError as error:
-            self.state = _failed(exchange, witness, error)
-        else:
-            self.answers.append(self.newest)
-            self.state = replace(exchange.state(witness), why="")
-        if ahead is not None and witness.traits.has_forecast:
-            await self._look_ahead(exchange, witness, ahead)
-
-    async def _look_ahead(self, exchange: Exchange, witness: _Witness, ahead: Question) -> None:
-        if self.newest is None and exchange.is_left_alone(witness):
-            self.forecast_why = "it was not asked, since it does not say what holds now"
-            return
-        self.forecast_why = "no forecast came in time"
-        try:
-            self.forecast = await exchange.ask(witness, ahead)
-        except IntensityError as error:
-            self.forecast_why = _with_remedy(error)
-        else:
-            self.forecast_why = ""
-            self.answers.append(self.forecast)
-
-    def told(self, exchange: Exchange, now_s: float, limit_s: float) -> Told:
-        witness, link = self.witness, self.link
-        if witness is None:
-            return Told(name=link.name, title=link.name, zone="", word=LACKS, why=link.why)
-        traits = witness.traits
-        state = self.state
-        if state is None:
-            late = f"no answer within {limit_s:g} s"
-            state = State(SILENT, late if witness.error is None else f"{witness.error}; tried again for {limit_s:g} s")
-        newest = self.newest or next(iter(self.answers), None)
-        return Told(
-            name=link.name,
-            title=traits.title,
-            zone=newest.zone if newest is not None else traits.zone,
-            word=state.word,
-            why=state.why,
-            latency_s=witness.took_s if state.word == "answered" else None,
-            value=None if newest is None else _newest(newest, now_s),
-            has_forecast=traits.has_forecast,
-            forecast_until_s=None if self.forecast is None else self.forecast.samples[-1].to_s,
-            forecast_why=self.forecast_why,
-        )
-
-
 async def survey(
     exchange: Exchange,
     settings: Settings,
@@ -250,9 +107,9 @@ async def survey(
     await blocking(_load)
     place, asked = await _located(exchange, settings, first, limit_s, environ)
     links: Sequence[Link] = await blocking(chain_of, settings, place.location, blocking, environ)
-    probes = [_Probe(link, exchange) for link in links]
+    probes = [Probe(link, exchange) for link in links]
 
-    async def ask(probe: _Probe) -> None:
+    async def ask(probe: Probe) -> None:
         with anyio.CancelScope(deadline=deadline):
             await probe.ask(exchange, hours)
 
@@ -260,15 +117,13 @@ async def survey(
         for probe in probes:
             group.start_soon(ask, probe)
     now_s = exchange.now_s
-    told = tuple(probe.told(exchange, now_s, limit_s) for probe in probes)
+    told = tuple(probe.told(now_s, limit_s) for probe in probes)
     grid = Grid(place.intensity)
-    known = [probe for probe in probes if probe.witness is not None]
-    for rank, probe in enumerate(known):
-        assert probe.witness is not None
-        traits = probe.witness.traits
-        for answer in probe.answers:
+    known = [(probe.traits, probe.answers) for probe in probes if probe.traits is not None]
+    for rank, (traits, answers) in enumerate(known):
+        for answer in answers:
             grid.learn(rank, answer, grace_s=traits.step_s + traits.offset_s, stale_s=traits.stale_s)
-    froms = [answer.samples[0].from_s for probe in known for answer in probe.answers]
+    froms = [answer.samples[0].from_s for _, answers in known for answer in answers]
     begin_s = min(max(min(froms, default=now_s), now_s - PAST_S), now_s)
     curve = await blocking(_curve, grid, begin_s, now_s + (hours or 0.0) * 3600.0)
     return _surveyed(exchange, place, asked, told, curve, grid.value_at(now_s))
@@ -349,31 +204,8 @@ def _is_own(intensity: object) -> bool:
 def _curve(grid: Grid, begin_s: float, end_s: float) -> tuple[Piece, ...]:
     """The curve between two instants; a last piece that would hold for ever ends with it."""
     steps = [step for step in grid.steps(begin_s) if step[0] < end_s]
-    ends = [*(at for at, _ in steps[1:]), end_s]
+    ends = [*(at for at, _ in steps[1:]), end_s][: len(steps)]
     return tuple(Piece(from_s=at, to_s=to, value=value) for (at, value), to in zip(steps, ends, strict=True))
-
-
-def _newest(answer: Answer, now_s: float) -> IntensityValue:
-    """The value of an answer that holds now, else the newest before, else the first."""
-    begun = [sample for sample in answer.samples if sample.from_s <= now_s]
-    holding = [sample for sample in begun if now_s < sample.to_s]
-    measured = [sample for sample in begun if sample.quality is not Quality.FORECAST]
-    chosen = next(iter((*measured[-1:], *holding, *begun[-1:], *answer.samples[:1])))
-    return Layer(answer, 0.0, 0.0).value(chosen)
-
-
-def _failed(exchange: Exchange, witness: _Witness, error: IntensityError) -> State:
-    state = exchange.state(witness)
-    if exchange.client is None and witness.traits.is_remote:
-        return State("not asked", OFFLINE)
-    why = _with_remedy(error)
-    if witness.took_s is None and isinstance(error, SourceDownError) and error.retry_after_s is not None:
-        why = f"{why}; it is left alone for another {error.retry_after_s:.0f} s"
-    return State(state.word if state.word != "not asked" else SILENT, why)
-
-
-def _with_remedy(error: IntensityError) -> str:
-    return f"{error}. To mend it: {error.remedy}" if error.remedy else str(error)
 
 
 def _load() -> None:

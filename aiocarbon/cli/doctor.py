@@ -2,6 +2,7 @@
 
 Each meter is opened and its devices are read twice, for real, in a worker of the engine's thread with a deadline: a
 driver that hangs is reported as hanging and holds neither the others nor our exit, since those workers are daemons.
+Every source of the place is asked meanwhile, with a deadline of its own (`doctor_grid.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from aiocarbon import meters
 from aiocarbon._core.reading import Device, Finding, Part, Quantity, Reading
 from aiocarbon._core.units import J_PER_UJ, s_from_ns
 from aiocarbon._version import __version__
+from aiocarbon.cli.doctor_grid import Grid, grid_dict, grid_lines
+from aiocarbon.cli.doctor_grid import examine as grid_of
 from aiocarbon.cli.output import coloured, say, show, write_json
 from aiocarbon.errors import EngineError, MeterError, MeterPermissionError, MeterUnavailableError
 from aiocarbon.render import numbers
@@ -39,8 +42,6 @@ BETWEEN_READS_S: Final = 0.5
 
 ON_REQUEST: Final = frozenset({"simulated", "replayed"})
 """Meters that measure nothing and are opened only where the user names them."""
-
-NETWORK: Final = "nothing is asked over the network: this version knows no web source"
 
 
 class State(StrEnum):
@@ -103,12 +104,12 @@ class Diagnosis:
 
     Attributes:
         meters: Each meter.
-        place: The location, the intensity and the PUE with their sources, as plain values.
+        grid: The location, the intensity and the PUE with their sources, and what lies between.
         journal: Folder of journals that the library would write; None: none.
     """
 
     meters: tuple[Examination, ...]
-    place: dict[str, dict[str, Any]]
+    grid: Grid
     journal: str | None
 
 
@@ -149,19 +150,33 @@ def _diagnose() -> Diagnosis:
 
 
 async def _examine_all(engine: Engine, settings: Settings, named: Sequence[str]) -> Diagnosis:
+    import anyio
+
     _, filling = meters.default_names()
     specs = [*(name for name in meters.available_names() if name not in (*filling, *ON_REQUEST)), *named]
     measuring = [Examination(spec=spec) for spec in dict.fromkeys(specs) if spec not in filling]
     models = [Examination(spec=spec) for spec in filling]
-    await _examine_group(engine, measuring, frozenset())
-    await _examine_group(engine, models, frozenset(part for one in measuring for part in one.covers()))
+    grids: list[Grid | Exception] = []
+
+    async def look_at_the_grid() -> None:
+        try:
+            grids.append(await grid_of(engine, settings))
+        except Exception as error:  # raised below: out of a task group it would come as a group
+            grids.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look_at_the_grid)
+        await _examine_group(engine, measuring, frozenset())
+        await _examine_group(engine, models, frozenset(part for one in measuring for part in one.covers()))
+    (grid,) = grids
+    if isinstance(grid, Exception):
+        raise grid
     idle = [
         Examination(spec=name, state=State.ON_REQUEST, why="it measures nothing; name it in `meters` to have it")
         for name in sorted(ON_REQUEST - {spec.partition(":")[0] for spec in named})
     ]
-    place = await engine.blocking(_place, settings)
     journal = None if settings.journal is None else str(settings.journal)
-    return Diagnosis(meters=(*measuring, *models, *idle), place=place, journal=journal)
+    return Diagnosis(meters=(*measuring, *models, *idle), grid=grid, journal=journal)
 
 
 async def _examine_group(engine: Engine, group: Sequence[Examination], covered: frozenset[Part]) -> None:
@@ -232,27 +247,6 @@ def _read(meter: meters.Meter, look: Look, examination: Examination) -> Reading 
         return None
 
 
-def _place(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Location, intensity and PUE with their sources; reads small files, in a worker."""
-    from aiocarbon._engine.surroundings import surroundings
-
-    found = surroundings(settings, {})
-    place, value, ratio = found.location, found.intensity, found.pue
-    return {
-        "location": {"zone": place.zone, "name": place.name, "how": place.how, "is_guess": place.is_guess},
-        "intensity": {
-            "g_per_kwh": value.g_per_kwh,
-            "g_per_kwh_low": value.low_g_per_kwh,
-            "g_per_kwh_high": value.high_g_per_kwh,
-            "source": value.source,
-            "zone": value.zone,
-            "quality": value.quality.value,
-            "note": value.note,
-        },
-        "pue": {"value": ratio.value, "source": ratio.source},
-    }
-
-
 # -- telling -----------------------------------------------------------------------------------------------------
 
 
@@ -261,11 +255,9 @@ def _lines(found: Diagnosis) -> Iterator[str]:
     yield "meters"
     for examination in found.meters:
         yield from _meter_lines(examination)
-    yield from _place_lines(found.place)
+    yield from grid_lines(found.grid)
     yield "journal"
     yield f"  {found.journal or 'none is written by the library; `aiocarbon run` writes ./aiocarbon_runs'}"
-    yield "network"
-    yield f"  {NETWORK}"
 
 
 def _meter_lines(one: Examination) -> Iterator[str]:
@@ -295,22 +287,6 @@ def _remedy(remedy: str) -> Iterator[str]:
     yield from (f"      {line}" for line in remedy.splitlines())
 
 
-def _place_lines(place: dict[str, dict[str, Any]]) -> Iterator[str]:
-    where, intensity, pue = place["location"], place["intensity"], place["pue"]
-    yield "location"
-    if where["is_guess"]:
-        yield f"  {where['name']} ({where['zone']}), a GUESS ({where['how']})"
-        yield from _remedy("export AIOCARBON_LOCATION=DE   # your ISO country or sub-national code")
-    else:
-        yield f"  {where['name']} ({where['zone']}), as given"
-    yield "intensity"
-    note = f"; {intensity['note']}" if intensity["note"] else ""
-    value = numbers.rounded(intensity["g_per_kwh"], 3)
-    yield f"  {value} gCO2eq/kWh ({intensity['quality']}): {intensity['source']}{note}"
-    yield "PUE"
-    yield f"  {pue['value']:g}: {pue['source']}"
-
-
 def _to_dict(found: Diagnosis) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -318,9 +294,8 @@ def _to_dict(found: Diagnosis) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "meters": [_meter_dict(one) for one in found.meters],
-        **found.place,
+        **grid_dict(found.grid),
         "journal": found.journal,
-        "network": {"asked": [], "note": NETWORK},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime, tzinfo
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -19,9 +19,10 @@ from aiocarbon.render.plot import Step, can_show_blocks, cleanest, clock_time, p
 from aiocarbon.render.text import QUALITY_WORDS, intensity_words, location_words
 
 if TYPE_CHECKING:
-    from aiocarbon._engine.survey import Survey, Told
+    from aiocarbon._engine.probe import Told
+    from aiocarbon._engine.survey import Survey
 
-__all__ = ["asked_lines", "intensity", "told_dict", "value_dict"]
+__all__ = ["intensity", "place_dict", "told_dict", "told_lines", "value_dict"]
 
 SCHEMA: Final = "aiocarbon.intensity/1"
 LIMIT_S: Final = 5.0
@@ -34,7 +35,6 @@ WIDTH: Final = 72
 LEAST_WIDTH: Final = 30
 INDENT: Final = "  "
 LABEL_WIDTH: Final = 12
-TO_MEND: Final = ". To mend it: "
 GUESSED: Final = frozenset({Quality.AVERAGE, Quality.CACHED})
 """What fills the hours of which no source says anything; no part of a forecast."""
 
@@ -127,7 +127,10 @@ def text_lines(
             yield from _wrapped(label, text, width)
     yield from _ahead_lines(found, hours, width, blocks, tz)
     yield "sources"
-    yield from asked_lines(found, width, tz)
+    if not found.told:
+        is_given = found.now.quality is Quality.GIVEN
+        yield f"{INDENT}none was asked: {'a number was given' if is_given else 'none covers this place'}"
+    yield from told_lines(found.told, found.now_s, width, tz)
 
 
 def _ahead_lines(found: Survey, hours: float, width: int | None, blocks: bool, tz: tzinfo | None) -> Iterator[str]:
@@ -175,25 +178,21 @@ def why_no_forecast(found: Survey, hours: float) -> str:
     return "; ".join(f"{title}: {why}" for title, why in whys if why) or "no source that could be asked has one"
 
 
-def asked_lines(found: Survey, width: int | None, tz: tzinfo | None = None) -> Iterator[str]:
-    """What each source of the chain said, a line each."""
-    if not found.told:
-        is_given = found.now.quality is Quality.GIVEN
-        yield f"{INDENT}none was asked: {'a number was given' if is_given else 'none covers this place'}"
-    for told in found.told:
-        why, _, remedy = told.why.partition(TO_MEND)
-        yield from _hung(_told(told, why, found.now_s, tz), width)
-        if remedy:
+def told_lines(told: Iterable[Told], now_s: float, width: int | None = None, tz: tzinfo | None = None) -> Iterator[str]:
+    """What sources said, one after the other."""
+    for one in told:
+        yield from _hung(_told(one, now_s, tz), width)
+        if one.remedy:
             yield f"{2 * INDENT}to mend it:"
-            yield f"{3 * INDENT}{remedy}"
+            yield f"{3 * INDENT}{one.remedy}"
 
 
-def _told(told: Told, why: str, now_s: float, tz: tzinfo | None) -> str:
+def _told(told: Told, now_s: float, tz: tzinfo | None) -> str:
     """One source's state, latency and value."""
     if not told.zone:
-        return f"{told.title}: {why}"
+        return f"{told.title}: {told.why or told.word}"
     state = told.word if told.latency_s is None else f"{told.word} in {numbers.latency(told.latency_s)}"
-    parts = [f"{state}: {why}" if why else state]
+    parts = [f"{state}: {told.why}" if told.why else state]
     if told.value is not None:
         value = told.value
         of = "" if value.valid_from_s is None else f" of {clock_time(value.valid_from_s, now_s, tz)}"
@@ -277,22 +276,12 @@ def _hung(text: str, width: int | None) -> Iterator[str]:
 
 def to_dict(found: Survey, hours: float) -> dict[str, Any]:
     """All of it as plain values; times are UTC, ISO 8601."""
-    place = found.location
     best = cleanest(known_ahead(found))
     return {
         "schema": SCHEMA,
         "version": __version__,
         "at": _utc(found.now_s),
-        "location": {
-            "zone": place.zone,
-            "name": place.name,
-            "how": place.how,
-            "is_guess": place.is_guess,
-            "region": place.region,
-            "note": place.note,
-            "asked": list(found.place_asked),
-            "asked_note": found.place_note,
-        },
+        "location": place_dict(found),
         "now": value_dict(found.now),
         "fallback": value_dict(found.fallback),
         "forecast_hours": hours,
@@ -313,6 +302,21 @@ def to_dict(found: Survey, hours: float) -> dict[str, Any]:
     }
 
 
+def place_dict(found: Survey) -> dict[str, Any]:
+    """Where, how that is known, and who was asked, as plain values."""
+    place = found.location
+    return {
+        "zone": place.zone,
+        "name": place.name,
+        "how": place.how,
+        "is_guess": place.is_guess,
+        "region": place.region,
+        "note": place.note,
+        "asked": list(found.place_asked),
+        "asked_note": found.place_note,
+    }
+
+
 def told_dict(told: Told) -> dict[str, Any]:
     """What one source said, as plain values."""
     return {
@@ -321,6 +325,8 @@ def told_dict(told: Told) -> dict[str, Any]:
         "zone": told.zone,
         "state": told.word,
         "why": told.why,
+        "remedy": told.remedy,
+        "url": told.url,
         "latency_s": told.latency_s,
         "value": None if told.value is None else value_dict(told.value),
         "forecast_until": None if told.forecast_until_s is None else _utc(told.forecast_until_s),
