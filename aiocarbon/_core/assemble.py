@@ -80,7 +80,7 @@ def run_report(
         pue=ledger.pue,
         intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
         intensity_sources=uses(cut.carbon),
-        co2eq_g_before=None if body.mended is None else cut.carbon.co2eq_g - body.mended.by_g,
+        co2eq_g_before=None if body.mended_by_g is None else cut.carbon.co2eq_g - body.mended_by_g,
         equivalents=equivalents(cut.carbon.co2eq_g),
         warnings=(*body.warnings, *mixtures(cut.carbon)),
         overhead=body.overhead,

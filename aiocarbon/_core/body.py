@@ -29,19 +29,6 @@ class Overhead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mended:
-    """What it changed that intensities of the past were asked for again.
-
-    Attributes:
-        by_g: Grams of CO2eq by which the run's figure rose.
-        source: Who knew better.
-    """
-
-    by_g: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What a report states beside its quantities.
 
@@ -75,7 +62,8 @@ class Body:
         overhead: What the instrument itself cost.
         is_final: True once the run has ended.
         ended_well: False if it did not end by itself.
-        mended: What it changed that intensities of the past were asked for again; None if none were.
+        mended_by_g: Grams of CO2eq by which the figure rose when intensities of the past were asked for again; None if
+            none were.
     """
 
     begin: Mark
@@ -88,4 +76,4 @@ class Body:
     overhead: Overhead
     is_final: bool
     ended_well: bool
-    mended: Mended | None = None
+    mended_by_g: float | None = None

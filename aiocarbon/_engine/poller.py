@@ -20,21 +20,20 @@ from aiocarbon._core.grid import Grid
 from aiocarbon._core.intensity import Quality
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question
-from aiocarbon._engine.surroundings import Surroundings, chain_of, locate, placed
+from aiocarbon._engine.surroundings import Surroundings, placed
+from aiocarbon._engine.whereabouts import chain_of, locate
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import IntensityError
+from aiocarbon.intensity.guesses import guessed
 
 if TYPE_CHECKING:
-    from aiocarbon._core.intensity import IntensityValue, Location
+    from aiocarbon._core.intensity import Location
     from aiocarbon._engine.session import Session
     from aiocarbon.intensity.base import Source, Traits
     from aiocarbon.settings import Settings
 
 T = TypeVar("T")
 log = get_logger("poller")
-
-GUESSES: Final = frozenset({Quality.AVERAGE, Quality.CACHED, Quality.FORECAST})
-"""What is asked for again once it is past."""
 
 LOOK_MOST_S: Final = 60.0
 """The wall clock may be set and machines sleep: no wait for an instant of the wall clock is longer than this."""
@@ -243,25 +242,17 @@ class Poller:
                 self._tell(source, error)
                 continue
             now_ns = self._exchange.clock.monotonic_ns()
-            with self._session.mending(now_ns, traits.title):
+            with self._session.mending(now_ns):
                 await self._learn(rank, answer)
             return
 
     def _guessed(self, traits: Traits) -> tuple[float, float] | None:
         """The window that holds all guesses of the run, in whole steps that are over and published; None if none."""
-        now_s, step_s = self._exchange.now_s, traits.step_s
+        now_s = self._exchange.now_s
         end_s = min(self._session.until_s(now_s), now_s)
-        guesses = [
-            (at, to)
-            for at, to, value in self._session.ledger.intensity.steps(self._begin_s, max(end_s, self._begin_s))
-            if is_guess(value, traits)
-        ]
-        if not guesses:
-            return None
-        published_s = math.floor((now_s - traits.offset_s) / step_s) * step_s
-        first_s = math.floor(guesses[0][0] / step_s) * step_s
-        last_s = min(math.ceil(guesses[-1][1] / step_s) * step_s, published_s)
-        return (first_s, last_s) if last_s > first_s else None
+        steps = self._session.ledger.intensity.steps(self._begin_s, max(end_s, self._begin_s))
+        windows = guessed(steps, traits, now_s)
+        return (windows[0][0], windows[-1][1]) if windows else None
 
     # -- the curve ---------------------------------------------------------------------------------------------
 
@@ -281,13 +272,6 @@ class Poller:
         async for _ in _paced(self._session.recut(from_s)):
             pass
         self._session.publish(self._exchange.clock.monotonic_ns())
-
-
-def is_guess(value: IntensityValue, traits: Traits) -> bool:
-    """Whether a source may know better, afterwards, than a value that is used."""
-    if value.quality is Quality.ESTIMATED:
-        return traits.corrects and value.source == traits.title
-    return value.quality in GUESSES
 
 
 async def _paced(items: Iterator[T]) -> AsyncIterator[T]:

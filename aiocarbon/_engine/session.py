@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from aiocarbon._core.body import Body, Facts, Mended, Overhead
+from aiocarbon._core.body import Body, Facts, Overhead
 from aiocarbon._core.curve import Curve, State
 from aiocarbon._core.intensity import Equivalent, Location, Pue
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
@@ -74,7 +74,7 @@ class Session:
         self._borders = 0
         self._open_borders: list[Border] = []
         self._open_windows: list[Window] = []
-        self._mended: Mended | None = None
+        self._mended_by_g: float | None = None
         self._begin: Border | None = None
         self._end: Border | None = None
         self._last: Border | None = None
@@ -260,7 +260,7 @@ class Session:
         return self._past.recut(from_s)
 
     @contextlib.contextmanager
-    def mending(self, now_ns: int, by: str) -> Iterator[None]:
+    def mending(self, now_ns: int) -> Iterator[None]:
         """While intensities of the past are replaced: notes what the figures were before."""
         end = self._end.mark if self._end is not None else self._mark(max(now_ns, self._previous().t_ns))
         begin = self._begin or self._previous()
@@ -268,8 +268,7 @@ class Session:
         yield
         after = self.ledger.cut(begin.mark, end).carbon
         if after.co2eq_g != before.co2eq_g:
-            earlier_g = self._mended.by_g if self._mended is not None else 0.0
-            self._mended = Mended(by_g=earlier_g + after.co2eq_g - before.co2eq_g, source=by)
+            self._mended_by_g = (self._mended_by_g or 0.0) + after.co2eq_g - before.co2eq_g
 
     def latest(self, report: EpochReport) -> EpochReport:
         """The refined report of an epoch, if it is known by now, else the one given."""
@@ -321,7 +320,7 @@ class Session:
             overhead=self._overhead(),
             is_final=is_final,
             ended_well=ended_well,
-            mended=self._mended,
+            mended_by_g=self._mended_by_g,
         )
         self._newest = (body, self.ledger.cut(body.begin, body.end))
         if self.budget is not None and not self.budget_broken and self.published is not None:

@@ -17,7 +17,8 @@ from aiocarbon._core.grid import Grid
 from aiocarbon._core.intensity import IntensityValue, Location, Pue
 from aiocarbon._engine.exchange import Exchange
 from aiocarbon._engine.probe import OFFLINE, Probe, Told
-from aiocarbon._engine.surroundings import Found, Surroundings, chain_of, locate, placed, surroundings
+from aiocarbon._engine.surroundings import Surroundings, placed, surroundings
+from aiocarbon._engine.whereabouts import Found, chain_of, locate
 from aiocarbon.errors import IntensityError
 from aiocarbon.intensity.base import shown
 

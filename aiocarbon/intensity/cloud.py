@@ -4,7 +4,7 @@ Guarantees: no packet is sent unless the firmware's description (DMI, `/sys/clas
 is known here; no proxy is used; of what the metadata services hold, nothing but the region is asked for (Google's zone
 comes with a project number, which is dropped); the waits add up to at most 0.3 s.
 
-`provider`, `dmi` and `place_of` block (small files): call them in a worker thread.
+`place_of` blocks (a small file): call it in a worker thread.
 """
 
 from __future__ import annotations
@@ -13,25 +13,17 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aiocarbon import data
 from aiocarbon._core.intensity import Location
 from aiocarbon.errors import IntensityError
+from aiocarbon.intensity.dmi import regions
 from aiocarbon.intensity.table import parse_zone
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
 
-__all__ = ["Region", "dmi", "place_of", "provider", "published_pue", "region"]
-
-DMI_ROOT: Final = Path("/sys/class/dmi/id")
-
-AZURE_ASSET_TAG: Final = "7783-7084-3265-9085-8269-3286-77"
-"""Chassis asset tag of every Azure machine (cloud-init, cloudinit/sources/azure/identity.py); the vendor alone is also
-that of a Surface laptop or any Hyper-V guest."""
+__all__ = ["Region", "place_of", "region"]
 
 LIMIT_S: Final = 0.3
 """The services are on the host itself and answer in milliseconds; only a container that cannot reach them waits."""
@@ -77,38 +69,6 @@ class Region(NamedTuple):
     note: str = ""
 
 
-def provider(dmi_root: Path = DMI_ROOT) -> str | None:
-    """The cloud this machine belongs to, by the strings that cloud-init looks for.
-
-    Args:
-        dmi_root: Folder of the firmware's description.
-
-    Returns:
-        "aws", "gcp", "azure", "alibaba" or "oracle"; None for any other machine.
-    """
-    vendor, product, asset_tag = (dmi(dmi_root, name) for name in ("sys_vendor", "product_name", "chassis_asset_tag"))
-    # Older instances are Xen guests whose firmware calls itself "4.11.amazon".
-    if vendor == "Amazon EC2" or (vendor == "Xen" and "amazon" in dmi(dmi_root, "bios_version").lower()):
-        return "aws"
-    if product == "Google Compute Engine":  # the vendor "Google" alone would also be a Chromebook's
-        return "gcp"
-    if vendor == "Microsoft Corporation" and asset_tag == AZURE_ASSET_TAG:
-        return "azure"
-    if vendor == "Alibaba Cloud" or product.startswith("Alibaba Cloud"):
-        return "alibaba"
-    if asset_tag == "OracleCloud.com":
-        return "oracle"
-    return None
-
-
-def dmi(root: Path, name: str) -> str:
-    """One string of the firmware's description; empty where it is missing or closed to this user."""
-    try:
-        return (root / name).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
 async def region(client: Client, found: str | None, *, environ: Mapping[str, str] = os.environ) -> Region | None:
     """The region that this machine is in; sends nothing where `found` is no cloud with metadata.
 
@@ -117,7 +77,7 @@ async def region(client: Client, found: str | None, *, environ: Mapping[str, str
 
     Args:
         client: Asks; past any proxy.
-        found: What `provider` says of this machine.
+        found: What `dmi.provider` says of this machine.
         environ: Where base URLs (`AIOCARBON_AWS_URL`, ...) and, failing the metadata, the region are looked up.
 
     Returns:
@@ -139,7 +99,7 @@ def place_of(provider: str, region: str, note: str = "") -> Location | None:
     Returns:
         The location, `how` "cloud", its `region` such as "aws eu-north-1"; None for a region the table lacks.
     """
-    row = _regions().get((provider, region))
+    row = regions().get((provider, region))
     if row is None:
         return None
     return replace(
@@ -148,13 +108,6 @@ def place_of(provider: str, region: str, note: str = "") -> Location | None:
         region=f"{provider} {region}",
         note="; ".join(filter(None, (note, row["note"]))),
     )
-
-
-def published_pue(region: str) -> tuple[float, str] | None:
-    """A region's own PUE and its year, where the bundled table has one; `region` as in `Location`: "aws eu-north-1"."""
-    name, _, area = region.partition(" ")
-    row = _regions().get((name, area))
-    return (float(row["pue"]), row["pue_year"]) if row is not None and row["pue"] else None
 
 
 async def _asked(client: Client, environ: Mapping[str, str]) -> Region | None:
@@ -244,8 +197,3 @@ def _of_environment(found: str, environ: Mapping[str, str]) -> Region | None:
         if re.fullmatch(PATTERNS[found], name):
             return Region(found, name, f"by {variable}, the metadata service did not answer")
     return None
-
-
-@cache
-def _regions() -> dict[tuple[str, str], dict[str, str]]:
-    return {(row["provider"], row["region"]): row for row in data.rows("cloud_regions")}

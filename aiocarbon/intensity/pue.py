@@ -14,7 +14,7 @@ from typing import Final
 from aiocarbon import data
 from aiocarbon._core.intensity import Pue
 from aiocarbon.errors import ConfigError
-from aiocarbon.intensity.cloud import DMI_ROOT, dmi, provider, published_pue
+from aiocarbon.intensity.dmi import DMI_ROOT, dmi, provider, published_pue
 
 __all__ = ["find"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from aiocarbon._core.assemble import epoch_report, run_report
-from aiocarbon._core.body import Body, Mended, Overhead
+from aiocarbon._core.body import Body, Overhead
 from aiocarbon._core.intensity import IntensityCurve
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.reading import Part
@@ -135,7 +135,7 @@ class View:
             overhead=self.overhead(),
             is_final=True,
             ended_well=self.ended_well,
-            mended=self.mended(),
+            mended_by_g=self.mended_by_g(),
         )
         return run_report(process.facts, self.ledger, body, equivalents)
 
@@ -173,13 +173,13 @@ class View:
         except (TypeError, KeyError, ValueError):
             return Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
 
-    def mended(self) -> Mended | None:
+    def mended_by_g(self) -> float | None:
         """What it changed that intensities were asked for again at the run's end."""
         report = self._last_report()
         now, before = report.get("co2eq_g"), report.get("co2eq_g_before")
         if not isinstance(now, float) or not isinstance(before, float):
             return None
-        return Mended(by_g=now - before, source="")
+        return now - before
 
     def missing(self) -> frozenset[Part]:
         """Parts that are there and could not be read."""

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from aiocarbon import data
 from aiocarbon.intensity import cloud
+from aiocarbon.intensity import dmi as firmware
 from aiocarbon.intensity.client import Client
 
 pytestmark = pytest.mark.anyio
@@ -227,8 +228,8 @@ def test_every_region_of_the_table_has_the_shape_that_is_believed() -> None:
 
 
 def test_the_provider_is_told_by_firmware_alone(tmp_path: Path) -> None:
-    assert cloud.provider(tmp_path / "missing") is None
+    assert firmware.provider(tmp_path / "missing") is None
     (tmp_path / "sys_vendor").write_text("Amazon EC2\n")
-    assert cloud.provider(tmp_path) == "aws"
+    assert firmware.provider(tmp_path) == "aws"
     (tmp_path / "sys_vendor").write_text("Google\n")
-    assert cloud.provider(tmp_path) is None, "a Chromebook"
+    assert firmware.provider(tmp_path) is None, "a Chromebook"

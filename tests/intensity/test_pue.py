@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aiocarbon.errors import ConfigError
-from aiocarbon.intensity.cloud import AZURE_ASSET_TAG
+from aiocarbon.intensity.dmi import AZURE_ASSET_TAG
 from aiocarbon.intensity.pue import find
 
 DmiTree = Callable[..., Path]
