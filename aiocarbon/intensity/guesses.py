@@ -1,0 +1,74 @@
+"""Which intensities of the past a source may know better by now, and of which windows it is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from aiocarbon._core.intensity import IntensityValue, Quality
+from aiocarbon.intensity.base import Traits
+
+__all__ = ["GUESSES", "guessed", "is_finer", "is_guess", "knows_better"]
+
+GUESSES: Final = frozenset({Quality.AVERAGE, Quality.CACHED, Quality.FORECAST})
+"""What is asked for again once it is past."""
+
+ORDER: Final = (Quality.GIVEN, Quality.LIVE, Quality.ESTIMATED, Quality.FORECAST, Quality.CACHED, Quality.AVERAGE)
+"""Qualities, the surest first."""
+
+
+def is_guess(value: IntensityValue, traits: Traits) -> bool:
+    """Whether a source may know better, afterwards, than a value that is used."""
+    if value.quality is Quality.ESTIMATED:
+        return traits.corrects and value.source == traits.title
+    return value.quality in GUESSES
+
+
+def is_finer(new: Quality, old: Quality) -> bool:
+    """Whether one quality is surer than another."""
+    return ORDER.index(new) < ORDER.index(old)
+
+
+def knows_better(new: IntensityValue, old: IntensityValue, traits: Traits) -> bool:
+    """Whether what a source says afterwards is to stand in the place of what was used.
+
+    Args:
+        new: What it says.
+        old: What was used.
+        traits: The source.
+    """
+    if not is_guess(old, traits):
+        return False
+    if new.quality is old.quality is Quality.ESTIMATED:  # the source estimated it anew
+        return replace(new, valid_from_s=None, valid_to_s=None) != replace(old, valid_from_s=None, valid_to_s=None)
+    return is_finer(new.quality, old.quality)
+
+
+def guessed(
+    steps: Iterable[tuple[float, float, IntensityValue]], traits: Traits, now_s: float
+) -> list[tuple[float, float]]:
+    """The windows that hold all guesses, in whole steps of a source that are over and published.
+
+    Args:
+        steps: The intensity that is used: from, to (UTC seconds), value; ascending.
+        traits: The source.
+        now_s: Present, UTC seconds.
+
+    Returns:
+        Ascending; none touches the next.
+    """
+    step_s = traits.step_s
+    published_s = math.floor((now_s - traits.offset_s) / step_s) * step_s
+    windows: list[tuple[float, float]] = []
+    for at, to, value in steps:
+        first_s = math.floor(at / step_s) * step_s
+        last_s = min(math.ceil(to / step_s) * step_s, published_s)
+        if to <= at or last_s <= first_s or not is_guess(value, traits):
+            continue
+        if windows and first_s <= windows[-1][1]:
+            windows[-1] = (windows[-1][0], max(last_s, windows[-1][1]))
+        else:
+            windows.append((first_s, last_s))
+    return windows
