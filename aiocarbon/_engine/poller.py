@@ -17,7 +17,6 @@ import anyio.lowlevel
 
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.grid import Grid
-from aiocarbon._core.intensity import Quality
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question
 from aiocarbon._engine.surroundings import Surroundings, placed
