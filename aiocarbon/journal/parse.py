@@ -25,6 +25,7 @@ from aiocarbon._core.wallclock import Anchor
 from aiocarbon.errors import JournalError
 from aiocarbon.journal import records
 from aiocarbon.journal.records import FAMILY, SCHEMA, Record
+from aiocarbon.journal.refresh import Learnt, read_sidecar
 from aiocarbon.journal.write import TAIL_SUFFIX
 
 FIRST_LINE_MOST = 1 << 20
@@ -84,6 +85,7 @@ class Process:
         marks: Instants (boot clock) by index.
         epochs: By index.
         intensity: Values by the UTC instant from which they hold.
+        learnt: What was learnt of its intensity after its end, out of the files beside this journal and its copies.
         warnings: In order.
         end: The end record; None if the journal breaks off.
         seen_ns: Newest instant in it.
@@ -103,6 +105,7 @@ class Process:
     marks: dict[int, int] = field(default_factory=dict)
     epochs: dict[int, Epoch] = field(default_factory=dict)
     intensity: dict[float, IntensityValue] = field(default_factory=dict)
+    learnt: list[Learnt] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     end: Record | None = None
     bad_lines: int = 0
@@ -215,7 +218,7 @@ class Process:
 
 
 def read_process(path: Path) -> Process:
-    """Read one journal file, with the tail beside it where the run did not end by itself.
+    """Read one journal file, with the tail beside it where the run did not end by itself, and what was learnt since.
 
     Raises:
         JournalError: It cannot be opened, or its first line is not that of a journal that this version reads.
@@ -232,6 +235,12 @@ def read_process(path: Path) -> Process:
     if process.end is None:
         _take_tail(process)
     process.finish()
+    try:
+        learnt = read_sidecar(path, process.ident)
+    except JournalError as error:
+        process.problems.append(str(error))
+    else:
+        process.learnt.extend([learnt] if learnt is not None else ())
     if process.bad_lines:
         lines = "1 line" if process.bad_lines == 1 else f"{process.bad_lines} lines"
         process.problems.append(f"{lines} of {path} could not be read")

@@ -8,12 +8,13 @@ which each instant of a device counts once; so does the total over several runs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiocarbon._core.report import REPORT_SCHEMA, Quantities, RunReport
+from aiocarbon._core.segment import Segment
 from aiocarbon.errors import JournalError
 from aiocarbon.journal.join import doubts, pooled, run_of, segments_of, spans_of, union_ns
 from aiocarbon.journal.parse import Process, read_process
@@ -58,6 +59,19 @@ def load(*paths: str | Path) -> Loaded:
         JournalError: Nothing could be read at all.
     """
     problems: list[str] = []
+    return tell(gather(paths, problems), problems)
+
+
+def gather(paths: Iterable[str | Path], problems: list[str]) -> list[Process]:
+    """The processes whose journals lie there, each once, with what is known of any of its copies.
+
+    Args:
+        paths: As in `load`.
+        problems: Gets what could not be read, in words.
+
+    Raises:
+        JournalError: Nothing could be read at all.
+    """
     processes: dict[str, Process] = {}
     for file in _files(paths, problems):
         try:
@@ -69,6 +83,7 @@ def load(*paths: str | Path) -> Loaded:
         known = processes.get(process.ident)
         if known is not None:
             problems.append(f"{file} and {known.path} are journals of one process: counted once")
+            process.learnt = known.learnt = [*known.learnt, *process.learnt]
         if known is None or _extent(process) > _extent(known):
             processes[process.ident] = process
     if not processes:
@@ -77,20 +92,48 @@ def load(*paths: str | Path) -> Loaded:
         raise JournalError(
             f"nothing could be read in {given}: expected journals (*.jsonl of schema {SCHEMA}) or folders of them{why}"
         )
-    views = [View(process) for process in sorted(processes.values(), key=lambda p: p.ident)]
+    return sorted(processes.values(), key=lambda process: process.ident)
+
+
+def tell(processes: Sequence[Process], problems: Iterable[str]) -> Loaded:
+    """The runs of processes and their total.
+
+    Args:
+        processes: What `gather` gave.
+        problems: What could not be read.
+    """
+    found = [*problems]
+    views = [View(process) for process in processes]
     for view in views:
-        problems.extend(view.problems)
-    problems.extend(doubts(views))
+        found.extend(view.problems)
+    found.extend(doubts(views))
     segments = segments_of(views)
-    by_run: dict[str, list[View]] = {}
-    for view in views:
-        by_run.setdefault(view.process.facts.run_id, []).append(view)
-    runs = sorted((run_of(group, segments) for group in by_run.values()), key=lambda run: (run.started_at, run.run_id))
+    runs = list(_runs(views, segments).values())
+    if any(process.learnt for process in processes):
+        written = [View(process, as_written=True) for process in processes]
+        before = _runs(written, segments_of(written))
+        runs = [_mended(run, before[run.run_id]) for run in runs]
+    runs.sort(key=lambda run: (run.started_at, run.run_id))
     if len(views) == 1:
         total = _plain_total(runs[0])
     else:
         total = Quantities(**pooled(views, segments).quantities(union_ns(spans_of(views))))
-    return Loaded(runs=tuple(runs), total=total, problems=tuple(dict.fromkeys(problems)))
+    return Loaded(runs=tuple(runs), total=total, problems=tuple(dict.fromkeys(found)))
+
+
+def _runs(views: list[View], segments: list[Segment]) -> dict[str, RunReport]:
+    by_run: dict[str, list[View]] = {}
+    for view in views:
+        by_run.setdefault(view.process.facts.run_id, []).append(view)
+    return {run_id: run_of(group, segments) for run_id, group in by_run.items()}
+
+
+def _mended(run: RunReport, before: RunReport) -> RunReport:
+    """A run with the figure that it had before anything of its past was asked for again, at its end or later."""
+    if run.co2eq_g == before.co2eq_g:
+        return run
+    first_g = before.co2eq_g if before.co2eq_g_before is None else before.co2eq_g_before
+    return dataclasses.replace(run, co2eq_g_before=first_g)
 
 
 def _files(paths: Iterable[str | Path], problems: list[str]) -> Iterator[Path]:
