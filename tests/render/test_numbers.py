@@ -76,6 +76,13 @@ def test_duration(seconds: float, text: str) -> None:
     assert numbers.duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "1 ms"), (0.0026, "3 ms"), (0.9994, "999 ms"), (0.9996, "1.0 s"), (4.96, "5.0 s")]
+)
+def test_latency(seconds: float, text: str) -> None:
+    assert numbers.latency(seconds) == text
+
+
 def test_wide_range_gets_fewer_digits_than_a_narrow_one() -> None:
     assert numbers.energy_range(1.23456, 0.8, 1.7) == ("1.2 kWh", "0.8 to 1.7 kWh")
     assert numbers.energy_range(1.23456, 1.17, 1.29) == ("1.23 kWh", "1.17 to 1.29 kWh")

@@ -6,6 +6,8 @@ import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from aiocarbon._core.intensity import Equivalent, Location, Pue
 from aiocarbon._core.reading import Basis, DeviceKind
 from aiocarbon._core.report import DeviceReport, EpochReport, IntensityUse, Overhead, Quantities, RunReport, Scope
@@ -140,6 +142,66 @@ def test_run_that_broke_off_is_not_told_as_one_that_ended() -> None:
 def test_given_intensity_is_called_given() -> None:
     use = dataclasses.replace(REPORT.intensity_sources[0], quality="given", g_per_kwh=449.06)
     assert "449.1 gCO2eq/kWh, as given" in said(intensity_sources=(use,))
+
+
+def test_row_of_the_user_s_own_file_names_the_file() -> None:
+    use = dataclasses.replace(
+        REPORT.intensity_sources[0], quality="given", source="mine.csv", factor_basis="direct", kind="marginal"
+    )
+    assert "114.0 gCO2eq/kWh, as given, marginal, direct: mine.csv" in said(intensity_sources=(use,))
+
+
+@pytest.mark.parametrize(
+    ("quality", "words"),
+    [
+        ("live", "live, of DK, average, direct"),
+        ("estimated", "estimated by the source, of DK, average, direct"),
+        ("forecast", "forecast, of DK, average, direct"),
+        ("cached", "carried on from an older value, of DK, average, direct"),
+        ("average", "yearly average of DK, direct"),
+    ],
+)
+def test_quality_is_told_in_words_for_everybody(quality: str, words: str) -> None:
+    use = dataclasses.replace(REPORT.intensity_sources[0], quality=quality, factor_basis="direct", note="a note")
+    assert f"114 gCO2eq/kWh, {words}: Ember; a note" in said(intensity_sources=(use,))
+
+
+def test_factors_that_nobody_told_are_not_called_unknown() -> None:
+    use = dataclasses.replace(REPORT.intensity_sources[0], quality="live", factor_basis="unknown", kind="marginal")
+    assert "live, of DK, marginal, factors not told: Ember" in said(intensity_sources=(use,))
+
+
+def test_shares_are_told_where_there_are_several_sources() -> None:
+    first = dataclasses.replace(REPORT.intensity_sources[0], share=0.75)
+    second = dataclasses.replace(first, source="other", share=0.25, g_per_kwh=200.0)
+    lines = said(intensity_sources=(first, second)).splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("  intensity"))
+    assert lines[at].startswith("  intensity   75 % of the energy: 114 gCO2eq/kWh")
+    assert lines[at + 1].startswith("              25 % of the energy: 200 gCO2eq/kWh")
+    assert "of the energy" not in said()
+
+
+def test_figure_before_mending_is_told_beside_the_one_after() -> None:
+    assert "guesses" not in said()
+    assert "  before 61.0 g, when parts of the intensity were guesses" in said(co2eq_g_before=61.0)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ({"how": "given"}, "Denmark (DK), as given"),
+        ({"how": "environment"}, "Denmark (DK), as given in the environment"),
+        ({"how": "pyproject.toml"}, "Denmark (DK), as given in pyproject.toml"),
+        ({"how": "cloud", "region": "aws eu-north-1"}, "Denmark (DK), as the cloud says (aws eu-north-1)"),
+        ({"how": "geolocation", "note": "two agreed"}, "Denmark (DK), by this machine's internet address; two agreed"),
+        ({"how": "given", "latitude": 55.6, "longitude": 12.5, "note": "nearest"}, "Denmark (DK), as given; nearest"),
+        ({"how": "world"}, "Denmark (DK), UNKNOWN, so the world's average is used"),
+    ],
+)
+def test_location_is_told_with_how_it_is_known(place: dict[str, Any], words: str) -> None:
+    text = said(location=Location(**({"zone": "DK", "name": "Denmark", "is_guess": False} | place)))
+    assert f"  location    {words}\n" in text
+    assert "55.6" not in text
 
 
 def test_partial_epochs_give_no_mean() -> None:
