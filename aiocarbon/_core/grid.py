@@ -54,14 +54,14 @@ class Layer:
     samples: list[Sample] = field(default_factory=list)
 
     def learn(self, sample: Sample) -> bool:
-        """Take one sample; True if it changes anything. A forecast never replaces what was measured or estimated."""
+        """Take one sample; True if it changes anything. It never replaces one that is surer."""
         i = bisect.bisect_left(self.froms, sample.from_s)
         if i == len(self.froms) or self.froms[i] != sample.from_s:
             self.froms.insert(i, sample.from_s)
             self.samples.insert(i, sample)
             return True
         known = self.samples[i]
-        if known == sample or (sample.quality is Quality.FORECAST and known.quality is not Quality.FORECAST):
+        if known == sample or known.quality.is_surer_than(sample.quality):
             return False
         self.samples[i] = sample
         return True

@@ -17,7 +17,7 @@ CHANGES_KEPT: Final = 64
 
 
 class Quality(StrEnum):
-    """How an intensity came to be known."""
+    """How an intensity came to be known, the surest first."""
 
     GIVEN = "given"
     LIVE = "live"
@@ -25,6 +25,13 @@ class Quality(StrEnum):
     FORECAST = "forecast"
     CACHED = "cached"
     AVERAGE = "average"
+
+    def is_surer_than(self, other: Quality) -> bool:
+        """Whether a value that is known this way stands in the place of one that is known the other way."""
+        return _RANK[self] < _RANK[other]
+
+
+_RANK: Final = {quality: rank for rank, quality in enumerate(Quality)}
 
 
 class IntensityKind(StrEnum):

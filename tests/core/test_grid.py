@@ -86,6 +86,15 @@ def test_a_forecast_never_takes_the_place_of_what_was_measured_nor_the_other_way
     assert at(grid, 0) == (90.0, Quality.LIVE)
 
 
+def test_an_estimate_in_a_forecast_does_not_take_the_place_of_the_measured_value() -> None:
+    grid = Grid(AVERAGE)
+    learn(grid, 0, (0, 90.0, Quality.LIVE))
+    assert learn(grid, 0, (0, 120.0, Quality.ESTIMATED)) is None
+    assert at(grid, 0) == (90.0, Quality.LIVE)
+    assert learn(grid, 0, (0, 95.0, Quality.LIVE)) == T0  # the source corrected itself
+    assert at(grid, 0) == (95.0, Quality.LIVE)
+
+
 def test_another_source_counts_where_the_first_has_nothing_of_that_time() -> None:
     grid = Grid(AVERAGE)
     learn(grid, 1, (0, 150.0, Quality.LIVE), (HALF_HOUR, 160.0, Quality.LIVE), source="other")
