@@ -34,16 +34,19 @@ class Verbs:
         epochs: How many epochs there will be; None: unbounded.
         name: What you call the run.
         budget: Limits on what the run may use; None: no limit.
-        budget: Limits on what the run may use; None: no limit.
-        location: ISO country ("DE") or sub-national code ("US-CA"); None: guessed from the time zone.
-        intensity: Carbon intensity in gCO2eq/kWh, 0 to 3000; None: the yearly average of the location.
+        location: ISO country ("DE"), sub-national code ("US-CA"), grid zone ("DK-DK1"), British postcode ("GB:N1") or
+            coordinates ("55.67,12.57"); None: asked of the cloud's metadata or of two web services, else guessed from
+            the time zone.
+        intensity: Carbon intensity in gCO2eq/kWh, 0 to 3000; or a file or https URL of rows of time and value; or the
+            name of a source ("electricitymaps"); None: the sources that cover the location, in their order, else its
+            bundled yearly average.
         pue: Power usage effectiveness, at least 1; None: found out.
         interval_s: Pace of counters, load models, journal and stream, 0.02 to 60 s.
         meters: Names of meters ("nvml", "simulated:250") or `Meter` objects; None: all that this machine has.
         journal: Folder of the journal; None: none is written.
         run_id: Id of the run; None: made.
         node: Name of this machine in reports; None: its host name.
-        offline: True if no network packet may be sent.
+        offline: True if no network packet may be sent: neither for the location nor for the intensity.
         strict: True if errors of the instrument shall be raised here.
         device_sync: Run in a worker before a mark, which is then the instant it returned: a callable, or "torch".
 
@@ -58,7 +61,7 @@ class Verbs:
         name: str | Unset = UNSET,
         budget: Budget | Unset | None = UNSET,
         location: str | Unset | None = UNSET,
-        intensity: float | Unset | None = UNSET,
+        intensity: float | str | os.PathLike[str] | Unset | None = UNSET,
         pue: float | Unset | None = UNSET,
         interval_s: float | Unset = UNSET,
         meters: str | Sequence[str | Meter] | Meter | Unset | None = UNSET,

@@ -1,7 +1,9 @@
 """Carbon intensity and what turns energy into CO2eq: where the machine is, the zone's intensity, the PUE.
 
-Everything in here so far works without a network: a number of the user's, or the bundled yearly averages. A source of
-live values is one file more in this folder; it extends and corrects the same `IntensityCurve` with `set`.
+A source of live values is one file of this folder and one line of `sources.REGISTRY`, or a plug-in: a package whose
+entry point of the group `aiocarbon.intensity` is an object with `URL` (its base URL) and `bind(place, access)`, which
+gives `Source`s for a place. `make_answer` checks what a source was sent. Values of the user's own and the bundled
+yearly averages need no network.
 
 The functions may read a bundled file or a file of the system the first time: call them in a worker thread.
 """
@@ -22,11 +24,17 @@ from aiocarbon._core.intensity import (
 )
 
 if TYPE_CHECKING:
+    from aiocarbon._core.answer import Answer, Sample
+    from aiocarbon.intensity.base import Access, Row, Source, Traits, make_answer, utc_s
+    from aiocarbon.intensity.client import Client
     from aiocarbon.intensity.location import find as find_location
     from aiocarbon.intensity.pue import find as find_pue
     from aiocarbon.intensity.table import average, given, parse_zone
 
 __all__ = [
+    "Access",
+    "Answer",
+    "Client",
     "Equivalent",
     "FactorBasis",
     "IntensityCurve",
@@ -35,21 +43,36 @@ __all__ = [
     "Location",
     "Pue",
     "Quality",
+    "Row",
+    "Sample",
+    "Source",
+    "Traits",
     "average",
     "find_location",
     "find_pue",
     "given",
+    "make_answer",
     "parse_zone",
+    "utc_s",
 ]
 
 _LAZY: Final = {
-    "average": ("table", "average"),
-    "find_location": ("location", "find"),
-    "find_pue": ("pue", "find"),
-    "given": ("table", "given"),
-    "parse_zone": ("table", "parse_zone"),
+    "Access": ("intensity.base", "Access"),
+    "Answer": ("_core.answer", "Answer"),
+    "Client": ("intensity.client", "Client"),
+    "Row": ("intensity.base", "Row"),
+    "Sample": ("_core.answer", "Sample"),
+    "Source": ("intensity.base", "Source"),
+    "Traits": ("intensity.base", "Traits"),
+    "average": ("intensity.table", "average"),
+    "find_location": ("intensity.location", "find"),
+    "find_pue": ("intensity.pue", "find"),
+    "given": ("intensity.table", "given"),
+    "make_answer": ("intensity.base", "make_answer"),
+    "parse_zone": ("intensity.table", "parse_zone"),
+    "utc_s": ("intensity.base", "utc_s"),
 }
-"""Public name -> module of this folder and name there; loaded on use, since importing aiocarbon has a time budget."""
+"""Public name -> module of aiocarbon and name there; loaded on use, since importing aiocarbon has a time budget."""
 
 
 def __getattr__(name: str) -> Any:  # Any: what a module hands out by name has no narrower type
@@ -58,7 +81,7 @@ def __getattr__(name: str) -> Any:  # Any: what a module hands out by name has n
     from importlib import import_module
 
     module, attribute = _LAZY[name]
-    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), attribute)
+    value = globals()[name] = getattr(import_module(f"aiocarbon.{module}"), attribute)
     return value
 
 
