@@ -54,6 +54,11 @@ class WallClock:
         """UTC seconds since 1970 at a monotonic instant."""
         return self.wall_ns(mono_ns) * S_PER_NS
 
+    def wall_span_s(self, begin_ns: int, end_ns: int) -> tuple[float, float]:
+        """The earliest and the latest UTC second of a window, which lie within it where the clock was set meanwhile."""
+        rows = [(from_ns + offset, to_ns + offset) for from_ns, to_ns, offset in self.pieces(begin_ns, end_ns)]
+        return min(row[0] for row in rows) * S_PER_NS, max(row[1] for row in rows) * S_PER_NS
+
     def pieces(self, begin_ns: int, end_ns: int) -> Iterator[tuple[int, int, int]]:
         """The stretches `(from_ns, to_ns, wall - monotonic)` of a window in which the wall clock was not set."""
         at = begin_ns

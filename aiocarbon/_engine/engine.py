@@ -62,10 +62,21 @@ SUSPEND_TOLD_NS = NS_PER_S
 
 
 class Engine:
-    """Runs samplers and sessions until told to stop."""
+    """Runs samplers and sessions until told to stop.
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
+    Args:
+        clock: Its clock.
+        poller: Makes what follows a run's intensity; by default what asks the sources of its place.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        poller: Callable[[Exchange, Session, Settings, Surroundings], Poller] | None = None,
+    ) -> None:
         self.clock: Clock = clock or SystemClock()
+        self._make_poller = poller
         self.sessions: dict[Session, Settings] = {}
         self._recorders: dict[Session, Recorder] = {}
         self._wants: dict[Session, list[Entry]] = {}
@@ -166,11 +177,12 @@ class Engine:
         followed = self._followed[session]
         try:
             await self.blocking(_load_reports)
-            if not isinstance(settings.intensity, int | float):
+            # Loading may take longer than a short run, whose end then waits for it no more.
+            if session in self._followed and not isinstance(settings.intensity, int | float):
                 from aiocarbon._engine.poller import Poller
 
                 exchange = self.exchange(is_offline=settings.offline)
-                self._pollers[session] = Poller(exchange, session, settings, place)
+                self._pollers[session] = (self._make_poller or Poller)(exchange, session, settings, place)
         finally:
             followed.set()
         poller = self._pollers.get(session)

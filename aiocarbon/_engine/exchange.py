@@ -20,6 +20,7 @@ import anyio
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.units import NS_PER_S, S_PER_NS
 from aiocarbon._engine.clock import Clock
+from aiocarbon._engine.deadline import within
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import Source, Traits
@@ -42,6 +43,10 @@ OPEN_MOST_S: Final = 900.0
 REFUSED_S: Final = 3600.0
 """A source that refuses is asked again after this at the earliest: a plan or a zone may have changed."""
 
+ONCE_LIMIT_S: Final = 30.0
+"""How long one attempt may take. Our own sources give up earlier; a plug-in's may never."""
+
+RELEASE_LIMIT_S: Final = 1.0
 LEAST_BETWEEN_S: Final = 20.0
 JITTER_SHARE: Final = 0.1
 JITTER_MOST_S: Final = 30.0
@@ -50,7 +55,6 @@ PAST_KEPT_S: Final = 600.0
 """History that was just asked for is not asked for again by the next process that ends."""
 
 WAIT_FOR_OTHERS_S: Final = 40.0
-CLOCK_OFF_S: Final = 120.0
 
 
 class Kind(StrEnum):
@@ -150,13 +154,12 @@ class Exchange:
                 raise SourceDownError("no packet may be sent (offline)", source=source.traits.name)
             lock = await self._turn(key)
             try:
-                entry = await self._look(key) or entry
+                entry = await self._look(key)
                 if (answer := self._settled(source, entry)) is not None:
                     return answer
                 return await self._ask(source, question, key, entry)
             finally:
-                with anyio.CancelScope(shield=True):
-                    await self.blocking(lock.release)
+                await self._release(lock)
 
     async def last(self, source: Source, question: Question = NOW) -> Answer | None:
         """What was answered last, however long ago, without asking."""
@@ -164,12 +167,15 @@ class Exchange:
 
     def due_s(self, source: Source) -> float:
         """UTC seconds at which it is worth asking for the newest value again."""
-        entry = self._entries.get(key_of(source, NOW), Entry())
-        return max(entry.due_s, entry.not_before_s)
+        entry, now_s = self._entries.get(key_of(source, NOW), Entry()), self.now_s
+        # What was noted later than now was noted before the clock was set back, and counts no more.
+        return max(
+            entry.due_s if entry.asked_s <= now_s else now_s, entry.not_before_s if entry.failed_s <= now_s else 0.0
+        )
 
     def is_left_alone(self, source: Source) -> bool:
         """True while it is known not to answer."""
-        return self._entries.get(key_of(source, NOW), Entry()).not_before_s > self.now_s
+        return self._entries.get(key_of(source, NOW), Entry()).is_left_alone(self.now_s)
 
     def _settled(self, source: Source, entry: Entry) -> Answer | None:
         """The answer that is known, if it need not be asked for.
@@ -178,7 +184,7 @@ class Exchange:
             SourceDownError: The source is left alone.
         """
         now_s = self.now_s
-        if entry.not_before_s > now_s:
+        if entry.is_left_alone(now_s):
             self._tell(source, State("does not answer", entry.why))
             raise SourceDownError(entry.why, source=source.traits.name, retry_after_s=entry.not_before_s - now_s)
         if entry.answer is not None and entry.asked_s <= now_s < entry.due_s:
@@ -191,16 +197,16 @@ class Exchange:
         """What is known of a question: what another process learnt meanwhile, where that is newer."""
         mine = self._entries.get(key)
         if mine is None or self.now_s >= max(mine.due_s, mine.not_before_s):
-            theirs = await self._look(key)
-            if theirs is not None and (mine is None or theirs.asked_s >= mine.asked_s):
-                self._entries[key] = mine = theirs
-        return mine or Entry()
+            return await self._look(key)
+        return mine
 
-    async def _look(self, key: str) -> Entry | None:
-        entry: Entry | None = await self.blocking(self.cache.read, key)
-        if entry is not None:
-            self._entries[key] = entry
-        return entry
+    async def _look(self, key: str) -> Entry:
+        """What is known here or on disk, whichever is newer: a folder may be readable and not writable."""
+        theirs: Entry | None = await self.blocking(self.cache.read, key)
+        mine = self._entries.get(key, Entry())
+        if theirs is not None and max(theirs.asked_s, theirs.failed_s) >= max(mine.asked_s, mine.failed_s):
+            self._entries[key] = mine = theirs
+        return mine
 
     async def _turn(self, key: str) -> Any:
         """Wait until no other process asks this question; its answer may be there then."""
@@ -245,17 +251,22 @@ class Exchange:
         """Ask once; whatever a plug-in throws becomes ours."""
         assert self.client is not None or not source.traits.is_remote
         client: Any = self.client
-        now_s = self.now_s
-        try:
+        now_s, traits = self.now_s, source.traits
+
+        async def work() -> Answer:
             if question.kind is Kind.NOW:
                 return await source.now(client, now_s)
             if question.kind is Kind.PAST:
                 return await source.past(client, question.begin_s, question.end_s, now_s)
             return await source.forecast(client, now_s, question.hours)
+
+        try:
+            return await within(self.clock, ONCE_LIMIT_S, work)
+        except TimeoutError as error:
+            raise SourceDownError(f"{traits.title} did not answer: {error}", source=traits.name) from error
         except IntensityError:
             raise
         except Exception as error:
-            traits = source.traits
             raise BadAnswerError(f"{traits.title}: {type(error).__name__}: {error}", source=traits.name) from error
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
@@ -276,7 +287,7 @@ class Exchange:
         """
         lock = await self._turn(key)
         try:
-            entry, now_s = await self._look(key) or Entry(), self.now_s
+            entry, now_s = await self._look(key), self.now_s
             if entry.asked_s <= now_s < entry.due_s:
                 return entry.place, False
             place = await find()
@@ -284,8 +295,11 @@ class Exchange:
             await self._keep(key, Entry(asked_s=now_s, due_s=due_s, place=place))
             return place, True
         finally:
-            with anyio.CancelScope(shield=True):
-                await self.blocking(lock.release)
+            await self._release(lock)
+
+    async def _release(self, lock: Any) -> None:
+        with anyio.move_on_after(RELEASE_LIMIT_S, shield=True):
+            await self.blocking(lock.release)
 
     # -- keeping -----------------------------------------------------------------------------------------------
 
@@ -305,7 +319,7 @@ class Exchange:
             pause_s = max(pause_s, error.retry_after_s)
         self._tell(source, State(word, str(error)))
         log.debug("intensity.failed", source=traits.name, why=str(error), pause_s=pause_s)
-        failed = replace(entry, failures=failures, not_before_s=now_s + pause_s, why=str(error))
+        failed = replace(entry, failures=failures, failed_s=now_s, not_before_s=now_s + pause_s, why=str(error))
         # What this user may not ask, another may: a refusal is not told to other processes.
         await self._keep(key, failed, is_shared=traits.is_remote and not isinstance(error, SourceRefusedError))
 

@@ -7,6 +7,7 @@ reason.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -17,7 +18,8 @@ import anyio.lowlevel
 
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.grid import Grid
-from aiocarbon._core.units import NS_PER_S
+from aiocarbon._core.units import NS_PER_S, S_PER_NS
+from aiocarbon._engine.deadline import within
 from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question
 from aiocarbon._engine.surroundings import Surroundings, placed
 from aiocarbon._engine.whereabouts import chain_of, locate
@@ -36,6 +38,12 @@ log = get_logger("poller")
 
 LOOK_MOST_S: Final = 60.0
 """The wall clock may be set and machines sleep: no wait for an instant of the wall clock is longer than this."""
+
+LEAST_REST_S: Final = 1.0
+"""Between two looks along the chain, whatever is said to be due."""
+
+OFFLINE_REST_S: Final = 60.0
+"""Where no packet may be sent, only what other processes put into the cache can be new."""
 
 FORECAST_AFTER_S: Final = 20.0
 """A run that ends before this needs no forecast."""
@@ -76,12 +84,13 @@ class Poller:
         self._sources: tuple[Source, ...] = sources or ()
         self._is_settled = sources is not None
         self._grid = Grid(first.intensity)
-        self._begin_s = session.begin_s
         self._first = anyio.Event()
         self._answering: int | None = None
         self._was_down = False
         self._told: set[tuple[str, str]] = set()
-        self._forecast_due_s = self._begin_s + FORECAST_AFTER_S
+        self._laid_from_s = session.begin_s
+        self._learning = anyio.Lock()
+        self._forecast_due_s = exchange.now_s + FORECAST_AFTER_S
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
@@ -94,20 +103,31 @@ class Poller:
                     await self._look()
                     self._first.set()
                     await self._look_ahead()
-                    await self._sleep_until(self._wake_s())
+                    await self._rest()
             except Exception as error:  # an error of ours costs the curve its next values, not the run
-                log.warning("intensity.poller", why=f"{type(error).__name__}: {error}")
-                self._session.warn(f"the carbon intensity is not followed any more: {type(error).__name__}: {error}")
+                self._give_up(error)
             finally:
                 self._first.set()
 
     async def finish(self, limit_s: float) -> None:
         """Wait, shortly, for the first answer and for what mends the guesses of a run that has ended; then stop."""
-        with anyio.move_on_after(limit_s):
+
+        async def mend() -> None:
             await self._first.wait()
             await self._mend()
+
+        try:
+            with contextlib.suppress(TimeoutError):
+                await within(self._exchange.clock, limit_s, mend)
+        except Exception as error:  # as above: the run ends with what is known
+            self._give_up(error)
         self._scope.cancel()
-        self._tell_guess()
+        async with self._learning:  # what is just being learnt is cut to its end
+            self._tell_guess()
+
+    def _give_up(self, error: Exception) -> None:
+        log.warning("intensity.poller", why=f"{type(error).__name__}: {error}")
+        self._session.warn(f"the carbon intensity is not followed any more: {type(error).__name__}: {error}")
 
     # -- the place ---------------------------------------------------------------------------------------------
 
@@ -131,10 +151,12 @@ class Poller:
 
     async def _relocate(self, place: Location) -> None:
         self._place = await self._exchange.blocking(placed, self._settings, place)
-        self._grid.fallback = self._place.intensity
-        self._session.relocate(self._place.location, self._place.pue)
-        self._session.ledger.intensity.set(self._place.intensity, float("-inf"))
-        await self._cut_again(self._begin_s)
+        with anyio.CancelScope(shield=True):
+            async with self._learning:
+                self._grid.fallback = self._place.intensity
+                self._session.relocate(self._place.location, self._place.pue)
+                self._session.ledger.intensity.set(self._place.intensity, float("-inf"))
+                await self._cut_again(self._session.begin_s)
 
     @property
     def _is_own(self) -> bool:
@@ -163,10 +185,11 @@ class Poller:
     async def _look(self) -> None:
         """Go along the chain up to the first source that answers."""
         for rank, source in enumerate(self._sources):
+            was_left_alone = self._exchange.is_left_alone(source)
             try:
                 answer = await self._exchange.ask(source)
             except IntensityError as error:
-                self._tell(source, error)
+                self._tell(source, error, is_known=was_left_alone)
                 continue
             has_returned = self._was_down
             self._was_down = False
@@ -178,24 +201,35 @@ class Poller:
         self._was_down = True
         self._answering = None
 
-    def _wake_s(self) -> float:
-        """When any source up to the one that answered has something new, or may be tried again."""
-        upto = len(self._sources) if self._answering is None else self._answering + 1
-        return min((self._exchange.due_s(source) for source in self._sources[:upto]), default=math.inf)
+    async def _rest(self) -> None:
+        """Sleep until any source up to the one that answered has something new, or may be tried again.
 
-    async def _sleep_until(self, at_s: float) -> None:
-        clock = self._exchange.clock
+        The wall clock may be set meanwhile, so what is left is looked at anew every minute.
+        """
+        exchange, clock = self._exchange, self._exchange.clock
+        awaited = self._sources if self._answering is None else self._sources[: self._answering + 1]
+        is_cut_off = exchange.client is None and any(source.traits.is_remote for source in awaited)
+        least_s = OFFLINE_REST_S if is_cut_off else LEAST_REST_S
+        began_ns = clock.monotonic_ns()
         while True:
-            left_s = min(at_s, self._forecast_due_s) - self._exchange.now_s
+            now_ns, now_s = clock.monotonic_ns(), exchange.now_s
+            self._forecast_due_s = min(self._forecast_due_s, now_s + FORECAST_EVERY_S)
+            due_s = min((exchange.due_s(source) for source in awaited), default=math.inf)
+            left_s = max(min(due_s, self._forecast_due_s) - now_s, least_s - (now_ns - began_ns) * S_PER_NS)
             if left_s <= 0.0:
                 return
-            await clock.sleep_until(clock.monotonic_ns() + round(min(left_s, LOOK_MOST_S) * NS_PER_S))
+            await clock.sleep_until(now_ns + round(min(left_s, LOOK_MOST_S) * NS_PER_S))
 
-    def _tell(self, source: Source, error: IntensityError) -> None:
-        """Say, once a kind of failure, why a source is not what is used."""
+    def _tell(self, source: Source, error: IntensityError, *, is_known: bool = False) -> None:
+        """Say, once a kind of failure, why a source is not what is used.
+
+        One that is left alone fails with the words of the failure before, which are told already.
+        """
         key = (source.traits.title, type(error).__name__)
         if key in self._told or (self._exchange.client is None and source.traits.is_remote):
             return  # told, or the user's own wish
+        if is_known and any(title == source.traits.title for title, _ in self._told):
+            return
         self._told.add(key)
         remedy = f". To mend it: {error.remedy}" if error.remedy else ""
         log.warning("intensity.fallback", source=source.traits.name, why=str(error))
@@ -227,7 +261,7 @@ class Poller:
     # -- the past ----------------------------------------------------------------------------------------------
 
     async def _mend(self) -> None:
-        """Ask the first source that knows the past for the stretches of this run that are guesses."""
+        """Ask the sources that know the past, in their order, for the stretches of this run that are still guesses."""
         for rank, source in enumerate(self._sources):
             traits = source.traits
             if not traits.has_past or self._exchange.is_left_alone(source):
@@ -240,32 +274,40 @@ class Poller:
             except IntensityError as error:
                 self._tell(source, error)
                 continue
-            now_ns = self._exchange.clock.monotonic_ns()
-            with self._session.mending(now_ns):
-                await self._learn(rank, answer)
-            return
+            await self._learn(rank, answer, is_mending=True)
 
     def _guessed(self, traits: Traits) -> tuple[float, float] | None:
         """The window that holds all guesses of the run, in whole steps that are over and published; None if none."""
         now_s = self._exchange.now_s
         end_s = min(self._session.until_s(now_s), now_s)
-        steps = self._session.ledger.intensity.steps(self._begin_s, max(end_s, self._begin_s))
+        begin_s = self._session.begin_s
+        steps = self._session.ledger.intensity.steps(begin_s, max(end_s, begin_s))
         windows = guessed(steps, traits, now_s)
         return (windows[0][0], windows[-1][1]) if windows else None
 
     # -- the curve ---------------------------------------------------------------------------------------------
 
-    async def _learn(self, rank: int, answer: Answer) -> None:
-        """Take what a source said into the curve, and cut again what it changes."""
+    async def _learn(self, rank: int, answer: Answer, *, is_mending: bool = False) -> None:
+        """Take what a source said into the curve, and cut again what it changes.
+
+        One answer at a time, and to its end: of half of it, epochs would not add up to the run.
+        """
         traits = self._sources[rank].traits
         grace_s = min(traits.step_s + traits.offset_s, traits.stale_s)
-        changed_s = self._grid.learn(rank, answer, grace_s=grace_s, stale_s=traits.stale_s)
-        if changed_s is None:
-            return
-        from_s = max(changed_s, self._begin_s)
-        steps = [step async for step in _paced(self._grid.steps(from_s))]
-        self._session.ledger.intensity.replace(from_s, steps)
-        await self._cut_again(from_s)
+        with anyio.CancelScope(shield=True):
+            async with self._learning:
+                changed_s = self._grid.learn(rank, answer, grace_s=grace_s, stale_s=traits.stale_s)
+                begin_s = self._session.begin_s
+                if begin_s < self._laid_from_s:  # the wall clock was set back to before the run
+                    changed_s, self._laid_from_s = begin_s, begin_s
+                if changed_s is None:
+                    return
+                from_s = max(changed_s, begin_s)
+                steps = [step async for step in _paced(self._grid.steps(from_s))]
+                now_ns = self._exchange.clock.monotonic_ns()
+                with self._session.mending(now_ns) if is_mending else contextlib.nullcontext():
+                    self._session.ledger.intensity.replace(from_s, steps)
+                await self._cut_again(from_s)
 
     async def _cut_again(self, from_s: float) -> None:
         async for _ in _paced(self._session.recut(from_s)):

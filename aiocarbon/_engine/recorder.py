@@ -164,7 +164,7 @@ class Recorder:
         if place != self._place:
             self._place = place
             out.append({"k": "place", **records.place_record(*place)})
-        out.extend(self._intensity.new(session.ledger.wall.wall_s(self._engine.clock.monotonic_ns())))
+        out.extend(self._intensity.new(session.latest_s(self._engine.clock.monotonic_ns())))
         anchors = session.ledger.wall.anchors
         for anchor in anchors[self._anchors_written :]:
             out.append({"k": "wall", "t": self._boot(anchor.mono_ns), "wall_ns": anchor.wall_ns})

@@ -243,8 +243,15 @@ class Session:
 
     @property
     def begin_s(self) -> float:
-        """UTC seconds of the run's begin."""
-        return self.ledger.wall.wall_s(self._previous().t_ns if self._begin is None else self._begin.t_ns)
+        """UTC seconds of the run's begin, or of its earliest instant if the wall clock was set back behind that."""
+        wall = self.ledger.wall
+        begin_ns = (self._begin or self._previous()).t_ns
+        return wall.wall_span_s(begin_ns, max(wall.anchors[-1].mono_ns, begin_ns))[0]
+
+    def latest_s(self, now_ns: int) -> float:
+        """UTC seconds of the run's latest instant up to now, which lies ahead if the wall clock was set back."""
+        begin_ns = (self._begin or self._previous()).t_ns
+        return self.ledger.wall.wall_span_s(begin_ns, max(now_ns, begin_ns))[1]
 
     def until_s(self, now_s: float) -> float:
         """UTC seconds of the run's end, or the present while it goes on."""

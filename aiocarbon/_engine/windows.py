@@ -102,11 +102,13 @@ class Past:
     def recut(self, from_s: float) -> Iterator[None]:
         """Cut again what reaches beyond an instant (UTC seconds), a window at a time, the newest epoch first."""
         wall = self._ledger.wall
+        was_set = len(wall.anchors) > 1  # an older epoch may then lie later in UTC
         for window in list(reversed(self._windows)):
-            if wall.wall_s(window.end.t_ns) < from_s:
+            if wall.wall_span_s(window.begin.t_ns, window.end.t_ns)[1] >= from_s:
+                self._replace(window)
+                yield
+            elif not was_set:
                 break
-            self._replace(window)
-            yield
         outside = [self._older_gaps]
         settled = self._gaps_total
         for window in list(self._gaps):

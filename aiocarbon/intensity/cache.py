@@ -42,6 +42,7 @@ class Entry:
         asked_s: When it was (UTC seconds).
         due_s: When to ask again.
         failures: How often in a row it was not answered since.
+        failed_s: When it was not, last (UTC seconds).
         not_before_s: While it is not answered: when to try again.
         why: While it is not answered: why.
         place: Text kept for other uses than intensity: the zone that was found for this machine.
@@ -51,21 +52,35 @@ class Entry:
     asked_s: float = 0.0
     due_s: float = 0.0
     failures: int = 0
+    failed_s: float = 0.0
     not_before_s: float = 0.0
     why: str = ""
     place: str = ""
 
+    def is_left_alone(self, now_s: float) -> bool:
+        """True while it is not to be asked; a failure in what the clock now calls the future does not count."""
+        return self.failed_s <= now_s < self.not_before_s
+
 
 class Lock:
-    """An exclusive lock between processes, held until `release` or the end of the process."""
+    """An exclusive lock between processes, held until `release`, the end of the process, or nobody has this object.
+
+    The last is for a worker whose result nobody waits for any more: who asked for the lock was cancelled.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def release(self) -> None:
         """Give it back."""
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def __del__(self) -> None:
+        """Give it back."""
+        self.release()
 
 
 class Cache:
@@ -184,6 +199,7 @@ def _plain(key: str, entry: Entry) -> dict[str, Any]:
         "asked_s": entry.asked_s,
         "due_s": entry.due_s,
         "failures": entry.failures,
+        "failed_s": entry.failed_s,
         "not_before_s": entry.not_before_s,
         "why": entry.why,
         "place": entry.place,
@@ -213,6 +229,7 @@ def _entry(plain: dict[str, Any]) -> Entry:
         asked_s=_finite(plain["asked_s"]),
         due_s=_finite(plain["due_s"]),
         failures=int(plain["failures"]),
+        failed_s=_finite(plain["failed_s"]),
         not_before_s=_finite(plain["not_before_s"]),
         why=str(plain["why"]),
         place=str(plain["place"]),
