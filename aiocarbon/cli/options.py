@@ -32,6 +32,9 @@ HELP: Final = {
     "offline": "send no network packet: no location is asked for, and intensities come from the cache and the tables",
     "strict": "do not start the command if the instrument cannot start",
     "device_sync": '"torch", for marks of epochs (a command marks none itself)',
+    "predict_after": "epochs before which nothing is predicted (a command marks none itself)",
+    "monitor_epochs": "only so many epochs count for predictions (a command marks none itself)",
+    "on_prediction": "a function, so for Python only: refused here",
 }
 METAVARS: Final = {
     "budget": "LIMITS",
