@@ -52,8 +52,11 @@ class Access:
 
 def shown(url: str) -> str:
     """A URL as it may be printed: without user, password and query, any of which may be a secret."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:  # what was taken for a port may be the end of a password
+        return "an address that is no URL"
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 

@@ -1,18 +1,20 @@
 """The one way out: HTTPS questions of all sources over one shared session.
 
-Guarantees: TLS is verified; plain HTTP goes to loopback and link-local addresses only; a redirect to another host is
-not followed; an answer is cut off at `MOST_BYTES`, refused beyond `MOST_VALUES`, and decoded in well under the 3 ms for
-which a thread may keep the interpreter from the training; every wait has an end; nothing of a header, a token or a
-query goes into an error's text. A proxy of the environment is used, except for `direct` questions.
+Guarantees: TLS is verified; plain HTTP goes to loopback and link-local addresses only; a redirect to another origin is
+not followed; an answer is cut off at `MOST_BYTES`, decompressed or not, refused beyond `MOST_VALUES`, and decoded in
+well under the 3 ms for which a thread may keep the interpreter from the training; every wait has an end; nothing of a
+header, a token or a query goes into an error's text. A proxy of the environment is used, except for `direct` questions.
 """
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from email.utils import parsedate_to_datetime
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -21,6 +23,8 @@ import anyio
 from aiocarbon._version import __version__
 from aiocarbon.errors import BadAnswerError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import shown
+from aiocarbon.intensity.headers import date_s, patience_s
+from aiocarbon.intensity.wording import Sent, why
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -39,13 +43,12 @@ MOST_VALUES: Final = 12_000
 CONNECT_LIMIT_S: Final = 5.0
 TOTAL_LIMIT_S: Final = 10.0
 MOST_REDIRECTS: Final = 3
-MOST_RETRY_AFTER_S: Final = 6 * 3600.0
 PATIENCE: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 LOCAL_NAMES: Final = frozenset({"localhost", "metadata.google.internal", "metadata"})
-QUOTED: Final = 200
-"""Of an error's body, what its message quotes."""
+REFUSAL_LIMIT_S: Final = 2.0
+"""What is said with an error is waited for no longer: its status is known by then."""
 
-LEAST_SECRET: Final = 5
 USER_AGENT: Final = f"aiocarbon/{__version__}"
 
 
@@ -63,7 +66,7 @@ class Reply:
         self.status = status
         self.headers = headers
         self.body = body
-        self.date_s = _date_s(headers.get("date", ""))
+        self.date_s = date_s(headers.get("date", ""))
 
 
 class Client:
@@ -71,14 +74,22 @@ class Client:
 
     Args:
         blocking: Runs a blocking function in a worker thread.
-        proxies: Gives the proxy URLs by scheme; by default those of the environment.
+        proxies: Gives the proxy URLs by scheme, and as "no" the hosts that go past them, separated by commas; by
+            default those of the environment or the system.
+        load_limit_s: Longest wait for the workers to load what asks, and to decode what was answered, seconds.
     """
 
-    def __init__(self, blocking: Blocking, *, proxies: Callable[[], Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        blocking: Blocking,
+        *,
+        proxies: Callable[[], Mapping[str, str]] | None = None,
+        load_limit_s: float = TOTAL_LIMIT_S,
+    ) -> None:
         self._blocking = blocking
         self._proxies = proxies
+        self._load_limit_s = load_limit_s
         self._session: ClientSession | None = None
-        self._lock = anyio.Lock()
 
     async def json(
         self,
@@ -104,7 +115,7 @@ class Client:
             BadAnswerError: The answer is no JSON, or too large.
         """
         reply = await self.ask("GET", url, source=source, params=params, headers=headers, limit_s=limit_s)
-        return await self._blocking(decoded, reply.body, source, shown(url))
+        return await self._worked(source, decoded, reply.body, source, shown(url))
 
     async def ask(
         self,
@@ -114,7 +125,6 @@ class Client:
         source: str,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        basic: tuple[str, str] | None = None,
         direct: bool = False,
         limit_s: float = TOTAL_LIMIT_S,
     ) -> Reply:
@@ -126,7 +136,6 @@ class Client:
             source: Name of the source, for errors.
             params: Query, not yet encoded.
             headers: More headers.
-            basic: User and password.
             direct: True to go past any proxy (a cloud's metadata must).
             limit_s: Longest wait, seconds.
 
@@ -136,36 +145,26 @@ class Client:
             BadAnswerError: The answer is too large.
         """
         _demand_safe(url, source)
-        session = await self._made()
-        import aiohttp
+        sent = Sent(url, params, headers)
+        session = await self._made(source)
+        import aiohttp  # loaded by now
 
-        auth = aiohttp.BasicAuth(*basic) if basic is not None else None
+        proxy = None
         try:
             with anyio.fail_after(limit_s):
-                proxy = None if direct else await self._proxy(url)
-                for _ in range(MOST_REDIRECTS + 1):
-                    async with session.request(
-                        method,
-                        url,
-                        params=dict(params) if params else None,
-                        headers=dict(headers) if headers else None,
-                        auth=auth,
-                        proxy=proxy,
-                        allow_redirects=False,
-                    ) as response:
-                        if response.status in (301, 302, 303, 307, 308):
-                            url, params = _redirected(response, url, source), None
-                            continue
-                        secrets = [*(headers or {}).values(), *(basic or ()), *(params or {}).values()]
-                        return await _reply(response, url, source, secrets)
-            raise SourceRefusedError(f"{shown(url)} redirects without end", source=source)
-        except TimeoutError as error:
-            raise SourceDownError(f"{shown(url)} did not answer within {limit_s:g} s", source=source) from error
-        except aiohttp.ClientError as error:
-            raise SourceDownError(f"{shown(url)} cannot be reached: {_why(error)}", source=source) from error
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-            raise SourceDownError(f"{shown(url)} cannot be reached: {why}", source=source) from error
+                proxy = None if direct else await self._proxy(url, source)
+                ask = functools.partial(session.request, method, proxy=proxy, allow_redirects=False)
+                return await _asked(ask, url, source, dict(params or {}), dict(headers or {}), sent)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure, (reason, remedy) = error, why(error, CONNECT_LIMIT_S)
+        is_late = type(failure) is TimeoutError and not failure.args  # the one of the limit above
+        what = f"did not answer within {limit_s:g} s" if is_late else f"cannot be reached: {reason}"
+        by = f" (by the proxy {shown(proxy)})" if proxy else ""
+        # Raised out here, since what is raised beside an error brings it along; and it may hold what was sent.
+        may_be_told = not (sent.is_in(failure) or Sent(proxy or "").is_in(failure))
+        raise SourceDownError(f"{shown(url)} {what}{by}", source=source, remedy=remedy) from (
+            failure if may_be_told else None
+        )
 
     async def aclose(self) -> None:
         """Close the session."""
@@ -173,16 +172,30 @@ class Client:
         if session is not None:
             await session.close()
 
-    async def _made(self) -> ClientSession:
-        async with self._lock:
-            if self._session is None:
-                # In a worker: the import takes longer than a loop may stand still.
-                await self._blocking(_load)
-                self._session = _session(self._blocking)
-            return self._session
+    async def _made(self, source: str) -> ClientSession:
+        if self._session is None:
+            # In a worker: the import takes longer than a loop may stand still.
+            await self._worked(source, _load)
+        if self._session is None:  # or another question made it meanwhile
+            self._session = _session(self._blocking)
+        return self._session
 
-    async def _proxy(self, url: str) -> str | None:
+    async def _worked(self, source: str, function: Callable[..., Any], *args: object) -> Any:
+        """What a worker gives, if one is free and done soon."""
+        try:
+            with anyio.fail_after(self._load_limit_s):
+                return await self._blocking(function, *args)
+        except TimeoutError as error:
+            raise SourceDownError(f"no worker was free within {self._load_limit_s:g} s", source=source) from error
+
+    async def _proxy(self, url: str, source: str) -> str | None:
         proxy: str | None = await self._blocking(_proxy_of, url, self._proxies)
+        if proxy is not None and not proxy.startswith(("http://", "https://")):
+            raise SourceRefusedError(
+                f"{shown(url)} is not asked: the proxy {shown(proxy)} is none of HTTP",
+                source=source,
+                remedy=f"export HTTPS_PROXY=http://..., or NO_PROXY={urlsplit(url).hostname} to go past it",
+            )
         return proxy
 
 
@@ -214,7 +227,8 @@ def _session(blocking: Blocking) -> ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(resolver=Resolver(), limit=16, limit_per_host=4, force_close=True),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_LIMIT_S),
-        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+        headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "gzip"},
+        auto_decompress=False,  # it would inflate all that arrived at once, a thousandfold if it must
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,  # it would also read ~/.netrc; proxies are looked up here
     )
@@ -226,44 +240,68 @@ def _looked_up(host: str, port: int, family: int) -> list[tuple[int, int, str, i
 
 
 def _proxy_of(url: str, proxies: Callable[[], Mapping[str, str]] | None) -> str | None:
-    from urllib.request import getproxies, proxy_bypass
+    from urllib.request import getproxies, proxy_bypass, proxy_bypass_environment  # type: ignore[attr-defined]  # hidden
 
     parts = urlsplit(url)
-    found = (proxies or getproxies)()
-    host = parts.hostname or ""
-    if _is_local(host) or proxy_bypass(parts.netloc.rpartition("@")[2]):
+    host = parts.netloc.rpartition("@")[2]
+    if _is_local(parts.hostname or ""):
+        return None
+    found = dict((proxies or getproxies)())
+    if proxy_bypass(host) if proxies is None else proxy_bypass_environment(host, found):
         return None
     proxy = found.get(parts.scheme) or found.get("all")
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
-async def _reply(response: ClientResponse, url: str, source: str, secrets: Iterable[str]) -> Reply:
+async def _asked(
+    ask: Callable[..., Any], url: str, source: str, params: dict[str, str], headers: dict[str, str], sent: Sent
+) -> Reply:
+    """The answer at the end of the redirects."""
+    place = shown(url)  # told in errors wherever redirects lead, since a server may repeat a token in their path
+    for _ in range(MOST_REDIRECTS + 1):
+        async with ask(url, params=params or None, headers=headers or None) as response:
+            if response.status not in REDIRECTS:
+                return await _reply(response, place, source, sent)
+            url, params = _redirected(response, url, source, sent), {}
+    raise SourceRefusedError(f"{place} redirects without end", source=source)
+
+
+async def _reply(response: ClientResponse, place: str, source: str, sent: Sent) -> Reply:
     """The answer; what an error quotes of it repeats nothing that was sent, which may be a token."""
+    from aiohttp import ClientError
+
     headers = {name.lower(): value for name, value in response.headers.items()}
-    body = await _body(response, url, source)
     if 200 <= response.status < 300:
-        return Reply(response.status, headers, body)
-    said = " ".join(body[:QUOTED].decode("utf-8", "replace").split())
-    for secret in secrets:
-        for word in secret.split():
-            said = said.replace(word, "...") if len(word) >= LEAST_SECRET else said
-    message = f"{shown(url)} answered {response.status}" + (f": {said}" if said and "<" not in said else "")
+        return Reply(response.status, headers, await _body(response, place, source))
+    said = ""
+    # Whatever comes of the body, or does not: the status counts, and for how long not to ask.
+    with suppress(BadAnswerError, OSError, ClientError), anyio.move_on_after(REFUSAL_LIMIT_S):
+        said = sent.quoted(await _body(response, place, source))
+    message = f"{place} answered {response.status}" + (f": {said}" if said else "")
     if response.status in PATIENCE:
-        raise SourceDownError(
-            message, source=source, status=response.status, retry_after_s=_retry_after_s(headers.get("retry-after", ""))
-        )
+        raise SourceDownError(message, source=source, status=response.status, retry_after_s=patience_s(headers))
     raise SourceRefusedError(message, source=source, status=response.status)
 
 
-async def _body(response: ClientResponse, url: str, source: str) -> bytes:
+async def _body(response: ClientResponse, place: str, source: str) -> bytes:
     """The body, decompressed, cut off where it grows too large."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", "", "gzip", "x-gzip"}:
+        raise BadAnswerError(f"{place} sent an encoding that was not asked for", source=source)
+    inflate = zlib.decompressobj(wbits=31) if "gzip" in encoding else None
     parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_chunked(32 * 1024):
-        size += len(part)
-        if size > MOST_BYTES:
-            raise BadAnswerError(f"{shown(url)} sent more than {MOST_BYTES // 1024} KiB", source=source)
-        parts.append(part)
+    left = MOST_BYTES
+    try:
+        async for part in response.content.iter_chunked(32 * 1024):
+            part = part if inflate is None else inflate.decompress(part, left + 1)
+            left -= len(part)
+            if left < 0:
+                raise BadAnswerError(f"{place} sent more than {MOST_BYTES // 1024} KiB", source=source)
+            parts.append(part)
+    except zlib.error as error:
+        raise BadAnswerError(f"{place} sent something that is not compressed", source=source, may_pass=True) from error
+    if inflate is not None and not inflate.eof and b"".join(parts):
+        raise BadAnswerError(f"{place} sent less than all of its answer", source=source, may_pass=True)
     return b"".join(parts)
 
 
@@ -288,7 +326,11 @@ def _refuse(constant: str) -> Any:
 
 
 def _demand_safe(url: str, source: str) -> None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise SourceRefusedError("its address is no URL", source=source, remedy="use an https:// URL") from None
     if parts.scheme == "https" and parts.hostname:
         return
     if parts.scheme == "http" and _is_local(parts.hostname or ""):
@@ -309,49 +351,22 @@ def _is_local(host: str) -> bool:
     return address.is_loopback or address.is_link_local or host == "fd00:ec2::254"
 
 
-def _redirected(response: ClientResponse, url: str, source: str) -> str:
-    """Where a redirect leads, on the same host.
+def _redirected(response: ClientResponse, url: str, source: str, sent: Sent) -> str:
+    """Where a redirect leads, on the same origin, with the user and password of before.
 
     Raises:
         SourceRefusedError: It leads elsewhere, or nowhere.
     """
     from yarl import URL
 
+    before, status = URL(url), response.status
     try:
-        target = str(URL(url).join(URL(response.headers.get("Location", ""))))
+        after = before.join(URL(response.headers.get("Location", "")))
+        where = f"{after.scheme}://{after.host}:{after.port}"
     except ValueError as error:
-        raise SourceRefusedError(f"{shown(url)} redirects to nowhere", source=source) from error
-    before, after = urlsplit(url), urlsplit(target)
-    if (before.scheme, before.netloc) != (after.scheme, after.netloc):
-        raise SourceRefusedError(
-            f"{shown(url)} redirects to {after.hostname}, which is not followed",
-            source=source,
-            status=response.status,
-        )
-    return target
-
-
-def _why(error: Exception) -> str:
-    """What a transport error says, without addresses that may hold a query."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__
-
-
-def _retry_after_s(text: str) -> float | None:
-    """Seconds of a Retry-After header, which holds seconds or a date."""
-    import time
-
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), MOST_RETRY_AFTER_S)
-    when = _date_s(text)
-    # Against the machine's clock: the header is the server's, whose own Date would be better and is often missing.
-    return None if when is None else min(max(when - time.time(), 0.0), MOST_RETRY_AFTER_S)
-
-
-def _date_s(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
-        return None
+        cause = None if sent.is_in(error) else error
+        raise SourceRefusedError(f"{shown(url)} redirects to nowhere", source=source, status=status) from cause
+    if (before.scheme, before.host, before.port) != (after.scheme, after.host, after.port):
+        message = f"{shown(url)} redirects to {sent.hidden_in(where)}, which is not followed"
+        raise SourceRefusedError(message, source=source, status=status)
+    return str(after.with_user(before.user).with_password(before.password))

@@ -69,7 +69,7 @@ def access_of(name: str, default_url: str, environ: Mapping[str, str] = os.envir
     url = environ.get(variable, "").strip() or default_url
     try:
         parts = urlsplit(url)
-        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         is_url = False
     if not is_url:
