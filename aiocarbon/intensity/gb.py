@@ -3,21 +3,25 @@
 Facts: github.com/carbon-intensity/api-definitions, docs/index.html. All times are UTC, so neither change-over night
 touches them. Emissions of generation only (direct); imports and grid losses are included. Nationally each half hour has
 a forecast and, once it is metered, an actual; regions have forecasts alone. An outward postcode's or nation's region is
-asked first, the nation as a whole behind it.
+asked first, Great Britain as a whole behind it.
+
+Not relied on, since they differ with what was seen: whether `/intensity` is the half hour that runs or the last one
+that is over (api-definitions, issue 6), whether a range asked for from a border brings the half hour before it too (it
+did: issue 17), whether one region comes as an object or as a list of one. Of a half hour that comes twice (issue 17)
+the later one counts.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import FactorBasis, Location, Quality
-from aiocarbon.errors import BadAnswerError
+from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError
 from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s
 
 if TYPE_CHECKING:
@@ -27,16 +31,31 @@ __all__ = ["URL", "CarbonIntensityGB", "bind"]
 
 NAME: Final = "carbonintensity_gb"
 TITLE: Final = "Carbon Intensity GB (NESO)"
+REGIONAL_TITLE: Final = "Carbon Intensity GB regions (NESO)"
+"""Another than the nation's: what was metered nationally corrects no region's estimate."""
+
 URL: Final = "https://api.carbonintensity.org.uk"
 
 NATIONS: Final = {"GB-ENG": 15, "GB-SCT": 16, "GB-WLS": 17}
-"""Region ids of the service by ISO 3166-2; Northern Ireland belongs to another grid."""
+"""Region ids of the service by ISO 3166-2."""
+
+ELSEWHERE: Final = ("GB-NIR", "GB:BT", "GB:GY", "GB:IM", "GB:JE")
+"""Northern Ireland belongs to another grid, and so do Guernsey, Man and Jersey, whose postcodes look British."""
 
 STEP_S: Final = 1800.0
 OFFSET_S: Final = 60.0
 STALE_S: Final = 5400.0
-PIECE_S: Final = 14 * 86400.0
-"""Longest range that the service answers."""
+LONGEST_STEP_S: Final = 3600.0
+"""A value for longer than this is not believed."""
+
+PIECE_S: Final = 13 * 86400.0
+"""Asked for at once; the service answers ranges of 14 days at most. 624 half hours, 70 kB, 4,400 values."""
+
+REGIONAL_PIECE_S: Final = 5 * 86400.0
+"""A region's half hour brings its mix of nine fuels along: 240 of them, 90 kB, 8,200 values."""
+
+BEYOND_S: Final = 60.0
+"""Asked for beyond a range's end, so that its last half hour is in it whether or not the service counts the end in."""
 
 PAGE_HOURS: Final = (24, 48)
 """Forecasts it has: fw24h and fw48h."""
@@ -47,7 +66,7 @@ REGIONAL_NOTE: Final = "the service estimates regions by its own model and publi
 
 def bind(place: Location, access: Access) -> tuple[Source, ...]:
     """The region's source, if the place is one, and the nation's; none outside Great Britain."""
-    if place.country != "GB" or place.zone.startswith(("GB-NIR", "GB:BT")):
+    if place.country != "GB" or place.zone.startswith(ELSEWHERE):
         return ()
     national = CarbonIntensityGB(_traits("GB", access), access)
     if place.zone.startswith("GB:"):
@@ -60,7 +79,7 @@ def bind(place: Location, access: Access) -> tuple[Source, ...]:
 def _traits(zone: str, access: Access) -> Traits:
     return Traits(
         name=NAME,
-        title=TITLE,
+        title=TITLE if zone == "GB" else REGIONAL_TITLE,
         zone=zone,
         factor_basis=FactorBasis.DIRECT,
         step_s=STEP_S,
@@ -89,76 +108,102 @@ class CarbonIntensityGB:
     region: str = ""
 
     async def now(self, client: Client, now_s: float) -> Answer:
-        """The half hour that runs."""
-        path = f"regional/{self.region}" if self.region else "intensity"
-        oldest_s = now_s - self.traits.stale_s
-        return self._answer(await self._asked(client, path), now_s, oldest_s=oldest_s)
+        """The half hour that runs, or the last one that is over.
+
+        Raises:
+            IntensityError: It could not answer, or its newest half hour is older than `stale_s`.
+        """
+        rows = await self._asked(client, f"regional/{self.region}" if self.region else "intensity", now_s)
+        # A machine's clock may be slow by a little; the value of a later time is not that of now.
+        begun = [row for row in rows if row[0] <= now_s + STEP_S]
+        return self._answer(begun, now_s, oldest_s=now_s - self.traits.stale_s)
 
     async def past(self, client: Client, begin_s: float, end_s: float, now_s: float) -> Answer:
-        """All half hours that share time with a window."""
-        answer: Answer | None = None
-        at = begin_s
-        while at < end_s:
-            to = min(at + PIECE_S - 2 * STEP_S, end_s)
-            # Asked exactly on a border it begins with the half hour before; asked inside one, with that one.
-            window = f"{_stamp(math.floor(at / STEP_S) * STEP_S + 60.0)}/{_stamp(to)}"
+        """All half hours that share time with a window; asked for in pieces.
+
+        Raises:
+            IntensityError: It could not answer, or has nothing of that time. Once a piece was answered, one that is not
+                ends the walk, and what was found is the answer.
+        """
+        found: Answer | None = None
+        piece_s = REGIONAL_PIECE_S if self.region else PIECE_S
+        begin_s, end_s = math.floor(begin_s / STEP_S) * STEP_S, math.ceil(end_s / STEP_S) * STEP_S
+        for n in range(math.ceil((end_s - begin_s) / piece_s)):
+            at, to = begin_s + n * piece_s, min(begin_s + (n + 1) * piece_s, end_s)
+            window = f"{_stamp(at)}/{_stamp(to + BEYOND_S)}"
             path = f"regional/intensity/{window}/{self.region}" if self.region else f"intensity/{window}"
-            piece = self._answer(await self._asked(client, path), now_s, begin_s=at, end_s=to)
-            answer = piece if answer is None else joined(answer, piece)
-            at = to
-        if answer is None:
-            raise BadAnswerError(f"{TITLE} was asked for an empty window", source=NAME)
-        return answer
+            try:
+                rows = await self._asked(client, path, now_s)
+                over = [row for row in rows if at <= row[0] < to and row[3] is not Quality.FORECAST]
+                piece = self._answer(over, now_s)
+                found = piece if found is None else joined(found, piece)
+            except NoDataError:  # of this piece; others may have some
+                continue
+            except IntensityError:
+                if found is None:
+                    raise
+                break
+        if found is None:
+            raise NoDataError(f"{self.traits.title} has no value of that time for {self.traits.zone}", source=NAME)
+        return replace(found, note=self._note(sample.quality for sample in found.samples))
 
     async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:
-        """The half hours to come, and the one that runs."""
-        page = next((page for page in PAGE_HOURS if hours <= page), PAGE_HOURS[-1])
-        begin_s = math.floor(now_s / STEP_S) * STEP_S
+        """The half hours to come, and the one that runs; 48 hours at most.
+
+        Raises:
+            IntensityError: It could not answer, or has no forecast.
+        """
+        begin_s, end_s = math.floor(now_s / STEP_S) * STEP_S, now_s + hours * 3600.0
+        page = next((page for page in PAGE_HOURS if end_s <= begin_s + page * 3600.0), PAGE_HOURS[-1])
+        # Asked exactly on a border it begins with the half hour before; asked inside one, with that one (seen in cats).
         stamp = f"{_stamp(begin_s + 60.0)}/fw{page}h"
         path = f"regional/intensity/{stamp}/{self.region}" if self.region else f"intensity/{stamp}"
-        end_s = now_s + hours * 3600.0
-        return self._answer(await self._asked(client, path), now_s, begin_s=begin_s, end_s=end_s)
+        rows = await self._asked(client, path, now_s)
+        return self._answer([row for row in rows if row[1] > now_s and row[0] < end_s], now_s)
 
-    async def _asked(self, client: Client, path: str) -> Any:
-        return await client.json(f"{self.access.url}/{path}", source=NAME)
-
-    def _answer(
-        self,
-        said: Any,
-        now_s: float,
-        *,
-        begin_s: float = -math.inf,
-        end_s: float = math.inf,
-        oldest_s: float | None = None,
-    ) -> Answer:
-        rows = [row for row in self._rows(said, now_s) if row[1] > begin_s and row[0] < end_s]
-        note = (
-            REGIONAL_NOTE if self.region else FORECAST_NOTE if any(row[3] is Quality.ESTIMATED for row in rows) else ""
-        )
-        return make_answer(self.traits, rows, now_s=now_s, note=note, oldest_s=oldest_s)
-
-    def _rows(self, said: Any, now_s: float) -> Iterator[Row]:
+    async def _asked(self, client: Client, path: str, now_s: float) -> list[Row]:
+        said = await client.json(f"{self.access.url}/{path}", source=NAME)
         try:
-            for item in _items(said["data"]):
-                intensity = item["intensity"]
-                from_s, to_s = utc_s(item["from"], self.traits), utc_s(item["to"], self.traits)
-                actual = intensity.get("actual")
-                if actual is not None:
-                    yield from_s, to_s, actual, Quality.LIVE
-                    continue
-                has_begun = from_s <= now_s
-                yield from_s, to_s, intensity.get("forecast"), Quality.ESTIMATED if has_begun else Quality.FORECAST
+            return list(self._rows(said, now_s))
         except (KeyError, TypeError, AttributeError) as error:
             raise BadAnswerError(f"{TITLE} sent an answer of an unknown shape", source=NAME) from error
 
+    def _answer(self, rows: list[Row], now_s: float, *, oldest_s: float | None = None) -> Answer:
+        note = self._note(row[3] for row in rows)
+        return make_answer(self.traits, rows, now_s=now_s, note=note, oldest_s=oldest_s)
 
-def _items(data: Any) -> Iterator[Any]:
-    """The half hours in whatever the service wraps them: a list of them, a region that holds them, a list of one."""
-    for part in data if isinstance(data, list) else [data]:
-        if "intensity" in part:
-            yield part
-        else:
-            yield from itertools.chain(part["data"])
+    def _note(self, qualities: Iterable[Quality]) -> str:
+        if self.region:
+            return REGIONAL_NOTE
+        return FORECAST_NOTE if Quality.ESTIMATED in qualities else ""
+
+    def _rows(self, said: Any, now_s: float) -> Iterator[Row]:
+        for item in self._items(said["data"]):
+            intensity = item["intensity"]
+            from_s, to_s = utc_s(item["from"], self.traits), utc_s(item["to"], self.traits)
+            if not 0.0 < to_s - from_s <= LONGEST_STEP_S:
+                raise BadAnswerError(f"{TITLE} sent a value for {to_s - from_s:g} s", source=NAME)
+            actual = intensity.get("actual")
+            if actual is not None and from_s <= now_s + STEP_S:  # nothing later can have been metered
+                yield from_s, to_s, actual, Quality.LIVE
+            else:
+                yield from_s, to_s, intensity["forecast"], Quality.ESTIMATED if from_s <= now_s else Quality.FORECAST
+
+    def _items(self, data: Any) -> Iterator[Any]:
+        """The half hours: a list of them, or a region that holds them, or a list of one such."""
+        parts = data if isinstance(data, list) else [data]
+        if not self.region:
+            yield from parts
+            return
+        if len(parts) > 1:
+            raise BadAnswerError(f"{TITLE} sent several regions", source=NAME)
+        for part in parts:
+            kind, _, asked = self.region.partition("/")
+            if str(part.get(kind, asked)).upper() != asked.upper():
+                raise BadAnswerError(f"{TITLE} answered for another region than {self.region}", source=NAME)
+            if not isinstance(part["data"], list):
+                raise BadAnswerError(f"{TITLE} sent no list of half hours", source=NAME)
+            yield from part["data"]
 
 
 def _stamp(at_s: float) -> str:
