@@ -3,7 +3,9 @@
 Facts: energidataservice.dk/guides/api-guides and the pages of the data sets `CO2Emis`, `CO2EmisProg` and
 `PowerSystemRightNow`. Average, direct emissions of what is consumed (production and exchange, 125 % method for heat).
 Its columns `...UTC` are UTC without saying so; those of Danish time, whose October night repeats an hour, are not used.
-One question a data set and minute is allowed, so one brings both areas.
+Since 2025-08-26 it allows one question a data set, minute and address (MTrab/energidataservice, issue 784): so one
+brings both areas, a failure is not followed by another try within the minute, and the past is asked for in pieces as
+long as the client's limits on an answer allow.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.answer import Answer
-from aiocarbon._core.intensity import FactorBasis, Location, Quality
-from aiocarbon.errors import BadAnswerError, NoDataError, SourceDownError, SourceRefusedError
+from aiocarbon._core.intensity import MAX_G_PER_KWH, FactorBasis, Location, Quality
+from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s
 
 if TYPE_CHECKING:
@@ -39,13 +41,20 @@ each of which holds the last half hour."""
 
 STALE_S: Final = 1800.0
 FORECAST_EVERY_S: Final = 900.0
-PIECE_S: Final = 2 * 86400.0
-"""576 records an area, some 75 kB."""
+PIECE_S: Final = 7 * 86400.0
+"""Asked for at once of an area: 2,016 records of three columns, 170 kB, 8,100 values."""
+
+COUNTRY_PIECE_S: Final = 36 * 3600.0
+"""Asked for at once of the country, whose records are of single minutes: 2,160 of two columns, 140 kB, 6,500 values."""
 
 THROTTLED_S: Final = 300.0
-"""Pause after a 403, which the service sends those who ask too often (MTrab/energidataservice, issues 772, 784)."""
+"""Least pause after a 429 or 403, which the service sends those who ask too often (MTrab/energidataservice, issues 772,
+784, 786)."""
 
-MEAN_NOTE: Final = "the forecast is the mean of the two price areas'"
+MINUTE_S: Final = 60.0
+"""Least pause after any other failure that it answered with."""
+
+MEAN_NOTE: Final = "the forecast is the mean of the two price areas' forecasts"
 
 
 def bind(place: Location, access: Access) -> tuple[Source, ...]:
@@ -85,61 +94,77 @@ class EnergiDataService:
         return AREAS[self.traits.zone]
 
     async def now(self, client: Client, now_s: float) -> Answer:
-        """The values of the last half hour and the newest one."""
-        oldest_s = now_s - self.traits.stale_s
+        """The values of the last half hour.
+
+        Raises:
+            IntensityError: It could not answer, or its newest value is older than `stale_s`.
+        """
         if self._area:
             params = {"start": "now-PT30M", "sort": "Minutes5UTC desc", "limit": "12"}
-            said = await self._asked(client, "CO2Emis", params)
-            return make_answer(self.traits, self._of_area(said, Quality.LIVE), now_s=now_s, oldest_s=oldest_s)
-        said = await self._asked(client, "PowerSystemRightNow", {"sort": "Minutes1UTC desc", "limit": "30"})
-        return make_answer(self.traits, self._of_country(said), now_s=now_s, oldest_s=oldest_s)
+            rows = list(self._of_area(await self._asked(client, "CO2Emis", params), Quality.LIVE))
+        else:
+            params = {"sort": "Minutes1UTC desc", "limit": "30"}
+            rows = list(self._of_country(await self._asked(client, "PowerSystemRightNow", params)))
+        # A machine's clock may be slow by a little; nothing later can have been measured.
+        begun = [row for row in rows if row[0] <= now_s + STEP_S]
+        return make_answer(self.traits, begun, now_s=now_s, oldest_s=now_s - self.traits.stale_s)
 
     async def past(self, client: Client, begin_s: float, end_s: float, now_s: float) -> Answer:
-        """All values of a window."""
-        answer: Answer | None = None
-        at = begin_s
-        # The country's records are of single minutes: a fifth of the time in one answer.
-        longest_s = PIECE_S if self._area else PIECE_S / 5.0
-        while at < end_s:
-            to = min(at + longest_s, end_s)
-            window = {
-                "start": _stamp(at),
-                "end": _stamp(math.ceil(to / STEP_S) * STEP_S),
-                "timezone": "UTC",
-                "limit": "0",
-            }
-            if self._area:
-                where = json.dumps({"PriceArea": [self._area]}, separators=(",", ":"))
-                said = await self._asked(client, "CO2Emis", {**window, "filter": where, "sort": "Minutes5UTC asc"})
-                rows = list(self._of_area(said, Quality.LIVE))
-            else:
-                columns = {"columns": "Minutes1UTC,CO2Emission", "sort": "Minutes1UTC asc"}
-                rows = list(self._of_country(await self._asked(client, "PowerSystemRightNow", {**window, **columns})))
-            piece = make_answer(self.traits, rows, now_s=now_s)
-            answer = piece if answer is None else joined(answer, piece)
-            at = to
-        if answer is None:
-            raise NoDataError(f"{TITLE} was asked for an empty window", source=NAME)
-        return answer
+        """All values of a window; asked for in pieces, of which the service may allow one a minute.
+
+        Raises:
+            IntensityError: It could not answer, or has nothing of that time. Once a piece was answered, one that is not
+                ends the walk, and what was found is the answer.
+        """
+        found: Answer | None = None
+        piece_s = PIECE_S if self._area else COUNTRY_PIECE_S
+        begin_s, end_s = math.floor(begin_s / STEP_S) * STEP_S, math.ceil(end_s / STEP_S) * STEP_S
+        for n in range(math.ceil((end_s - begin_s) / piece_s)):
+            at, to = begin_s + n * piece_s, min(begin_s + (n + 1) * piece_s, end_s)
+            try:
+                over = [row for row in await self._between(client, at, to) if at <= row[0] < min(to, now_s)]
+                piece = make_answer(self.traits, over, now_s=now_s)
+                found = piece if found is None else joined(found, piece)
+            except NoDataError:  # of this piece; others may have some
+                continue
+            except IntensityError:
+                if found is None:
+                    raise
+                break
+        if found is None:
+            raise NoDataError(f"{TITLE} has no value of that time for {self.traits.zone}", source=NAME)
+        return found
+
+    async def _between(self, client: Client, begin_s: float, end_s: float) -> list[Row]:
+        # The end is exclusive, and both would be Danish time if it were not said.
+        window = {"start": _stamp(begin_s), "end": _stamp(end_s), "timezone": "UTC", "limit": "0"}
+        if self._area:
+            where = json.dumps({"PriceArea": [self._area]}, separators=(",", ":"))
+            columns = {"columns": "Minutes5UTC,PriceArea,CO2Emission", "sort": "Minutes5UTC asc", "filter": where}
+            return list(self._of_area(await self._asked(client, "CO2Emis", {**window, **columns}), Quality.LIVE))
+        columns = {"columns": "Minutes1UTC,CO2Emission", "sort": "Minutes1UTC asc"}
+        return list(self._of_country(await self._asked(client, "PowerSystemRightNow", {**window, **columns})))
 
     async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:
-        """Five minutes' values to the end of the day, at least nine hours."""
-        params = {"start": "now", "sort": "Minutes5UTC asc", "limit": "0"}
+        """Five minutes' values from now on to the end of the day, at least nine hours.
+
+        Raises:
+            IntensityError: It could not answer, or has no forecast.
+        """
+        # From five minutes ago: from now it would begin with the next five minutes, not with those that run.
+        params = {"start": "now-PT5M", "sort": "Minutes5UTC asc", "limit": "0"}
         said = await self._asked(client, "CO2EmisProg", params)
+        rows = self._of_area(said, Quality.FORECAST) if self._area else self._means(said)
         end_s = now_s + hours * 3600.0
-        if self._area:
-            rows = self._of_area(said, Quality.FORECAST)
-            return make_answer(self.traits, [row for row in rows if row[0] < end_s], now_s=now_s)
-        return make_answer(
-            self.traits, [row for row in self._means(said) if row[0] < end_s], now_s=now_s, note=MEAN_NOTE
-        )
+        ahead = [row for row in rows if row[1] > now_s and row[0] < end_s]
+        return make_answer(self.traits, ahead, now_s=now_s, note="" if self._area else MEAN_NOTE)
 
     async def _asked(self, client: Client, dataset: str, params: dict[str, str]) -> list[dict[str, Any]]:
         """The records of a data set.
 
         Raises:
             SourceDownError: It does not answer, or was asked too often.
-            NoDataError: It has none.
+            SourceRefusedError: It refuses for another reason.
             BadAnswerError: It sent something else.
         """
         try:
@@ -147,37 +172,69 @@ class EnergiDataService:
         except SourceRefusedError as error:
             if error.status != 403:
                 raise
-            raise SourceDownError(
-                f"{TITLE} was asked too often: {error}", source=NAME, status=403, retry_after_s=THROTTLED_S
-            ) from error
+            raise _down(error, 403, THROTTLED_S) from error
+        except SourceDownError as error:
+            if error.status is None:  # nothing was answered: it may not have been reached at all
+                raise
+            pause_s = THROTTLED_S if error.status == 429 else MINUTE_S
+            raise _down(error, error.status, max(pause_s, error.retry_after_s or 0.0)) from error
+        except BadAnswerError as error:
+            # Whatever it was, it counts as this minute's answer.
+            raise BadAnswerError(str(error), source=NAME) from error
         records = said.get("records") if isinstance(said, dict) else None
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
             raise BadAnswerError(f"{TITLE} sent an answer of an unknown shape", source=NAME)
         return records
 
     def _of_area(self, records: list[dict[str, Any]], quality: Quality) -> Iterator[Row]:
-        for record in records:
-            if record.get("PriceArea") == self._area:
-                from_s = utc_s(record.get("Minutes5UTC"), self.traits)
-                yield from_s, from_s + STEP_S, record.get("CO2Emission"), quality
+        for area, from_s, value in self._read(records, "Minutes5UTC"):
+            if area == self._area:
+                yield from_s, from_s + STEP_S, value, quality
 
     def _of_country(self, records: list[dict[str, Any]]) -> Iterator[Row]:
-        """The records on borders of five minutes, and the newest one."""
-        found = sorted((utc_s(r.get("Minutes1UTC"), self.traits), n) for n, r in enumerate(records))
-        for at, n in found:
-            if at % STEP_S == 0.0 or (at, n) == found[-1]:
-                yield at, (at // STEP_S + 1.0) * STEP_S, records[n].get("CO2Emission"), Quality.LIVE
+        """The means of the minutes of each five, as far as they are there."""
+        slots: dict[float, list[object]] = {}
+        for _, at, value in self._read(records, "Minutes1UTC", has_area=False):
+            slots.setdefault(at // STEP_S * STEP_S, []).append(value)
+        for from_s, values in slots.items():
+            yield from_s, from_s + STEP_S, _mean(values), Quality.LIVE
 
     def _means(self, records: list[dict[str, Any]]) -> Iterator[Row]:
-        """The mean of both areas, where both have a number."""
-        both: dict[float, list[float]] = {}
-        for record in records:
-            value = record.get("CO2Emission")
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                both.setdefault(utc_s(record.get("Minutes5UTC"), self.traits), []).append(float(value))
+        """The mean of both areas, where both have a value."""
+        both: dict[float, dict[str, object]] = {}
+        for area, from_s, value in self._read(records, "Minutes5UTC"):
+            if area in AREAS.values():
+                both.setdefault(from_s, {})[area] = value
         for from_s, values in both.items():
-            if len(values) == 2:
-                yield from_s, from_s + STEP_S, sum(values) / 2.0, Quality.FORECAST
+            if len(values) == 2 and None not in values.values():
+                yield from_s, from_s + STEP_S, _mean(list(values.values())), Quality.FORECAST
+
+    def _read(
+        self, records: list[dict[str, Any]], time: str, *, has_area: bool = True
+    ) -> Iterator[tuple[str, float, object]]:
+        """Area, begin (UTC seconds) and value of each record."""
+        for record in records:
+            area = record.get("PriceArea") if has_area else ""
+            if not isinstance(area, str) or "CO2Emission" not in record:
+                raise BadAnswerError(f"{TITLE} sent a record of an unknown shape", source=NAME)
+            yield area, utc_s(record.get(time), self.traits), record["CO2Emission"]
+
+
+def _mean(values: list[object]) -> object:
+    """The mean of those that are there; what is no intensity is given back as it is, to be refused as that."""
+    numbers: list[float] = []
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= MAX_G_PER_KWH:
+            if value is not None:
+                return value
+        else:
+            numbers.append(float(value))
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def _down(error: IntensityError, status: int, pause_s: float) -> SourceDownError:
+    why = f"{TITLE} was asked too often: {error}" if pause_s >= THROTTLED_S else str(error)
+    return SourceDownError(why, source=NAME, status=status, retry_after_s=pause_s)
 
 
 def _stamp(at_s: float) -> str:
