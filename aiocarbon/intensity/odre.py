@@ -2,11 +2,12 @@
 
 Facts: odre.opendatasoft.com, data set `eco2mix-national-tr`; a recorded answer of version 2.1. Its `taux_co2` is of
 what is produced in France, imports left out, direct emissions. Times carry their offset, so the October night's two
-hours differ. Rows of the rest of the day exist beforehand without a value.
+hours differ. Rows of the rest of the day exist beforehand without a value, and rows come in any order.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import FactorBasis, Location, Quality
-from aiocarbon.errors import BadAnswerError, NoDataError
+from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError
 from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ OFFSET_S: Final = 600.0
 
 STALE_S: Final = 7200.0
 ROWS: Final = 100
-"""The most that one answer holds; 25 hours of quarter hours."""
+"""The most that one answer holds."""
+
+PIECE_S: Final = 24 * 3600.0
+"""Asked for at once: 96 quarter hours of two columns, 6 kB."""
+
+NONE: Final = frozenset({"", "-", "ND"})
+"""Texts that stand for no value; "ND" occurs in older files."""
 
 NOTE: Final = "of production in France, imports left out"
 
@@ -69,24 +76,42 @@ class EcoTwoMix:
     access: Access = field(repr=False)
 
     async def now(self, client: Client, now_s: float) -> Answer:
-        """The values of the last two hours."""
+        """The values of the last two hours.
+
+        Raises:
+            IntensityError: It could not answer, or its newest value is older than `stale_s`.
+        """
         rows = await self._asked(client, HAS_VALUE, "date_heure desc", 8)
-        return make_answer(self.traits, rows, now_s=now_s, note=NOTE, oldest_s=now_s - self.traits.stale_s)
+        # A machine's clock may be slow by a little; nothing later can have been measured.
+        begun = [row for row in rows if row[0] <= now_s + STEP_S]
+        return make_answer(self.traits, begun, now_s=now_s, note=NOTE, oldest_s=now_s - self.traits.stale_s)
 
     async def past(self, client: Client, begin_s: float, end_s: float, now_s: float) -> Answer:
-        """All values of a window."""
-        answer: Answer | None = None
-        at = begin_s
-        while at < end_s:
-            to = min(at + (ROWS - 4) * STEP_S, end_s)
+        """All values of a window; asked for in pieces of a day.
+
+        Raises:
+            IntensityError: It could not answer, or has nothing of that time. Once a piece was answered, one that is not
+                ends the walk, and what was found is the answer.
+        """
+        found: Answer | None = None
+        begin_s, end_s = math.floor(begin_s / STEP_S) * STEP_S, math.ceil(end_s / STEP_S) * STEP_S
+        for n in range(math.ceil((end_s - begin_s) / PIECE_S)):
+            at, to = begin_s + n * PIECE_S, min(begin_s + (n + 1) * PIECE_S, end_s)
             where = f"{HAS_VALUE} and date_heure >= date'{_stamp(at)}' and date_heure < date'{_stamp(to)}'"
-            rows = await self._asked(client, where, "date_heure asc", ROWS)
-            piece = make_answer(self.traits, rows, now_s=now_s, note=NOTE)
-            answer = piece if answer is None else joined(answer, piece)
-            at = to
-        if answer is None:
-            raise NoDataError(f"{TITLE} was asked for an empty window", source=NAME)
-        return answer
+            try:
+                rows = await self._asked(client, where, "date_heure asc", ROWS)
+                over = [row for row in rows if at <= row[0] < min(to, now_s)]
+                piece = make_answer(self.traits, over, now_s=now_s, note=NOTE)
+                found = piece if found is None else joined(found, piece)
+            except NoDataError:  # of this piece; others may have some
+                continue
+            except IntensityError:
+                if found is None:
+                    raise
+                break
+        if found is None:
+            raise NoDataError(f"{TITLE} has no value of that time for {self.traits.zone}", source=NAME)
+        return found
 
     async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:
         """There is none.
@@ -108,21 +133,23 @@ class EcoTwoMix:
 
     def _rows(self, said: Any) -> Iterator[Row]:
         records = said.get("results") if isinstance(said, dict) else None
-        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        if not isinstance(records, list) or not all(isinstance(row, dict) and "taux_co2" in row for row in records):
             raise BadAnswerError(f"{TITLE} sent an answer of an unknown shape", source=NAME)
         for record in records:
             from_s = utc_s(record.get("date_heure"), self.traits)
-            yield from_s, from_s + STEP_S, _number(record.get("taux_co2")), Quality.LIVE
+            yield from_s, from_s + STEP_S, _number(record["taux_co2"]), Quality.LIVE
 
 
 def _number(value: object) -> object:
-    """Some numbers come as texts ("0"), and "ND" where there is none."""
+    """Some columns have their numbers as texts ("0"); a text that is no number stays one, to be refused as that."""
     if not isinstance(value, str):
         return value
-    try:
-        return float(value)
-    except ValueError:
+    if value.strip() in NONE:
         return None
+    try:
+        return value if "_" in value else float(value)
+    except ValueError:
+        return value
 
 
 def _stamp(at_s: float) -> str:
