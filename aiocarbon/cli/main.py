@@ -83,6 +83,16 @@ def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
         from aiocarbon.cli.report_cmd import report
 
         return report(parsed.paths, json_file=parsed.json)
+    if parsed.verb == "estimate":
+        from aiocarbon.cli.estimate_cmd import estimate
+        from aiocarbon.cli.foresight_options import estimate_options
+
+        return estimate(estimate_options(parsed), json_file=parsed.json)
+    if parsed.verb == "where":
+        from aiocarbon.cli.foresight_options import where_options
+        from aiocarbon.cli.where_cmd import where
+
+        return where(where_options(parsed), json_file=parsed.json)
     return _demo()
 
 
