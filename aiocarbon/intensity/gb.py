@@ -199,7 +199,8 @@ class CarbonIntensityGB:
             raise BadAnswerError(f"{TITLE} sent several regions", source=NAME)
         for part in parts:
             kind, _, asked = self.region.partition("/")
-            if str(part.get(kind, asked)).upper() != asked.upper():
+            # Not so for postcodes: whether one comes back as it was asked for ("SW1A") or shorter is not documented.
+            if kind == "regionid" and str(part.get(kind, asked)) != asked:
                 raise BadAnswerError(f"{TITLE} answered for another region than {self.region}", source=NAME)
             if not isinstance(part["data"], list):
                 raise BadAnswerError(f"{TITLE} sent no list of half hours", source=NAME)
