@@ -159,7 +159,9 @@ class CarbonIntensityGB:
         stamp = f"{_stamp(begin_s + 60.0)}/fw{page}h"
         path = f"regional/intensity/{stamp}/{self.region}" if self.region else f"intensity/{stamp}"
         rows = await self._asked(client, path, now_s)
-        return self._answer([row for row in rows if row[1] > now_s and row[0] < end_s], now_s)
+        ahead = [row for row in rows if row[1] > now_s and row[0] < end_s]
+        # No word on estimates: it would stay with the metered values that are learnt beside this.
+        return make_answer(self.traits, ahead, now_s=now_s, note=REGIONAL_NOTE if self.region else "")
 
     async def _asked(self, client: Client, path: str, now_s: float) -> list[Row]:
         said = await client.json(f"{self.access.url}/{path}", source=NAME)

@@ -249,6 +249,7 @@ async def test_the_forecast_begins_with_the_half_hour_that_runs() -> None:
             (1800, 3600, 101.0, Quality.FORECAST),
             (3600, 5400, 102.0, Quality.FORECAST),
         ]
+        assert found.note == ""  # it would be told of metered values too
         full = await source.forecast(client, TEN, 24.0)
         assert (full.samples[0].from_s, full.samples[-1].to_s) == (TEN, TEN + DAY)
         longer = await source.forecast(client, TEN + 60.0, 24.0)  # to ten past midday: more than 24 h from 10:00
