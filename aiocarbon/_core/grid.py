@@ -41,6 +41,7 @@ class Layer:
 
     Attributes:
         answer: Its newest answer; its zone, kind and factor basis are those of all samples.
+        notes: What a user should know of its samples, by their quality.
         grace_s: Seconds past a value's end during which its successor is not yet due.
         stale_s: Seconds past a value's begin up to which it may be carried on.
         froms: Begins of the samples, ascending.
@@ -50,6 +51,7 @@ class Layer:
     answer: Answer
     grace_s: float
     stale_s: float
+    notes: dict[Quality, str] = field(default_factory=dict)
     froms: list[float] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
 
@@ -105,7 +107,7 @@ class Layer:
             factor_basis=answer.factor_basis,
             valid_from_s=sample.from_s,
             valid_to_s=sample.to_s,
-            note=answer.note,
+            note=self.notes.get(sample.quality, answer.note),
         )
 
 
@@ -136,8 +138,9 @@ class Grid:
         if layer is None:
             layer = self._layers[rank] = Layer(answer, grace_s, stale_s)
             self._layers = dict(sorted(self._layers.items()))
-        # The history of a source is of its own kind, whatever its newest answer's note.
-        layer.answer = replace(answer, note=answer.note or layer.answer.note)
+        layer.answer = answer
+        # A forecast's note says nothing of what was measured.
+        layer.notes.update(dict.fromkeys({sample.quality for sample in answer.samples}, answer.note))
         new = [sample.from_s for sample in answer.samples if layer.learn(sample)]
         return min(new) if new else None
 

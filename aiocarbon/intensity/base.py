@@ -8,7 +8,7 @@ is kept are not its business.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 from aiocarbon._core.answer import Answer, Sample
 from aiocarbon._core.intensity import MAX_G_PER_KWH, FactorBasis, IntensityKind, Quality
-from aiocarbon.errors import BadAnswerError, NoDataError
+from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
 
-__all__ = ["Access", "Row", "Source", "Traits", "joined", "make_answer", "shown", "utc_s"]
+__all__ = ["Access", "Row", "Source", "Traits", "in_pieces", "make_answer", "shown", "utc_s"]
 
 MOST_AHEAD_S: Final = 8 * 86400.0
 """A value for later than this is not believed: no source forecasts beyond four days (Carbon Intensity GB, 96 h)."""
@@ -181,10 +181,41 @@ def make_answer(
     )
 
 
-def joined(first: Answer, second: Answer) -> Answer:
-    """Two answers of one source as one; where both have a value, that of `second` counts."""
-    found = {sample.from_s: sample for sample in (*first.samples, *second.samples)}
-    return replace(second, samples=tuple(found[from_s] for from_s in sorted(found)))
+async def in_pieces(
+    traits: Traits, begin_s: float, end_s: float, piece_s: float, ask: Callable[[float, float], Awaitable[Answer]]
+) -> Answer:
+    """A window of the past, widened to whole steps and asked for in pieces, as one answer.
+
+    Args:
+        traits: Whose past it is.
+        begin_s: From where, UTC seconds.
+        end_s: Up to where.
+        piece_s: Longest piece, in whole steps.
+        ask: Gives the values that begin in a piece, from its begin up to before its end.
+
+    Raises:
+        IntensityError: It could not answer, or has nothing of that time. Once a piece was answered, a failure ends the
+            walk, and what was found is the answer; a piece of which there is nothing never does.
+    """
+    found: dict[float, Sample] = {}
+    newest: Answer | None = None
+    step_s = traits.step_s
+    at, end_s = math.floor(begin_s / step_s) * step_s, math.ceil(end_s / step_s) * step_s
+    while at < end_s:
+        to = min(at + piece_s, end_s)
+        try:
+            newest = await ask(at, to)
+            found.update((sample.from_s, sample) for sample in newest.samples)
+        except NoDataError:
+            pass
+        except IntensityError:
+            if newest is None:
+                raise
+            break
+        at = to
+    if newest is None:
+        raise NoDataError(f"{traits.title} has no value of that time for {traits.zone}", source=traits.name)
+    return replace(newest, samples=tuple(found[from_s] for from_s in sorted(found)))
 
 
 def _grams(value: object, traits: Traits) -> float:

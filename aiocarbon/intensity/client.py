@@ -35,7 +35,7 @@ Blocking = Callable[..., Awaitable[Any]]
 """Runs a blocking function in a worker thread of the engine's."""
 
 MOST_BYTES: Final = 256 * 1024
-"""The largest answer asked for here is 14 days of British half hours (90 kB)."""
+"""The largest answer asked for here is a week of Danish five minutes (170 kB)."""
 
 MOST_VALUES: Final = 12_000
 """Commas and brackets in an answer: decoding that many takes 2 ms (256 kB of nothing but numbers would take 8)."""

@@ -11,7 +11,6 @@ long as the client's limits on an answer allow.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import MAX_G_PER_KWH, FactorBasis, Location, Quality
-from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
-from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s
+from aiocarbon.errors import BadAnswerError, IntensityError, SourceDownError, SourceRefusedError
+from aiocarbon.intensity.base import Access, Row, Source, Traits, in_pieces, make_answer, shown, utc_s
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -113,27 +112,14 @@ class EnergiDataService:
         """All values of a window; asked for in pieces, of which the service may allow one a minute.
 
         Raises:
-            IntensityError: It could not answer, or has nothing of that time. Once a piece was answered, one that is not
-                ends the walk, and what was found is the answer.
+            IntensityError: It could not answer, or has nothing of that time.
         """
-        found: Answer | None = None
-        piece_s = PIECE_S if self._area else COUNTRY_PIECE_S
-        begin_s, end_s = math.floor(begin_s / STEP_S) * STEP_S, math.ceil(end_s / STEP_S) * STEP_S
-        for n in range(math.ceil((end_s - begin_s) / piece_s)):
-            at, to = begin_s + n * piece_s, min(begin_s + (n + 1) * piece_s, end_s)
-            try:
-                over = [row for row in await self._between(client, at, to) if at <= row[0] < min(to, now_s)]
-                piece = make_answer(self.traits, over, now_s=now_s)
-                found = piece if found is None else joined(found, piece)
-            except NoDataError:  # of this piece; others may have some
-                continue
-            except IntensityError:
-                if found is None:
-                    raise
-                break
-        if found is None:
-            raise NoDataError(f"{TITLE} has no value of that time for {self.traits.zone}", source=NAME)
-        return found
+
+        async def ask(at: float, to: float) -> Answer:
+            over = [row for row in await self._between(client, at, to) if at <= row[0] < min(to, now_s)]
+            return make_answer(self.traits, over, now_s=now_s)
+
+        return await in_pieces(self.traits, begin_s, end_s, PIECE_S if self._area else COUNTRY_PIECE_S, ask)
 
     async def _between(self, client: Client, begin_s: float, end_s: float) -> list[Row]:
         # The end is exclusive, and both would be Danish time if it were not said.

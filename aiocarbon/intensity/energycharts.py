@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import FactorBasis, Location, Quality
 from aiocarbon.errors import BadAnswerError, NoDataError
-from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown
+from aiocarbon.intensity.base import Access, Row, Source, Traits, in_pieces, make_answer, shown
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -111,21 +111,13 @@ class EnergyCharts:
         Raises:
             IntensityError: It could not answer, or has nothing of that time.
         """
-        answer: Answer | None = None
-        from_s = begin_s // STEP_S * STEP_S
-        while from_s < end_s:
-            to_s = min(from_s + PIECE_S, end_s)
-            rows, note = await self._rows(
-                client, {"start": f"{from_s:.0f}", "end": f"{-(-to_s // STEP_S * STEP_S):.0f}"}
-            )
-            rows = [row for row in rows if row[3] is Quality.LIVE and row[0] < end_s and row[1] > begin_s]
-            if rows:
-                piece = make_answer(self.traits, rows, now_s=now_s, note=note)
-                answer = piece if answer is None else joined(answer, piece)
-            from_s = to_s
-        if answer is None:
-            raise NoDataError(f"{TITLE} has no measured value of that time for {self.traits.zone}", source=NAME)
-        return answer
+
+        async def ask(at: float, to: float) -> Answer:
+            rows, note = await self._rows(client, {"start": f"{at:.0f}", "end": f"{to:.0f}"})
+            over = [row for row in rows if row[3] is Quality.LIVE and at <= row[0] < to]
+            return make_answer(self.traits, over, now_s=now_s, note=note)
+
+        return await in_pieces(self.traits, begin_s, end_s, PIECE_S, ask)
 
     async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:
         """The forecast from now on, to the end of the day or of the next.

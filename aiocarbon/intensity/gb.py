@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import FactorBasis, Location, Quality
-from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError
-from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s
+from aiocarbon.errors import BadAnswerError
+from aiocarbon.intensity.base import Access, Row, Source, Traits, in_pieces, make_answer, shown, utc_s
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -122,29 +122,17 @@ class CarbonIntensityGB:
         """All half hours that share time with a window; asked for in pieces.
 
         Raises:
-            IntensityError: It could not answer, or has nothing of that time. Once a piece was answered, one that is not
-                ends the walk, and what was found is the answer.
+            IntensityError: It could not answer, or has nothing of that time.
         """
-        found: Answer | None = None
-        piece_s = REGIONAL_PIECE_S if self.region else PIECE_S
-        begin_s, end_s = math.floor(begin_s / STEP_S) * STEP_S, math.ceil(end_s / STEP_S) * STEP_S
-        for n in range(math.ceil((end_s - begin_s) / piece_s)):
-            at, to = begin_s + n * piece_s, min(begin_s + (n + 1) * piece_s, end_s)
+
+        async def ask(at: float, to: float) -> Answer:
             window = f"{_stamp(at)}/{_stamp(to + BEYOND_S)}"
             path = f"regional/intensity/{window}/{self.region}" if self.region else f"intensity/{window}"
-            try:
-                rows = await self._asked(client, path, now_s)
-                over = [row for row in rows if at <= row[0] < to and row[3] is not Quality.FORECAST]
-                piece = self._answer(over, now_s)
-                found = piece if found is None else joined(found, piece)
-            except NoDataError:  # of this piece; others may have some
-                continue
-            except IntensityError:
-                if found is None:
-                    raise
-                break
-        if found is None:
-            raise NoDataError(f"{self.traits.title} has no value of that time for {self.traits.zone}", source=NAME)
+            rows = await self._asked(client, path, now_s)
+            over = [row for row in rows if at <= row[0] < to and row[3] is not Quality.FORECAST]
+            return self._answer(over, now_s)
+
+        found = await in_pieces(self.traits, begin_s, end_s, REGIONAL_PIECE_S if self.region else PIECE_S, ask)
         return replace(found, note=self._note(sample.quality for sample in found.samples))
 
     async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:

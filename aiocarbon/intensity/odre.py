@@ -7,7 +7,6 @@ hours differ. Rows of the rest of the day exist beforehand without a value, and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import FactorBasis, Location, Quality
-from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError
-from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s
+from aiocarbon.errors import BadAnswerError, NoDataError
+from aiocarbon.intensity.base import Access, Row, Source, Traits, in_pieces, make_answer, shown, utc_s
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -90,28 +89,17 @@ class EcoTwoMix:
         """All values of a window; asked for in pieces of a day.
 
         Raises:
-            IntensityError: It could not answer, or has nothing of that time. Once a piece was answered, one that is not
-                ends the walk, and what was found is the answer.
+            IntensityError: It could not answer, or has nothing of that time.
         """
-        found: Answer | None = None
-        begin_s, end_s = math.floor(begin_s / STEP_S) * STEP_S, math.ceil(end_s / STEP_S) * STEP_S
-        for n in range(math.ceil((end_s - begin_s) / PIECE_S)):
-            at, to = begin_s + n * PIECE_S, min(begin_s + (n + 1) * PIECE_S, end_s)
+
+        async def ask(at: float, to: float) -> Answer:
             where = f"{HAS_VALUE} and date_heure >= date'{_stamp(at)}' and date_heure < date'{_stamp(to)}'"
-            try:
-                rows = await self._asked(client, where, "date_heure asc", ROWS)
-                over = [row for row in rows if at <= row[0] < min(to, now_s)]
-                piece = make_answer(self.traits, over, now_s=now_s, note=NOTE)
-                found = piece if found is None else joined(found, piece)
-            except NoDataError:  # of this piece; others may have some
-                continue
-            except IntensityError:
-                if found is None:
-                    raise
-                break
-        if found is None:
-            raise NoDataError(f"{TITLE} has no value of that time for {self.traits.zone}", source=NAME)
-        return found
+            rows = await self._asked(client, where, "date_heure asc", ROWS)
+            return make_answer(
+                self.traits, [row for row in rows if at <= row[0] < min(to, now_s)], now_s=now_s, note=NOTE
+            )
+
+        return await in_pieces(self.traits, begin_s, end_s, PIECE_S, ask)
 
     async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:
         """There is none.

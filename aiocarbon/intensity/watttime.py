@@ -22,7 +22,7 @@ from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import FactorBasis, IntensityKind, Location, Quality
 from aiocarbon._core.units import KG_PER_LB
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceRefusedError
-from aiocarbon.intensity.base import Access, Row, Source, Traits, joined, make_answer, shown, utc_s
+from aiocarbon.intensity.base import Access, Row, Source, Traits, in_pieces, make_answer, shown, utc_s
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -159,20 +159,11 @@ class WattTime:
             IntensityError: It could not answer, or has nothing of that time.
         """
         region = await self._region(client, now_s)
-        answer: Answer | None = None
-        from_s, end_s = begin_s // STEP_S * STEP_S, min(end_s, now_s)
-        while from_s < end_s:
-            to_s = min(from_s + PIECE_S, end_s)
-            try:
-                piece = await self._found(client, region, max(from_s, begin_s), to_s, now_s)
-            except NoDataError:
-                pass
-            else:
-                answer = piece if answer is None else joined(answer, piece)
-            from_s = to_s
-        if answer is None:
-            raise NoDataError(f"{TITLE} has no value of that time for {region}", source=NAME)
-        return answer
+
+        async def ask(at: float, to: float) -> Answer:
+            return await self._found(client, region, max(at, begin_s), min(to, end_s, now_s), now_s)
+
+        return await in_pieces(self.traits, begin_s, min(end_s, now_s), PIECE_S, ask)
 
     async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:
         """The forecast from now on, for at most 72 hours.
