@@ -10,7 +10,7 @@ from typing import Final
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon.intensity.base import Traits
 
-__all__ = ["GUESSES", "guessed", "is_finer", "is_guess", "knows_better"]
+__all__ = ["GUESSES", "ORDER", "guessed", "is_finer", "is_guess", "knows_better", "stands_over"]
 
 GUESSES: Final = frozenset({Quality.AVERAGE, Quality.CACHED, Quality.FORECAST})
 """What is asked for again once it is past."""
@@ -31,6 +31,11 @@ def is_finer(new: Quality, old: Quality) -> bool:
     return ORDER.index(new) < ORDER.index(old)
 
 
+def stands_over(new: IntensityValue, old: IntensityValue) -> bool:
+    """Whether what was learnt afterwards counts in the place of what was used: where it is surer, or a new estimate."""
+    return is_finer(new.quality, old.quality) or new.quality is old.quality is Quality.ESTIMATED
+
+
 def knows_better(new: IntensityValue, old: IntensityValue, traits: Traits) -> bool:
     """Whether what a source says afterwards is to stand in the place of what was used.
 
@@ -39,11 +44,9 @@ def knows_better(new: IntensityValue, old: IntensityValue, traits: Traits) -> bo
         old: What was used.
         traits: The source.
     """
-    if not is_guess(old, traits):
+    if not is_guess(old, traits) or not stands_over(new, old):
         return False
-    if new.quality is old.quality is Quality.ESTIMATED:  # the source estimated it anew
-        return replace(new, valid_from_s=None, valid_to_s=None) != replace(old, valid_from_s=None, valid_to_s=None)
-    return is_finer(new.quality, old.quality)
+    return replace(new, valid_from_s=None, valid_to_s=None) != replace(old, valid_from_s=None, valid_to_s=None)
 
 
 def guessed(

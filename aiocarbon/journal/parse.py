@@ -105,7 +105,7 @@ class Process:
     marks: dict[int, int] = field(default_factory=dict)
     epochs: dict[int, Epoch] = field(default_factory=dict)
     intensity: dict[float, IntensityValue] = field(default_factory=dict)
-    learnt: list[Learnt] = field(default_factory=list)
+    learnt: Learnt = ()
     warnings: list[str] = field(default_factory=list)
     end: Record | None = None
     bad_lines: int = 0
@@ -236,11 +236,9 @@ def read_process(path: Path) -> Process:
         _take_tail(process)
     process.finish()
     try:
-        learnt = read_sidecar(path, process.ident)
+        process.learnt = read_sidecar(path, process.ident)
     except JournalError as error:
         process.problems.append(str(error))
-    else:
-        process.learnt.extend([learnt] if learnt is not None else ())
     if process.bad_lines:
         lines = "1 line" if process.bad_lines == 1 else f"{process.bad_lines} lines"
         process.problems.append(f"{lines} of {path} could not be read")

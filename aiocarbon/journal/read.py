@@ -19,6 +19,7 @@ from aiocarbon.errors import JournalError
 from aiocarbon.journal.join import doubts, pooled, run_of, segments_of, spans_of, union_ns
 from aiocarbon.journal.parse import Process, read_process
 from aiocarbon.journal.records import SCHEMA
+from aiocarbon.journal.refresh import union
 from aiocarbon.journal.view import View
 
 
@@ -83,7 +84,7 @@ def gather(paths: Iterable[str | Path], problems: list[str]) -> list[Process]:
         known = processes.get(process.ident)
         if known is not None:
             problems.append(f"{file} and {known.path} are journals of one process: counted once")
-            process.learnt = known.learnt = [*known.learnt, *process.learnt]
+            process.learnt = known.learnt = union(known.learnt, process.learnt)
         if known is None or _extent(process) > _extent(known):
             processes[process.ident] = process
     if not processes:
@@ -108,11 +109,8 @@ def tell(processes: Sequence[Process], problems: Iterable[str]) -> Loaded:
         found.extend(view.problems)
     found.extend(doubts(views))
     segments = segments_of(views)
-    runs = list(_runs(views, segments).values())
-    if any(process.learnt for process in processes):
-        written = [View(process, as_written=True) for process in processes]
-        before = _runs(written, segments_of(written))
-        runs = [_mended(run, before[run.run_id]) for run in runs]
+    before = _before(processes, segments)
+    runs = [_mended(run, before.get(run.run_id)) for run in _runs(views, segments).values()]
     runs.sort(key=lambda run: (run.started_at, run.run_id))
     if len(views) == 1:
         total = _plain_total(runs[0])
@@ -128,9 +126,16 @@ def _runs(views: list[View], segments: list[Segment]) -> dict[str, RunReport]:
     return {run_id: run_of(group, segments) for run_id, group in by_run.items()}
 
 
-def _mended(run: RunReport, before: RunReport) -> RunReport:
+def _before(processes: Sequence[Process], segments: list[Segment]) -> dict[str, RunReport]:
+    """The runs of whose intensity anything was learnt after their end, as their journals alone tell them."""
+    refreshed = {process.facts.run_id for process in processes if process.learnt}
+    written = [View(process, as_written=True) for process in processes if process.facts.run_id in refreshed]
+    return _runs(written, segments)
+
+
+def _mended(run: RunReport, before: RunReport | None) -> RunReport:
     """A run with the figure that it had before anything of its past was asked for again, at its end or later."""
-    if run.co2eq_g == before.co2eq_g:
+    if before is None or run.co2eq_g == before.co2eq_g:
         return run
     first_g = before.co2eq_g if before.co2eq_g_before is None else before.co2eq_g_before
     return dataclasses.replace(run, co2eq_g_before=first_g)

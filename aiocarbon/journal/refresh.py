@@ -2,34 +2,34 @@
 
 A journal has one writer and is never touched again. What sources say later of the stretches that were guesses goes into
 `<name>.intensity` in the same folder, replaced as a whole: a first line that says whose it is and how many lines
-follow, then one intensity record a stretch, which holds from `from_s` up to `void_to_s`; outside of the stretches the
-journal's own intensity goes on. Reading lays them over what the journal says. Several of them (copies of one journal in
-several folders) become their union, whatever the order.
+follow, then one intensity record a stretch, which holds from `from_s` up to `void_to_s` and was learnt at `asked_s`.
+Reading lays them over what the journal says, wherever they are surer. Several of them (copies of one journal in several
+folders) become their union, whatever the order.
 """
 
 from __future__ import annotations
 
 import bisect
 import contextlib
+import heapq
 import itertools
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from aiocarbon._core.intensity import MAX_G_PER_KWH, IntensityValue
 from aiocarbon.errors import JournalError
-from aiocarbon.intensity.guesses import is_finer
+from aiocarbon.intensity.guesses import ORDER, stands_over
 from aiocarbon.journal import records
 
 SIDECAR_SUFFIX: Final = ".intensity"
 SIDECAR_SCHEMA: Final = "aiocarbon.journal.intensity/1"
 SIDECAR_MOST: Final = 1 << 26
-"""Bytes; a year of five minutes takes some 50 MB."""
+"""Bytes; a year of five minutes takes some 45 MB."""
 
 
 class Stretch(NamedTuple):
@@ -39,90 +39,65 @@ class Stretch(NamedTuple):
         from_s: UTC seconds.
         to_s: UTC seconds, later.
         value: What holds in between.
+        asked_s: When it was learnt, UTC seconds.
     """
 
     from_s: float
     to_s: float
     value: IntensityValue
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learnt:
-    """What was learnt of one process's intensity.
-
-    Attributes:
-        asked_s: When sources were asked last, UTC seconds.
-        co2eq_g_before: CO2eq of the process before anything was asked for again. For people and other programs: a
-            report of the journal computes it anew.
-        stretches: Ascending; none overlaps the next.
-    """
-
     asked_s: float
-    co2eq_g_before: float
-    stretches: tuple[Stretch, ...]
 
+
+Learnt = tuple[Stretch, ...]
+"""Stretches, ascending; none overlaps the next."""
 
 Steps = list[tuple[float, IntensityValue]]
+"""From (UTC seconds) and value, ascending; at least one, and the first also holds before its own instant."""
 
 
-def overlaid(steps: Steps, stretches: Iterable[Stretch]) -> Steps:
-    """A step series with stretches laid over it.
-
-    Args:
-        steps: From (UTC seconds) and value, ascending; at least one, which also holds before its own instant.
-        stretches: Ascending; none overlaps the next.
-    """
-    over = list(stretches)
-    if not over:
+def overlaid(steps: Steps, learnt: Learnt) -> Steps:
+    """A step series with what was learnt laid over it, wherever that is surer; what a user gave stays."""
+    if not learnt:
         return steps
     froms = [at for at, _ in steps]
-    begins = [stretch.from_s for stretch in over]
-    borders = {*froms, *begins, *(stretch.to_s for stretch in over)}
+    begins = [stretch.from_s for stretch in learnt]
     found: Steps = []
-    for at in sorted(borders):
+    for at in sorted({-math.inf, *froms[1:], *begins, *(stretch.to_s for stretch in learnt)}):
+        value = steps[max(bisect.bisect_right(froms, at) - 1, 0)][1]
         i = bisect.bisect_right(begins, at) - 1
-        under = steps[max(bisect.bisect_right(froms, at) - 1, 0)][1]
-        value = over[i].value if i >= 0 and at < over[i].to_s else under
+        if i >= 0 and at < learnt[i].to_s and stands_over(learnt[i].value, value):
+            value = learnt[i].value
         if not found or found[-1][1] != value:
             found.append((at, value))
-    if over[0].from_s <= froms[0]:  # the first value also holds before its own instant
-        found.insert(0, (-math.inf, steps[0][1]))
     return found
 
 
-def union(first: Sequence[Stretch], second: Sequence[Stretch]) -> tuple[Stretch, ...]:
-    """All that two know; where both know something the surer counts, the second's where both are as sure."""
-    if not first or not second:
-        return tuple(first or second)
+def union(*parts: Iterable[Stretch]) -> Learnt:
+    """All that several know, in any order; where they differ, the surer counts, and of two as sure the newer."""
+    stretches = sorted(itertools.chain(*parts), key=lambda stretch: stretch.from_s)
+    waiting = iter(enumerate(stretches))
+    following = next(waiting, None)
+    known: list[tuple[tuple[int, float, str], int, Stretch]] = []  # those that have begun, the best in front
     found: list[Stretch] = []
-    borders = sorted({at for stretch in (*first, *second) for at in stretch[:2]})
-    for at, to in itertools.pairwise(borders):
-        a, b = _at(first, at), _at(second, at)
-        value = a if b is None or (a is not None and is_finer(a.quality, b.quality)) else b
-        if value is None:
+    for at, to in itertools.pairwise(sorted({at for stretch in stretches for at in stretch[:2]})):
+        while following is not None and following[1].from_s <= at:
+            n, stretch = following
+            heapq.heappush(known, (_rank(stretch), n, stretch))
+            following = next(waiting, None)
+        while known and known[0][-1].to_s <= at:
+            heapq.heappop(known)
+        if not known:
             continue
-        if found and found[-1].to_s == at and found[-1].value == value:
-            found[-1] = found[-1]._replace(to_s=to)
-        else:
-            found.append(Stretch(at, to, value))
+        best = known[0][-1]._replace(from_s=at, to_s=to)
+        if found and found[-1].to_s == at and found[-1][2:] == best[2:]:
+            best = found.pop()._replace(to_s=to)
+        found.append(best)
     return tuple(found)
 
 
-def all_of(learnt: Iterable[Learnt]) -> Learnt | None:
-    """What several know of one process, as one; the figure before is that of the first. None if there is none."""
-    whole: Learnt | None = None
-    for one in sorted(learnt, key=lambda one: (one.asked_s, [(*s[:2], s.value.g_per_kwh) for s in one.stretches])):
-        if whole is None:
-            whole = one
-        else:
-            stretches = union(whole.stretches, one.stretches)
-            whole = Learnt(asked_s=one.asked_s, co2eq_g_before=whole.co2eq_g_before, stretches=stretches)
-    return whole
-
-
-def _at(stretches: Sequence[Stretch], at_s: float) -> IntensityValue | None:
-    i = bisect.bisect_right(stretches, at_s, key=lambda stretch: stretch.from_s) - 1
-    return stretches[i].value if i >= 0 and at_s < stretches[i].to_s else None
+def _rank(stretch: Stretch) -> tuple[int, float, str]:
+    """Orders what is said of one time, the best first; the last part only makes the order whole."""
+    return ORDER.index(stretch.value.quality), -stretch.asked_s, repr(stretch.value)
 
 
 # -- the file ------------------------------------------------------------------------------------------------------
@@ -133,8 +108,8 @@ def sidecar_of(journal: Path) -> Path:
     return journal.with_suffix(SIDECAR_SUFFIX)
 
 
-def read_sidecar(journal: Path, ident: str) -> Learnt | None:
-    """What was kept beside a journal; None if nothing was.
+def read_sidecar(journal: Path, ident: str) -> Learnt:
+    """What was kept beside a journal; nothing if nothing was.
 
     Args:
         journal: The journal's file.
@@ -145,12 +120,12 @@ def read_sidecar(journal: Path, ident: str) -> Learnt | None:
     """
     path = sidecar_of(journal)
     if path == journal:
-        return None
+        return ()
     try:
         with path.open("rb") as file:
             data = file.read(SIDECAR_MOST)
     except FileNotFoundError:
-        return None
+        return ()
     except OSError as error:
         raise JournalError(f"{path} cannot be read: {error.strerror or error}; what it holds is left out") from error
     try:
@@ -160,22 +135,21 @@ def read_sidecar(journal: Path, ident: str) -> Learnt | None:
             raise JournalError(f"{path} is left out: its schema is {header['schema']!r}, expected {SIDECAR_SCHEMA}")
         if header["ident"] != ident:
             raise JournalError(f"{path} is left out: it belongs to another journal than {journal.name}")
-        stretches = tuple(_stretch(_plain(text)) for text in rest)
-        if (
-            last
-            or len(stretches) != header["lines"]
-            or any(a.to_s > b.from_s for a, b in itertools.pairwise(stretches))
-        ):
-            raise ValueError("lines are missing, or not in order")
-        return Learnt(
-            asked_s=_number(header["asked_s"]), co2eq_g_before=_number(header["co2eq_g_before"]), stretches=stretches
-        )
+        learnt = tuple(_stretch(_plain(text)) for text in rest)
+        if last or len(learnt) != header["lines"]:
+            raise ValueError("lines are missing")
+        if any(a.to_s > b.from_s for a, b in itertools.pairwise(learnt)):
+            raise ValueError("lines are not in order")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise JournalError(f"{path} is left out: it is torn or not ours; remove it and refresh again") from error
+    return learnt
 
 
-def write_sidecar(journal: Path, ident: str, learnt: Learnt) -> Path:
-    """Keep what was learnt beside a journal, in the place of what was kept before.
+def write_sidecar(journal: Path, ident: str, learnt: Learnt) -> Learnt:
+    """Keep what was learnt beside a journal, together with what was kept there before.
+
+    Returns:
+        What is kept there now.
 
     Raises:
         JournalError: It cannot be written, or what lies there is not of this journal.
@@ -183,33 +157,28 @@ def write_sidecar(journal: Path, ident: str, learnt: Learnt) -> Path:
     path = sidecar_of(journal)
     if path == journal:
         raise JournalError(f"{journal} has the name of what would be kept beside it")
-    if path.exists():
-        read_sidecar(journal, ident)
-    header = {
-        "schema": SIDECAR_SCHEMA,
-        "ident": ident,
-        "asked_s": learnt.asked_s,
-        "co2eq_g_before": learnt.co2eq_g_before,
-        "lines": len(learnt.stretches),
-    }
+    whole = union(read_sidecar(journal, ident), learnt)
+    header = {"schema": SIDECAR_SCHEMA, "ident": ident, "lines": len(whole)}
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(records.line(header))
-                for at, to, value in learnt.stretches:
-                    file.write(records.line(records.intensity_record(value, at, void_to_s=to)))
+                for at, to, value, asked_s in whole:
+                    record = records.intensity_record(value, at, void_to_s=to)
+                    file.write(records.line({**record, "asked_s": asked_s}))
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, journal.stat().st_mode & 0o666)  # readable for whom the journal is
             os.replace(name, path)
-        except OSError:
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
-    except OSError as error:
-        raise JournalError(f"{path} cannot be written: {error.strerror or error}") from error
-    return path
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise JournalError(f"{path} cannot be written: {why or error}") from error
+    return whole
 
 
 def _plain(text: str) -> dict[str, Any]:
@@ -225,7 +194,12 @@ def _stretch(record: dict[str, Any]) -> Stretch:
     low, central, high = (_number(g) for g in (value.low_g_per_kwh, value.g_per_kwh, value.high_g_per_kwh))
     if not (from_s < to_s and math.isfinite(from_s) and 0.0 <= low <= central <= high and central <= MAX_G_PER_KWH):
         raise ValueError("out of range")
-    return Stretch(from_s, to_s, value)
+    for valid_s in (value.valid_from_s, value.valid_to_s):
+        if valid_s is not None:
+            _number(valid_s)
+    if not all(isinstance(text, str) for text in (value.source, value.zone, value.note)):
+        raise TypeError("no text")
+    return Stretch(from_s, to_s, value, _number(record["asked_s"]))
 
 
 def _number(value: object) -> float:

@@ -14,7 +14,7 @@ from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, RunReport, utc
 from aiocarbon._core.wallclock import WallClock
 from aiocarbon.journal.parse import Known, Process
-from aiocarbon.journal.refresh import all_of, overlaid
+from aiocarbon.journal.refresh import overlaid
 
 KEPT_EPOCHS = 10_000
 """The last epochs that a report holds, as in a live one."""
@@ -42,7 +42,7 @@ class View:
 
     def __init__(self, process: Process, *, as_written: bool = False) -> None:
         self.process = process
-        self._learnt = None if as_written else all_of(process.learnt)
+        self._learnt = () if as_written else process.learnt
         self.problems: list[str] = []
         self.ledger = self._ledger()
         marks: list[tuple[int, int]] = []
@@ -67,11 +67,8 @@ class View:
             zone = process.facts.location.zone
             steps = [(float("-inf"), table.average(zone))]
             process.warn(f"the journal holds no carbon intensity: the yearly average of {zone} is taken")
-        if self._learnt is not None:
-            steps = overlaid(steps, self._learnt.stretches)
         intensity = IntensityCurve(steps[0][1])
-        for from_s, value in steps[1:]:
-            intensity.set(value, from_s)
+        intensity.replace(float("-inf"), overlaid(steps, self._learnt))
         anchors = sorted(process.anchors)
         wall = WallClock(anchors[0])
         for anchor in anchors[1:]:
