@@ -82,7 +82,7 @@ def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
     if parsed.verb == "report":
         from aiocarbon.cli.report_cmd import report
 
-        return report(parsed.paths, json_file=parsed.json)
+        return report(parsed.paths, json_file=parsed.json, is_refresh=parsed.refresh)
     if parsed.verb == "estimate":
         from aiocarbon.cli.estimate_cmd import estimate
         from aiocarbon.cli.foresight_options import estimate_options

@@ -107,6 +107,11 @@ def make_parser() -> Parser:
         "paths", nargs="+", metavar="PATH", help="a journal's file, a run's folder, or a folder of runs"
     )
     report.add_argument("--json", metavar="F", help='write the runs and their total as JSON to F, "-" for stdout')
+    report.add_argument(
+        "--refresh",
+        action="store_true",
+        help="ask sources for intensity that was missing or a guess, and keep it beside the journals",
+    )
     from aiocarbon.cli.foresight_options import add_verbs
 
     add_verbs(verbs)

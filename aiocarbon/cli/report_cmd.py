@@ -1,32 +1,52 @@
-"""`aiocarbon report PATH...`: runs out of their journals, as text or JSON."""
+"""`aiocarbon report PATH...`: runs out of their journals as text or JSON; `--refresh` mends their guesses first."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 from aiocarbon.cli.output import coloured, say, show, write_json
+from aiocarbon.errors import EngineError
+from aiocarbon.render import numbers
 from aiocarbon.render.text import report_text, total_text
+
+if TYPE_CHECKING:
+    from aiocarbon._engine.engine import Engine
+    from aiocarbon._engine.refresh import Left, Refreshed
+    from aiocarbon.journal.parse import Process
 
 __all__ = ["report"]
 
+PATIENCE_S: Final = 30.0
+"""Beyond the limit of asking, for starting the engine and writing on a busy machine."""
 
-def report(paths: Sequence[str], *, json_file: str | None = None) -> int:
+
+def report(paths: Sequence[str], *, json_file: str | None = None, is_refresh: bool = False) -> int:
     """Show runs, and their sum where there are several.
 
     Args:
         paths: Journals' files, runs' folders or folders of runs.
         json_file: File for all of it as JSON, "-" for stdout, which then gets nothing else; None: none.
+        is_refresh: True to ask sources for intensity that was missing or a guess, and to keep what they say.
 
     Returns:
         0, or 1 if what was asked for could not be written. What could not be read is said beside what could.
 
     Raises:
         JournalError: Nothing could be read at all.
+        ConfigError: A value of the environment or of pyproject.toml is not accepted (to refresh).
     """
-    from aiocarbon.journal.read import load
+    from aiocarbon.journal.read import gather, tell
 
-    loaded = load(*paths)
+    problems: list[str] = []
+    processes = gather(paths, problems)
+    if is_refresh:
+        for line in _refresh(processes):
+            say(f"aiocarbon: {line}")
+    loaded = tell(processes, problems)
     for problem in loaded.problems:
         say(f"aiocarbon: {problem}")
     if json_file is not None:
@@ -38,3 +58,54 @@ def report(paths: Sequence[str], *, json_file: str | None = None) -> int:
     if len(parts) > 1:
         parts.append(total_text(loaded.total, len(parts)))
     return 0 if show(coloured("\n\n".join(parts), sys.stdout)) else 1
+
+
+def _refresh(processes: Sequence[Process]) -> Iterator[str]:
+    """Refresh what journals hold; what to say of it."""
+    try:
+        yield from refreshed_lines(_refreshed(processes))
+    except EngineError as error:
+        yield f"nothing was refreshed: {error}"
+
+
+def _refreshed(processes: Sequence[Process]) -> Refreshed:
+    from aiocarbon._engine import host as hosts
+    from aiocarbon._engine.refresh import LIMIT_S, refresh
+    from aiocarbon.settings import resolve
+
+    settings = resolve({})
+
+    async def verb(engine: Engine) -> Refreshed:
+        return await refresh(engine.exchange(is_offline=settings.offline), settings, processes)
+
+    host = hosts.lease()
+    try:
+        future: Future[Refreshed] = host.call(verb)
+        return future.result(LIMIT_S + PATIENCE_S)
+    except TimeoutError as error:
+        raise EngineError(f"the engine did not answer within {LIMIT_S + PATIENCE_S:g} s") from error
+    finally:
+        hosts.release(host)
+
+
+def refreshed_lines(found: Refreshed) -> Iterator[str]:
+    """What was asked of whom, what is a guess still and why, and what could not be kept, as lines of text."""
+    for asked in found.asked:
+        window = f"{_time(asked.begin_s)} to {_time(asked.end_s)}"
+        yield f"{asked.title}, intensity of {asked.zone} from {window}: {asked.why or 'answered'}"
+    groups: dict[tuple[str, tuple[str, ...]], list[Left]] = {}
+    for left in found.left:
+        groups.setdefault((left.run_id, left.whys), []).append(left)
+    for (run_id, whys), lefts in groups.items():
+        most = max(lefts, key=lambda left: left.guess_s)
+        share = f"{numbers.duration(most.guess_s)} of {numbers.duration(most.of_s)}"
+        processes = f" (of {len(lefts)} processes, the one with most)" if len(lefts) > 1 else ""
+        yield f"{run_id}: the intensity of {share}{processes} is a guess still:"
+        yield from (f"  {why}" for why in whys)
+    if not found.asked and not found.left:
+        yield "nothing is missing or a guess: nothing was asked"
+    yield from found.problems
+
+
+def _time(at_s: float) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M} UTC"
