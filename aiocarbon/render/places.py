@@ -26,6 +26,9 @@ UNBROKEN_BAR: Final = 20
 """Columns of the longest bar where no terminal says how many there are."""
 
 LEAST_NAME: Final = 12
+FAIR_NAME: Final = 20
+"""Columns down to which names are cut for bars: a region's code fits in most of them."""
+
 MOST_RUNS: Final = 3
 HEADS: Final = ("place", "g/kWh", "year", "PUE", "CO2eq", "vs here")
 
@@ -120,9 +123,8 @@ def _table(rows: Sequence[Row | int], width: int | None, blocks: bool) -> Iterat
     bar = UNBROKEN_BAR
     if width is not None:
         widths[0] = max(min(widths[0], width - rest + len(GAP)), LEAST_NAME)
-        # Names are cut for bars only as far as most of them stay whole.
         bar = min(width - rest - widths[0], MOST_BAR)
-        if bar < LEAST_BAR and widths[0] - (LEAST_BAR - bar) >= 2 * LEAST_NAME:
+        if bar < LEAST_BAR and widths[0] - (LEAST_BAR - bar) >= FAIR_NAME:
             widths[0] -= LEAST_BAR - bar
             bar = LEAST_BAR
     most = max((row.co2eq_g for row in told), default=0.0)
@@ -188,7 +190,7 @@ def _against(ratio: float | None) -> str:
     if ratio >= 10.0:
         return f"x {numbers.rounded(ratio, 2)}"
     change = (ratio - 1.0) * 100.0
-    return "the same" if abs(change) < 0.5 else f"{change:+.0f} %"
+    return "same" if abs(change) < 0.5 else f"{change:+.0f} %"
 
 
 def _bar(share: float, columns: int, blocks: bool) -> str:
