@@ -242,6 +242,7 @@ class Exchange:
             | tenacity.stop_after_delay(ATTEMPTS_LIMIT_S),
             wait=self._wait_s,
             sleep=self._pause,
+            before_sleep=lambda state: self._tell(source, State("does not answer", _why(state))),
             reraise=True,
         )
         answer: Answer = await retrying(self._once, source, question)
@@ -369,6 +370,11 @@ def key_of(source: Source, question: Question) -> str:
     window = f"{question.begin_s:.0f}-{question.end_s:.0f}" if question.kind is Kind.PAST else f"{question.hours:g}"
     place = hashlib.sha256(traits.asked_at.encode()).hexdigest()[:16]  # it may hold coordinates
     return f"{traits.name} {traits.zone} {question.kind.value} {window} {place}"
+
+
+def _why(state: tenacity.RetryCallState) -> str:
+    """What an attempt failed by."""
+    return str(state.outcome.exception()) if state.outcome is not None else ""
 
 
 def _may_be_asked_again(error: BaseException) -> bool:

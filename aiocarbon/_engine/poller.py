@@ -24,7 +24,7 @@ from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question
 from aiocarbon._engine.surroundings import Surroundings, placed
 from aiocarbon._engine.whereabouts import chain_of, locate
 from aiocarbon._logging import get_logger
-from aiocarbon.errors import IntensityError
+from aiocarbon.errors import IntensityError, SourceDownError
 from aiocarbon.intensity.guesses import guessed
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ FORECAST_AFTER_S: Final = 20.0
 
 FORECAST_EVERY_S: Final = 3 * 3600.0
 FORECAST_HOURS: Final = 48.0
+HURRY_AFTER_S: Final = 0.7
+"""Most sources answer sooner; so most runs that end before the first answer ask one source only."""
+
 SLICE: Final = 50
 """Steps or epochs worked on before others get their turn: some 0.3 ms."""
 
@@ -86,6 +89,8 @@ class Poller:
         self._grid = Grid(first.intensity)
         self._first = anyio.Event()
         self._answering: int | None = None
+        self._asking: int | None = None
+        self._is_locating = False
         self._was_down = False
         self._told: set[tuple[str, str]] = set()
         self._laid_from_s = session.begin_s
@@ -113,6 +118,7 @@ class Poller:
         """Wait, shortly, for the first answer and for what mends the guesses of a run that has ended; then stop."""
 
         async def mend() -> None:
+            await self._hurry()
             await self._first.wait()
             await self._mend()
 
@@ -121,6 +127,15 @@ class Poller:
                 await within(self._exchange.clock, limit_s, mend)
         except Exception as error:  # as above: the run ends with what is known
             self._give_up(error)
+        if self._asking is not None and not self._first.is_set():
+            source = self._sources[self._asking]
+            why = self._exchange.state(source).why or "it had not answered when the run ended"
+            self._tell(source, SourceDownError(why, source=source.traits.name))
+        if self._is_locating:
+            self._session.warn(
+                "where this machine is was still being asked of others when the run ended; give location=, or "
+                "offline=True to send nothing"
+            )
         self._scope.cancel()
         async with self._learning:  # what is just being learnt is cut to its end
             self._tell_guess()
@@ -136,7 +151,9 @@ class Poller:
         if self._is_settled:
             return
         if not self._is_own:
+            self._is_locating = self._place.location.is_guess and self._exchange.client is not None
             found = await locate(self._exchange, self._place, self._environ)
+            self._is_locating = False
             if found.notice:
                 self._session.warn(found.notice)
             if found.location != self._place.location:
@@ -186,11 +203,13 @@ class Poller:
         """Go along the chain up to the first source that answers."""
         for rank, source in enumerate(self._sources):
             was_left_alone = self._exchange.is_left_alone(source)
+            self._asking = rank
             try:
                 answer = await self._exchange.ask(source)
             except IntensityError as error:
                 self._tell(source, error, is_known=was_left_alone)
                 continue
+            self._asking = None
             has_returned = self._was_down
             self._was_down = False
             self._answering = rank
@@ -199,7 +218,27 @@ class Poller:
                 await self._mend()
             return
         self._was_down = True
-        self._answering = None
+        self._answering = self._asking = None
+
+    async def _hurry(self) -> None:
+        """Ask those behind a source that has not answered yet: the run has ended and does not wait for its turn."""
+        with contextlib.suppress(TimeoutError):
+            await within(self._exchange.clock, HURRY_AFTER_S, self._first.wait)
+        if self._first.is_set() or self._asking is None:
+            return
+
+        async def ask(rank: int) -> None:
+            try:
+                answer = await self._exchange.ask(self._sources[rank])
+            except IntensityError as error:
+                self._tell(self._sources[rank], error)
+                return
+            await self._learn(rank, answer)
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for rank in range(self._asking + 1, len(self._sources)):
+                group.start_soon(ask, rank)
 
     async def _rest(self) -> None:
         """Sleep until any source up to the one that answered has something new, or may be tried again.
@@ -281,9 +320,18 @@ class Poller:
         now_s = self._exchange.now_s
         end_s = min(self._session.until_s(now_s), now_s)
         begin_s = self._session.begin_s
-        steps = self._session.ledger.intensity.steps(begin_s, max(end_s, begin_s))
+        steps = list(self._session.ledger.intensity.steps(begin_s, max(end_s, begin_s)))
         windows = guessed(steps, traits, now_s)
-        return (windows[0][0], windows[-1][1]) if windows else None
+        if not windows:
+            return None
+        first_s = windows[0][0]
+        for at, to, value in steps:
+            # Before a source falls silent, its last value counts until its successor is due: that is asked for too.
+            if at < first_s <= to and value.valid_to_s is not None and value.valid_to_s < first_s:
+                first_s = max(math.floor(value.valid_to_s / traits.step_s), math.floor(begin_s / traits.step_s))
+                first_s *= traits.step_s
+                break
+        return first_s, windows[-1][1]
 
     # -- the curve ---------------------------------------------------------------------------------------------
 
