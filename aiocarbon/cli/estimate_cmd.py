@@ -101,13 +101,13 @@ def _notes(options: EstimateOptions, is_bound: bool) -> list[str]:
     notes = []
     if is_bound:
         notes.append(
-            "computed at the device's PEAK rate, which no training reaches: time, energy and CO2eq are LOWER BOUNDS; "
-            "say what share of it is reached by --utilization"
+            "computed at the device's PEAK rate, which no training reaches: at this power, time, energy and CO2eq are "
+            "LOWER BOUNDS; say what share of it is reached by --utilization"
         )
     elif options.work_flop is not None and options.utilization is None:
         notes.append(
-            "--flops-rate is taken as reached all the time; if it is the device's peak, time, energy and CO2eq are "
-            "LOWER BOUNDS (--utilization says what share of it is reached)"
+            "--flops-rate is taken as reached all the time; if it is the device's peak, time, energy and CO2eq at this "
+            "power are LOWER BOUNDS (--utilization says what share of it is reached)"
         )
     if options.power_w is None:
         notes.append("the specified power is taken as drawn all the time; measured watts (--watts) are better")

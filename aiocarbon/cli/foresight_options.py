@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from aiocarbon.cli.amounts import CAR, ENERGY, FLOP, FLOP_RATE, HOURS, POWER, amount, count, share
 from aiocarbon.cli.options import CommandLineError, settings_of
-from aiocarbon.data.accelerators import PRECISIONS
+
+# What reads amounts is imported where they are read: this grammar is part of every command's start.
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 __all__ = ["EstimateOptions", "WhereOptions", "add_verbs", "estimate_options", "where_options"]
 
@@ -108,7 +109,9 @@ def _add_estimate(verbs: Any) -> None:
     verb.add_argument("--flops", metavar="N", help='operations of the whole work: "3.14e23" or "314 ZFLOP"')
     verb.add_argument("--device-hours", metavar="H", help="hours of all devices together, instead of operations")
     verb.add_argument("--device", metavar="NAME", help='accelerator of the bundled table: "V100S", "A100 SXM4"')
-    verb.add_argument("--precision", metavar="P", help=f"number format of the device's peak: {', '.join(PRECISIONS)}")
+    verb.add_argument(
+        "--precision", metavar="P", help="number format of the device's peak: bf16, fp16, fp8, tf32, fp32"
+    )
     verb.add_argument("--flops-rate", metavar="R", help='operations per second of one device: "130e12" or "130 TFLOPS"')
     verb.add_argument(
         "--utilization",
@@ -143,6 +146,8 @@ def estimate_options(parsed: argparse.Namespace) -> EstimateOptions:
         CommandLineError: A value is not accepted, one is missing, or two say the same.
         ConfigError: Location, PUE or intensity is not accepted.
     """
+    from aiocarbon.cli.amounts import CAR, FLOP, FLOP_RATE, HOURS, POWER, count, share
+
     _check_intensity(parsed.intensity)
     options = EstimateOptions(
         settings=settings_of(parsed),
@@ -171,6 +176,8 @@ def _check_intensity(text: str | None) -> None:
 
 def _check_whole(options: EstimateOptions) -> None:
     """Refuse what lacks a part, or says one twice."""
+    from aiocarbon.data.accelerators import PRECISIONS
+
     if (options.work_flop is None) == (options.device_hours is None):
         raise CommandLineError(
             "give the work either as --flops N or as --device-hours H (see aiocarbon estimate --help)"
@@ -194,6 +201,8 @@ def where_options(parsed: argparse.Namespace) -> WhereOptions:
         CommandLineError: A value is not accepted, or the energy is missing or told twice.
         ConfigError: Location or PUE is not accepted.
     """
+    from aiocarbon.cli.amounts import ENERGY, count
+
     if (parsed.energy_kwh is None) == (not parsed.paths):
         raise CommandLineError("say the energy either by --energy-kwh E or by journals: aiocarbon where PATH...")
     clouds = () if parsed.cloud is None else tuple(name.strip() for name in parsed.cloud.lower().split(","))
@@ -214,4 +223,6 @@ def where_options(parsed: argparse.Namespace) -> WhereOptions:
 
 
 def _amount(text: str | None, option: str, kind: Any) -> Decimal | None:
+    from aiocarbon.cli.amounts import amount
+
     return None if text is None else amount(option, text, kind)

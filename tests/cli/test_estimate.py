@@ -80,7 +80,7 @@ def test_units_say_the_same_as_powers_of_ten(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_rate_without_utilization_is_called_what_it_may_be(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "if it is the device's peak, time, energy and CO2eq are LOWER BOUNDS" in told(capsys, *PAPER)
+    assert "if it is the device's peak, time, energy and CO2eq at this power are LOWER BOUNDS" in told(capsys, *PAPER)
     assert "LOWER BOUND" not in told(capsys, *PAPER, "--utilization", "0.4")
     assert "130e12 FLOP/s x 0.4 reached = 52e12 FLOP/s" in told(capsys, *PAPER, "--mfu", "40%")
 
