@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,9 +11,11 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._version import __version__
-from aiocarbon.cli.output import coloured, is_terminal, say, show, write_json
+from aiocarbon.cli.output import coloured, say, show, write_json
+from aiocarbon.cli.width import columns
 from aiocarbon.errors import EngineError
 from aiocarbon.render import numbers
+from aiocarbon.render.labelled import labelled
 from aiocarbon.render.plot import Step, can_show_blocks, cleanest, clock_time, plot, zone_names
 from aiocarbon.render.text import QUALITY_WORDS, intensity_words, location_words
 
@@ -32,9 +33,7 @@ PATIENCE_S: Final = 10.0
 WIDTH: Final = 72
 """Where no terminal says its own."""
 
-LEAST_WIDTH: Final = 30
 INDENT: Final = "  "
-LABEL_WIDTH: Final = 12
 GUESSED: Final = frozenset({Quality.AVERAGE, Quality.CACHED})
 """What fills the hours of which no source says anything; no part of a forecast."""
 
@@ -60,7 +59,7 @@ def intensity(arguments: Mapping[str, Any], *, hours: float, json_file: str | No
         if problem:
             say(f"aiocarbon: {problem}")
         return 1 if problem else 0
-    lines = text_lines(found, hours, width=_width(sys.stdout), blocks=can_show_blocks(_encoding(sys.stdout)))
+    lines = text_lines(found, hours, width=columns(sys.stdout), blocks=can_show_blocks(_encoding(sys.stdout)))
     return 0 if show(coloured("\n".join(lines), sys.stdout)) else 1
 
 
@@ -84,17 +83,6 @@ def _asked(arguments: Mapping[str, Any], hours: float) -> Survey:
         raise EngineError(f"the engine did not answer within {LIMIT_S + PATIENCE_S:g} s") from error
     finally:
         hosts.release(host)
-
-
-def _width(stream: IO[str] | None) -> int | None:
-    """Columns of the terminal that shows a stream; None where none does."""
-    if not is_terminal(stream):
-        return None
-    try:
-        assert stream is not None
-        return max(os.get_terminal_size(stream.fileno()).columns, LEAST_WIDTH)
-    except (OSError, ValueError):
-        return WIDTH
 
 
 def _encoding(stream: IO[str] | None) -> str | None:
@@ -124,7 +112,7 @@ def text_lines(
         rows.append(("", found.place_note))
     for label, text in rows:
         if text:
-            yield from _wrapped(label, text, width)
+            yield from labelled(label, text, width)
     yield from _ahead_lines(found, hours, width, blocks, tz)
     yield "sources"
     if not found.told:
@@ -148,12 +136,12 @@ def _ahead_lines(found: Survey, hours: float, width: int | None, blocks: bool, t
     until_s = steps[-1][1]
     low, high = (numbers.rounded(pick(g for _, _, g in steps), 3) for pick in (min, max))
     reach = f", known until {clock_time(until_s, begin_s, tz)}" if until_s < end_s else ""
-    yield from _wrapped("range", f"{low} to {high} gCO2eq/kWh{reach}", width)
+    yield from labelled("range", f"{low} to {high} gCO2eq/kWh{reach}", width)
     if best := cleanest(steps):
         at_s, mean = best
         less = _less(mean, found.now.g_per_kwh)
         when = f"{clock_time(at_s, begin_s, tz)} to {clock_time(at_s + 3600.0, at_s, tz)}"
-        yield from _wrapped("cleanest", f"the hour from {when}: {numbers.rounded(mean, 3)} gCO2eq/kWh{less}", width)
+        yield from labelled("cleanest", f"the hour from {when}: {numbers.rounded(mean, 3)} gCO2eq/kWh{less}", width)
 
 
 def known_ahead(found: Survey) -> list[Step]:
@@ -252,16 +240,6 @@ def _less(mean: float, now: float) -> str:
 
 def _span(hours: float) -> str:
     return f"{hours:g} h" if hours >= 1.0 else f"{hours * 60.0:g} min"
-
-
-def _wrapped(label: str, text: str, width: int | None) -> Iterator[str]:
-    """A labelled line, broken where a terminal would break it anyway, but between words."""
-    head = f"{INDENT}{label:<{LABEL_WIDTH}}"
-    if width is None:
-        yield head + text
-        return
-    hang = " " * (len(head) if width >= 60 else 2 * len(INDENT))
-    yield from textwrap.wrap(head + text, width, subsequent_indent=hang, drop_whitespace=True, break_on_hyphens=False)
 
 
 def _hung(text: str, width: int | None) -> Iterator[str]:
