@@ -243,17 +243,18 @@ class Poller:
     async def _rest(self) -> None:
         """Sleep until any source up to the one that answered has something new, or may be tried again.
 
-        The wall clock may be set meanwhile, so what is left is looked at anew every minute.
+        The wall clock may be set meanwhile, so what is left is looked at anew every minute. Another run may have asked
+        meanwhile, so it never becomes later.
         """
         exchange, clock = self._exchange, self._exchange.clock
         awaited = self._sources if self._answering is None else self._sources[: self._answering + 1]
         is_cut_off = exchange.client is None and any(source.traits.is_remote for source in awaited)
         least_s = OFFLINE_REST_S if is_cut_off else LEAST_REST_S
-        began_ns = clock.monotonic_ns()
+        began_ns, due_s = clock.monotonic_ns(), math.inf
         while True:
             now_ns, now_s = clock.monotonic_ns(), exchange.now_s
             self._forecast_due_s = min(self._forecast_due_s, now_s + FORECAST_EVERY_S)
-            due_s = min((exchange.due_s(source) for source in awaited), default=math.inf)
+            due_s = min([due_s, *(exchange.due_s(source) for source in awaited)])
             left_s = max(min(due_s, self._forecast_due_s) - now_s, least_s - (now_ns - began_ns) * S_PER_NS)
             if left_s <= 0.0:
                 return

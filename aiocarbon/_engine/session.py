@@ -246,7 +246,7 @@ class Session:
         """UTC seconds of the run's begin, or of its earliest instant if the wall clock was set back behind that."""
         wall = self.ledger.wall
         begin_ns = (self._begin or self._previous()).t_ns
-        return wall.wall_span_s(begin_ns, max(wall.anchors[-1].mono_ns, begin_ns))[0]
+        return wall.wall_span_s(begin_ns, max(wall.anchors[-1].mono_ns, begin_ns) + 1)[0]
 
     def latest_s(self, now_ns: int) -> float:
         """UTC seconds of the run's latest instant up to now, which lies ahead if the wall clock was set back."""
