@@ -29,6 +29,8 @@ __all__ = ["FakeClock", "ScriptedMeter", "ScriptedSource"]
 Scripted = float | BaseException | Callable[[], float]
 """A value in microjoules or watts, an error to raise, or a function that gives a value (and may block)."""
 
+TURNS = 10
+
 
 class FakeClock:
     """A clock that stands still until `advance` moves it; tasks and workers that wait for it wake in order.
@@ -120,6 +122,8 @@ class FakeClock:
 async def _settle() -> None:
     """Let tasks run until all of them wait, worker threads included as far as they are quick."""
     for _ in range(3):
+        for _ in range(TURNS):  # on asyncio, waiting for a task that has something to do takes a tenth of a second
+            await anyio.lowlevel.checkpoint()
         await anyio.wait_all_tasks_blocked()
         await anyio.sleep(0.001)
 
