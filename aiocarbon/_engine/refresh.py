@@ -19,7 +19,7 @@ import anyio
 
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.grid import Layer
-from aiocarbon._core.intensity import IntensityValue, Location, Quality
+from aiocarbon._core.intensity import IntensityValue, Location
 from aiocarbon._core.units import S_PER_NS
 from aiocarbon._engine.exchange import Exchange, Kind, Question
 from aiocarbon._engine.whereabouts import chain_of
@@ -41,10 +41,6 @@ LIMIT_S: Final = 600.0
 """For all of it; what is known by then is kept, and the rest can be asked for by the next call."""
 
 OUT_OF_TIME: Final = "not all could be asked for in time; refresh again"
-MARGIN_S: Final = 1.0
-"""What is learnt holds a little beyond a run's ends: an instant's rounding must not leave a sliver of a guess."""
-
-SURE: Final = frozenset({Quality.GIVEN, Quality.LIVE})
 
 Window = tuple[float, float]
 """From and to, UTC seconds."""
@@ -120,14 +116,9 @@ class _Run:
         self.end_s = max(to for _, to in ends_ns) * S_PER_NS
         self._curve = view.ledger.intensity
 
-    def steps(self, margin_s: float = 0.0) -> Iterator[Piece]:
+    def steps(self) -> Iterator[Piece]:
         """Its intensity over its time."""
-        return self._curve.steps(self.begin_s - margin_s, self.end_s + margin_s)
-
-    @property
-    def may_improve(self) -> bool:
-        """False if all of it was live or given by the user."""
-        return any(value.quality not in SURE for _, _, value in self.steps())
+        return self._curve.steps(self.begin_s, self.end_s)
 
     def guess_s(self) -> float:
         """Seconds of it that are guesses."""
@@ -135,7 +126,7 @@ class _Run:
 
     def learn(self, traits: Traits, answers: Iterable[tuple[Window, Answer]], asked_s: float) -> None:
         """Take what a source knows better than what is used; blocking."""
-        steps = list(self.steps(MARGIN_S))
+        steps = list(self.steps())
         found = union(*(_better(steps, window, answer, traits, asked_s) for window, answer in answers))
         if found:
             self.new = union(self.new, found)
@@ -191,9 +182,8 @@ async def refresh(
     blocking = exchange.blocking
     places: dict[str, _Place] = {}
     for process in processes:
-        run = await blocking(_Run, process)
-        if run.may_improve:
-            places.setdefault(process.facts.location.zone, _Place(process.facts.location)).runs.append(run)
+        place = places.setdefault(process.facts.location.zone, _Place(process.facts.location))
+        place.runs.append(await blocking(_Run, process))
     with anyio.move_on_after(limit_s):
         async with anyio.create_task_group() as group:
             for place in places.values():

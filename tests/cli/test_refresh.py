@@ -370,6 +370,15 @@ async def test_guesses_alone_are_replaced(tmp_path: Path) -> None:
     assert loaded.runs[0].co2eq_g == pytest.approx(grams(g_of, hours=6.0), rel=1e-9)
 
 
+async def test_no_sliver_of_a_guess_is_left_at_the_ends_of_a_run(tmp_path: Path) -> None:
+    for n in range(40):
+        a_journal(tmp_path, begin_s=BEGIN_S + n * 0.123456789, hours=0.5 + n * 0.00123, pid=n, run_id=f"run-{n}")
+    async with serving(GB) as server:
+        loaded, found, _ = await refreshed(tmp_path, server.environ)
+    assert found.left == ()
+    assert {use.quality for run in loaded.runs for use in run.intensity_sources} == {"live"}
+
+
 async def test_number_of_the_user_is_never_asked_about(tmp_path: Path) -> None:
     a_journal(tmp_path, (-1e6, value(444.0, Quality.GIVEN)))
     async with serving(GB) as server:
@@ -434,6 +443,18 @@ async def test_run_that_broke_off_is_refreshed_up_to_its_newest_point(tmp_path: 
         loaded, _, _ = await refreshed(tmp_path, server.environ)
     assert loaded.runs[0].co2eq_g == pytest.approx(grams(g_at), rel=1e-9)
     assert not loaded.runs[0].ended_well
+
+
+async def test_run_whose_wall_clock_was_set_back_is_asked_about_both_its_times(tmp_path: Path) -> None:
+    path = a_journal(tmp_path)
+    set_back = {"k": "wall", "t": T0 + 5400 * S, "wall_ns": round((BEGIN_S + 5400 - 7200) * S)}
+    path.write_text(path.read_text() + records.line(set_back))
+    async with serving(GB) as server:
+        loaded, found, _ = await refreshed(tmp_path, server.environ)
+    first = grams(g_at, hours=1.5)
+    second = grams(g_at, hours=1.5, begin_s=BEGIN_S + 5400 - 7200)
+    assert loaded.runs[0].co2eq_g == pytest.approx(first + second, rel=1e-9)
+    assert found.left == ()
 
 
 # -- who is asked --------------------------------------------------------------------------------------------------

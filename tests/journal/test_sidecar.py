@@ -42,7 +42,13 @@ def learnt(
     return Stretch(from_s, to_s, value(g, quality, **more), asked_s)
 
 
-def a_journal(folder: Path, *steps: tuple[float, IntensityValue], seconds: int = 100, ended: bool = True) -> Path:
+def a_journal(
+    folder: Path,
+    *steps: tuple[float, IntensityValue],
+    seconds: int = 100,
+    ended: bool = True,
+    told: dict[str, float] | None = None,
+) -> Path:
     """A device that draws WATTS, with a point each second; steps are seconds of the run, -inf for ever."""
     device = Device(
         id="GPU-1", kind=DeviceKind.GPU, name="", quantity=Quantity.ENERGY, basis=Basis.COUNTER,
@@ -60,7 +66,7 @@ def a_journal(folder: Path, *steps: tuple[float, IntensityValue], seconds: int =
     ]  # fmt: skip
     lines += [{"k": "tick", "t": T0 + n * S, "e": [round(n * WATTS * 1e6)], "s": [0]} for n in range(1, seconds)]
     lines.append({"k": "mark", "t": T0 + seconds * S, "m": 1, "e": [round(seconds * WATTS * 1e6)], "s": [0]})
-    lines += [{"k": "end", "t": T0 + seconds * S, "ended_well": True}] if ended else []
+    lines += [{"k": "end", "t": T0 + seconds * S, "ended_well": True, "report": told}] if ended else []
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "node-1-7-0.jsonl"
     path.write_text("".join(map(records.line, lines)))
@@ -166,6 +172,17 @@ def test_figures_follow_what_was_learnt_and_tell_what_they_were(tmp_path: Path) 
     assert loaded.runs[0].co2eq_g == pytest.approx(expected, rel=1e-9)
     assert loaded.runs[0].co2eq_g_before == pytest.approx(grams((100, 300)), rel=1e-9)
     assert loaded.total.co2eq_g == pytest.approx(expected, rel=1e-9)
+
+
+def test_figure_before_is_that_before_anything_was_mended_at_the_run_s_end(tmp_path: Path) -> None:
+    live = (50.0, value(100.0))
+    now_g = grams((50, 300), (50, 100))
+    path = a_journal(tmp_path, AVERAGE, live, told={"co2eq_g": now_g, "co2eq_g_before": grams((100, 300))})
+    assert load(path).runs[0].co2eq_g_before == pytest.approx(grams((100, 300)), rel=1e-9)
+    write_sidecar(path, IDENT, (learnt(WALL0_S - 1.0, WALL0_S + 50.0, 200.0),))
+    (run,) = load(path).runs
+    assert run.co2eq_g == pytest.approx(grams((50, 200), (50, 100)), rel=1e-9)
+    assert run.co2eq_g_before == pytest.approx(grams((100, 300)), rel=1e-9)
 
 
 def test_what_the_user_gave_and_what_was_live_stays_whatever_lies_beside_it(tmp_path: Path) -> None:
