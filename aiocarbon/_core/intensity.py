@@ -26,9 +26,14 @@ class Quality(StrEnum):
     CACHED = "cached"
     AVERAGE = "average"
 
+    @property
+    def rank(self) -> int:
+        """Its place in this order, 0 for the surest."""
+        return _RANK[self]
+
     def is_surer_than(self, other: Quality) -> bool:
         """Whether a value that is known this way stands in the place of one that is known the other way."""
-        return _RANK[self] < _RANK[other]
+        return self.rank < other.rank
 
 
 _RANK: Final = {quality: rank for rank, quality in enumerate(Quality)}

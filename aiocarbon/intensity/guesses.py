@@ -10,13 +10,10 @@ from typing import Final
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon.intensity.base import Traits
 
-__all__ = ["GUESSES", "ORDER", "guessed", "is_finer", "is_guess", "knows_better", "stands_over"]
+__all__ = ["GUESSES", "guessed", "is_guess", "knows_better", "stands_over"]
 
 GUESSES: Final = frozenset({Quality.AVERAGE, Quality.CACHED, Quality.FORECAST})
 """What is asked for again once it is past."""
-
-ORDER: Final = (Quality.GIVEN, Quality.LIVE, Quality.ESTIMATED, Quality.FORECAST, Quality.CACHED, Quality.AVERAGE)
-"""Qualities, the surest first."""
 
 
 def is_guess(value: IntensityValue, traits: Traits) -> bool:
@@ -26,14 +23,9 @@ def is_guess(value: IntensityValue, traits: Traits) -> bool:
     return value.quality in GUESSES
 
 
-def is_finer(new: Quality, old: Quality) -> bool:
-    """Whether one quality is surer than another."""
-    return ORDER.index(new) < ORDER.index(old)
-
-
 def stands_over(new: IntensityValue, old: IntensityValue) -> bool:
     """Whether what was learnt afterwards counts in the place of what was used: where it is surer, or a new estimate."""
-    return is_finer(new.quality, old.quality) or new.quality is old.quality is Quality.ESTIMATED
+    return new.quality.is_surer_than(old.quality) or new.quality is old.quality is Quality.ESTIMATED
 
 
 def knows_better(new: IntensityValue, old: IntensityValue, traits: Traits) -> bool:

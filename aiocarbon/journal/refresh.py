@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from aiocarbon._core.intensity import MAX_G_PER_KWH, IntensityValue
 from aiocarbon.errors import JournalError
-from aiocarbon.intensity.guesses import ORDER, stands_over
+from aiocarbon.intensity.guesses import stands_over
 from aiocarbon.journal import records
 
 SIDECAR_SUFFIX: Final = ".intensity"
@@ -97,7 +97,7 @@ def union(*parts: Iterable[Stretch]) -> Learnt:
 
 def _rank(stretch: Stretch) -> tuple[int, float, str]:
     """Orders what is said of one time, the best first; the last part only makes the order whole."""
-    return ORDER.index(stretch.value.quality), -stretch.asked_s, repr(stretch.value)
+    return stretch.value.quality.rank, -stretch.asked_s, repr(stretch.value)
 
 
 # -- the file ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aiocarbon._core.intensity import FactorBasis, IntensityValue, Quality
 from aiocarbon.intensity.base import Traits
-from aiocarbon.intensity.guesses import GUESSES, ORDER, guessed, is_finer, is_guess, knows_better, stands_over
+from aiocarbon.intensity.guesses import GUESSES, guessed, is_guess, knows_better, stands_over
 
 STEP_S = 300.0
 OFFSET_S = 30.0
@@ -39,16 +39,16 @@ def value(quality: Quality, g_per_kwh: float = 100.0, source: str = "Src") -> In
 
 
 def test_every_quality_has_its_place_in_the_order() -> None:
-    assert sorted(ORDER) == sorted(Quality)
-    assert ORDER[0] is Quality.GIVEN
-    assert ORDER[-1] is Quality.AVERAGE
+    assert [quality.rank for quality in Quality] == list(range(len(Quality)))
+    assert Quality.GIVEN.rank == 0
+    assert max(Quality, key=lambda quality: quality.rank) is Quality.AVERAGE
 
 
 @given(qualities, qualities, qualities)
 def test_finer_is_a_strict_order(a: Quality, b: Quality, c: Quality) -> None:
-    assert not (is_finer(a, b) and is_finer(b, a))
-    assert is_finer(a, b) or is_finer(b, a) or a is b
-    assert not (is_finer(a, b) and is_finer(b, c)) or is_finer(a, c)
+    assert not (a.is_surer_than(b) and b.is_surer_than(a))
+    assert a.is_surer_than(b) or b.is_surer_than(a) or a is b
+    assert not (a.is_surer_than(b) and is_finer(b, c)) or is_finer(a, c)
 
 
 @pytest.mark.parametrize(
