@@ -48,7 +48,7 @@ def test_every_quality_has_its_place_in_the_order() -> None:
 def test_finer_is_a_strict_order(a: Quality, b: Quality, c: Quality) -> None:
     assert not (a.is_surer_than(b) and b.is_surer_than(a))
     assert a.is_surer_than(b) or b.is_surer_than(a) or a is b
-    assert not (a.is_surer_than(b) and is_finer(b, c)) or is_finer(a, c)
+    assert not (a.is_surer_than(b) and b.is_surer_than(c)) or a.is_surer_than(c)
 
 
 @pytest.mark.parametrize(
