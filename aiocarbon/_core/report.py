@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -119,6 +119,8 @@ class EpochReport(Quantities):
         is_partial: True if it was left by an exception, a `break` or the end of the run; it gives no rate.
         is_final: False while a counter that refreshes slowly has not yet told where the borders lie;
             `report().epochs[index]` has the refined one.
+        prediction: What the whole run would use, as seen at the epoch's end; of the last 100 epochs of a live run. None
+            where nothing could be predicted yet.
     """
 
     index: int
@@ -126,6 +128,82 @@ class EpochReport(Quantities):
     steps: int = 0
     is_partial: bool = False
     is_final: bool = True
+    prediction: Prediction | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a run will have used at its end. Ranges are 90 %, if the present regime of the run goes on.
+
+    Energy has PUE counted, as `energy_kwh` everywhere. A figure is None where it is not known: totals of a run whose
+    number of epochs is not declared, energy and CO2eq where no meter tells a power.
+
+    Attributes:
+        as_of: UTC of the instant at which it was made.
+        is_bounded: Whether the number of epochs is declared; without it there are rates and no totals.
+        epochs: Epochs declared; None if none were.
+        epochs_seen: Complete epochs that had ended.
+        energy_kwh: Of the whole run, kWh.
+        energy_kwh_low: Lower end.
+        energy_kwh_high: Upper end.
+        co2eq_g: Of the whole run, grams, at the intensity of the hours that it will really occupy.
+        co2eq_g_low: Lower end.
+        co2eq_g_high: Upper end.
+        duration_s: Of the whole run, seconds.
+        duration_s_low: Lower end.
+        duration_s_high: Upper end.
+        remaining_energy_kwh: Still to come, kWh.
+        remaining_energy_kwh_low: Lower end.
+        remaining_energy_kwh_high: Upper end.
+        remaining_co2eq_g: Still to come, grams.
+        remaining_co2eq_g_low: Lower end.
+        remaining_co2eq_g_high: Upper end.
+        remaining_duration_s: Still to come, seconds.
+        remaining_duration_s_low: Lower end.
+        remaining_duration_s_high: Upper end.
+        ends_at: UTC of the end.
+        epoch_s: Seconds of an epoch in the present regime.
+        energy_kwh_per_hour: At the present rate.
+        co2eq_g_per_hour: At the present rate and the intensity of the next hour.
+        rests_on: What the rate comes from: "prior" (earlier runs of the name), "steps" (of the first epoch), "epochs".
+        intensity_shares: Share of the time to come by what its intensity rests on: a quality, or "profile".
+        notes: What a reader must know.
+    """
+
+    as_of: datetime
+    is_bounded: bool
+    epochs: int | None
+    epochs_seen: int
+    energy_kwh: float | None = None
+    energy_kwh_low: float | None = None
+    energy_kwh_high: float | None = None
+    co2eq_g: float | None = None
+    co2eq_g_low: float | None = None
+    co2eq_g_high: float | None = None
+    duration_s: float | None = None
+    duration_s_low: float | None = None
+    duration_s_high: float | None = None
+    remaining_energy_kwh: float | None = None
+    remaining_energy_kwh_low: float | None = None
+    remaining_energy_kwh_high: float | None = None
+    remaining_co2eq_g: float | None = None
+    remaining_co2eq_g_low: float | None = None
+    remaining_co2eq_g_high: float | None = None
+    remaining_duration_s: float | None = None
+    remaining_duration_s_low: float | None = None
+    remaining_duration_s_high: float | None = None
+    ends_at: datetime | None = None
+    epoch_s: float | None = None
+    energy_kwh_per_hour: float | None = None
+    co2eq_g_per_hour: float | None = None
+    rests_on: str = "epochs"
+    intensity_shares: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prediction as plain JSON values."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +273,7 @@ class RunReport(Quantities):
         intensity_sources: The sources used.
         co2eq_g_before: CO2eq before intensities of the past that were guesses were asked for again; None if none were.
         equivalents: The CO2eq told as other things.
+        prediction: The newest prediction that was made of it; None if none was, or it was read from a journal.
         warnings: What a reader of the figures must know.
         overhead: What the instrument itself cost.
         version: Version of aiocarbon that made it.
@@ -220,6 +299,7 @@ class RunReport(Quantities):
     intensity_sources: tuple[IntensityUse, ...]
     co2eq_g_before: float | None = None
     equivalents: tuple[Equivalent, ...]
+    prediction: Prediction | None = None
     warnings: tuple[str, ...]
     overhead: Overhead
     version: str = ""
