@@ -38,6 +38,10 @@ class FakeClock:
     Args:
         start_ns: Monotonic nanoseconds at which it begins.
         wall_ns: UTC nanoseconds at which it begins.
+
+    Attributes:
+        workers: Tells how many worker threads are at work, those that wait for this clock included; while one that
+            does not is, `advance` waits for it. None: nobody tells, and what is not done in some milliseconds is late.
     """
 
     def __init__(self, start_ns: int = 1_000_000_000, wall_ns: int = 1_800_000_000_000_000_000) -> None:
@@ -47,6 +51,8 @@ class FakeClock:
         self._changed = threading.Condition()
         self._sleepers: list[tuple[int, int, anyio.Event]] = []
         self._count = 0
+        self._waiting = 0
+        self.workers: Callable[[], int] | None = None
 
     def monotonic_ns(self) -> int:
         """Monotonic nanoseconds."""
@@ -91,8 +97,10 @@ class FakeClock:
     def wait(self, event: threading.Event, until_ns: int) -> bool:
         """Block a worker until the event is set or an instant of this clock is past."""
         with self._changed:
+            self._waiting += 1
             while not event.is_set() and self._now < until_ns:
                 self._changed.wait(0.005)
+            self._waiting -= 1
         return event.is_set()
 
     async def advance(self, by_s: float) -> None:
@@ -102,7 +110,7 @@ class FakeClock:
         """
         target = self._now + round(by_s * 1e9)
         while True:
-            await _settle()
+            await self._settle()
             due = sorted(entry for entry in self._sleepers if entry[0] <= target)
             if not due:
                 break
@@ -111,7 +119,15 @@ class FakeClock:
             self._move(max(at, self._now))
             event.set()
         self._move(max(target, self._now))  # `skip` may have gone further meanwhile
-        await _settle()
+        await self._settle()
+
+    async def _settle(self) -> None:
+        if self.workers is None:
+            await _settle(3)
+            return
+        await _settle(1)
+        while self.workers() > self._waiting:
+            await _settle(1)
 
     def _move(self, to_ns: int) -> None:
         with self._changed:
@@ -119,9 +135,9 @@ class FakeClock:
             self._changed.notify_all()
 
 
-async def _settle() -> None:
+async def _settle(times: int) -> None:
     """Let tasks run until all of them wait, worker threads included as far as they are quick."""
-    for _ in range(3):
+    for _ in range(times):
         for _ in range(TURNS):  # on asyncio, waiting for a task that has something to do takes a tenth of a second
             await anyio.lowlevel.checkpoint()
         await anyio.wait_all_tasks_blocked()

@@ -27,6 +27,7 @@ def run(meter: Any, clock: FakeClock, body: Body, **arguments: Any) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(engine.run, started.set)
             await started.wait()
+            clock.workers = lambda: engine.limiter.borrowed_tokens
             session = await engine.open({"location": "DK", "pue": 1.0, "meters": (meter,), **arguments}, "run")
             await body(engine, session, clock)
             engine.stop()
