@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 from aiocarbon.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aiocarbon._core.report import Quantities
+    from aiocarbon._core.report import Prediction, Quantities
 
 ACTIONS = ("raise", "warn")
+NAMES = {"co2eq_g": ("CO2eq", "g"), "energy_kwh": ("energy", "kWh"), "duration_s": ("time", "s")}
+"""What each limit is of, and its unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits of a run; it is broken as soon as what was used passes one of them.
+    """Limits of a run; it is broken as soon as what was used, or will surely be, passes one of them.
+
+    "Surely": the lower end of the prediction's 90 % range. Where its upper end passes a limit, the report warns.
 
     Attributes:
         co2eq_g: Grams of CO2eq, above 0; None: no limit.
@@ -55,6 +59,29 @@ class Budget:
         for field, limit in self.limits().items():
             value = getattr(used, field)
             if value > limit:
-                name, _, unit = field.rpartition("_")
-                return f"the budget of {limit:g} {unit} ({name}) is used up: {value:.6g} {unit}"
+                return f"{_named(field, limit)} is used up: {_amount(field, value)}"
         return ""
+
+    def broken_ahead(self, prediction: Prediction | None) -> str:
+        """Which limit even the lower end of a prediction passes, in words; empty if none."""
+        return self._passed_by(prediction, "low", "will not hold", "at least")
+
+    def endangered_by(self, prediction: Prediction | None) -> str:
+        """Which limit the upper end of a prediction passes, in words; empty if none."""
+        return self._passed_by(prediction, "high", "may not hold", "at most")
+
+    def _passed_by(self, prediction: Prediction | None, end: str, verdict: str, bound: str) -> str:
+        for field, limit in self.limits().items():
+            value = getattr(prediction, f"{field}_{end}", None)
+            if value is not None and value > limit:
+                told = _amount(field, getattr(prediction, field))
+                return f"{_named(field, limit)} {verdict}: {told} predicted, {bound} {_amount(field, value)} (90 %)"
+        return ""
+
+
+def _named(field: str, limit: float) -> str:
+    return f"the {NAMES[field][0]} budget of {_amount(field, limit)}"
+
+
+def _amount(field: str, value: float) -> str:
+    return f"{value:.6g} {NAMES[field][1]}"

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from aiocarbon import tracker as _async
-from aiocarbon.errors import AiocarbonError, ConfigError, UsageError
+from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
+from aiocarbon.settings import UNSET, Unset
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._core.waited import CleanWait
     from aiocarbon._engine.handle import Handle
 
-__all__ = ["Tracker"]
+__all__ = ["Tracker", "wait_until_clean"]
 
 
 class Tracker(_async.Verbs):
@@ -98,7 +102,7 @@ class Tracker(_async.Verbs):
         """End the epoch that `epoch_start()` began, and give its report."""
         future = self._handle.end_epoch(time.monotonic_ns(), is_partial=False)
         report = self._handle.epoch_report(wait_for(self._handle, future))
-        self._handle.heed_budget()
+        heed(self._handle, report)
         return report
 
     def snapshot(self) -> RunReport:
@@ -129,7 +133,7 @@ class Epoch:
         future = self._handle.end_epoch(time.monotonic_ns(), is_partial=error is not None)
         if error is None:
             self.report = self._handle.epoch_report(wait_for(self._handle, future))
-            self._handle.heed_budget()
+            heed(self._handle, self.report)
 
     def __del__(self) -> None:
         if not self._is_used:
@@ -145,6 +149,8 @@ class Epochs:
         self._handle = handle
         self._n = n
         self._next = 0
+        if n is not None:
+            handle.declare(n)
 
     def __iter__(self) -> Self:
         return self
@@ -152,13 +158,25 @@ class Epochs:
     def __next__(self) -> int:
         now = time.monotonic_ns()
         if self._next:
-            wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
-            self._handle.heed_budget()
+            outcome = wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
+            heed(self._handle, self._handle.epoch_report(outcome))
         if self._n is not None and self._next >= self._n:
             raise StopIteration
         self._handle.begin_epoch(now)
         self._next += 1
         return self._next - 1
+
+
+def heed(handle: Handle, report: EpochReport) -> None:
+    """Act on the budget and ask about the prediction at the end of an epoch.
+
+    Raises:
+        BudgetExceededError: The budget is used up.
+        TrainingStoppedError: The callback said False.
+        UsageError: The callback is a coroutine function.
+    """
+    handle.heed_budget()
+    handle.verdicts.ask_plainly(report.prediction)
 
 
 def wait_for(handle: Handle, future: Future[Any] | None) -> Any:
@@ -172,3 +190,28 @@ def wait_for(handle: Handle, future: Future[Any] | None) -> Any:
     except (AiocarbonError, TimeoutError) as error:
         handle.fail(error)
         return None
+
+
+def wait_until_clean(
+    *,
+    below_g_per_kwh: float | None = None,
+    deadline: datetime | timedelta | float | str | None = None,
+    duration: timedelta | float | str | None = None,
+    location: str | Unset | None = UNSET,
+    intensity: float | str | os.PathLike[str] | Unset | None = UNSET,
+    offline: bool | Unset = UNSET,
+) -> CleanWait:
+    """Wait as `aiocarbon.wait_until_clean` does, in a plain script; Ctrl-C ends the wait.
+
+    Arguments, result and errors are the same.
+    """
+    from aiocarbon.waiting import Order
+
+    order = Order(below_g_per_kwh, deadline, duration, location=location, intensity=intensity, offline=offline)
+    future = order.begin()
+    try:
+        return future.result()
+    except EngineError as error:
+        return order.failed(error)
+    finally:
+        order.end()

@@ -17,7 +17,7 @@ from aiocarbon.settings import UNSET, Unset, check_arguments
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._core.report import EpochReport, Prediction, RunReport
     from aiocarbon.budget import Budget
     from aiocarbon.meters.base import Meter
 
@@ -49,6 +49,11 @@ class Verbs:
         offline: True if no network packet may be sent: neither for the location nor for the intensity.
         strict: True if errors of the instrument shall be raised here.
         device_sync: Run in a worker before a mark, which is then the instant it returned: a callable, or "torch".
+        predict_after: Complete epochs before which nothing is predicted. Up to 1, the first prediction comes as soon as
+            anything tells a rate: earlier runs of the name, steps with a total inside the first epoch, or its end.
+        monitor_epochs: Only so many complete epochs count for predictions, the rest is extrapolated; None: all.
+        on_prediction: Called with each epoch's `Prediction`, in the task that marks the epoch; if it returns False the
+            run ends with `TrainingStoppedError`. A coroutine function is awaited (async tracker only).
 
     Raises:
         ConfigError: An argument is not accepted; nothing was started.
@@ -71,6 +76,9 @@ class Verbs:
         offline: bool | Unset = UNSET,
         strict: bool | Unset = UNSET,
         device_sync: str | Callable[[], object] | Unset | None = UNSET,
+        predict_after: int | Unset = UNSET,
+        monitor_epochs: int | Unset | None = UNSET,
+        on_prediction: Callable[[Prediction], Any] | Unset | None = UNSET,
     ) -> None:
         given = {field: value for field, value in locals().items() if field != "self"}
         self._handle = Handle(check_arguments(given))
@@ -87,6 +95,11 @@ class Verbs:
             total: Steps of the whole epoch, if known.
         """
         self._handle.step(n, total)
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """What the whole run will use, as of now; None as long as nothing tells. Waits for nothing."""
+        return self._handle.prediction
 
     @property
     def run_id(self) -> str:
@@ -220,11 +233,11 @@ class Exceeded:
 
     def is_set(self) -> bool:
         """True once the budget is used up."""
-        return self._handle.exceeded().done()
+        return self._handle.verdicts.exceeded.done()
 
     async def wait(self) -> None:
         """Wait until the budget is used up; for ever if it never is."""
-        await answer(self._handle.exceeded(), None)
+        await answer(self._handle.verdicts.exceeded, None)
 
 
 class EpochMark:
@@ -244,7 +257,7 @@ class EpochMark:
         self._is_used = True
         outcome = yield from wait_for(self._handle, self._handle.mark(now)).__await__()
         self.report = self._handle.epoch_report(outcome)
-        self._handle.heed_budget()
+        yield from heed(self._handle, self.report).__await__()
         return self.report
 
     async def __aenter__(self) -> Self:
@@ -259,7 +272,7 @@ class EpochMark:
         if error is not None:
             return  # the mark is set; what left the epoch is not to be delayed by its report
         self.report = self._handle.epoch_report(await wait_for(self._handle, future))
-        self._handle.heed_budget()
+        await heed(self._handle, self.report)
 
     def __del__(self) -> None:
         if not self._is_used:
@@ -273,6 +286,8 @@ class Epochs:
         self._handle = handle
         self._n = n
         self._next = 0
+        if n is not None:
+            handle.declare(n)
 
     def __aiter__(self) -> Self:
         return self
@@ -280,13 +295,24 @@ class Epochs:
     async def __anext__(self) -> int:
         now = time.monotonic_ns()
         if self._next:
-            await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
-            self._handle.heed_budget()
+            outcome = await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
+            await heed(self._handle, self._handle.epoch_report(outcome))
         if self._n is not None and self._next >= self._n:
             raise StopAsyncIteration
         self._handle.begin_epoch(now)
         self._next += 1
         return self._next - 1
+
+
+async def heed(handle: Handle, report: EpochReport) -> None:
+    """Act on the budget and ask about the prediction at the end of an epoch.
+
+    Raises:
+        BudgetExceededError: The budget is used up.
+        TrainingStoppedError: The callback said False.
+    """
+    handle.heed_budget()
+    await handle.verdicts.ask(report.prediction)
 
 
 async def wait_for(handle: Handle, future: Future[Any] | None) -> Any:

@@ -82,6 +82,7 @@ def run_report(
         intensity_sources=uses(cut.carbon),
         co2eq_g_before=None if body.mended_by_g is None else cut.carbon.co2eq_g - body.mended_by_g,
         equivalents=equivalents(cut.carbon.co2eq_g),
+        prediction=body.prediction,
         warnings=(*body.warnings, *mixtures(cut.carbon)),
         overhead=body.overhead,
         version=facts.version,

@@ -10,7 +10,7 @@ from aiocarbon._core.ledger import Cut, Mark
 from aiocarbon._core.reading import Part
 
 if TYPE_CHECKING:
-    from aiocarbon._core.report import EpochReport
+    from aiocarbon._core.report import EpochReport, Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,7 @@ class Body:
         ended_well: False if it did not end by itself.
         mended_by_g: Grams of CO2eq by which the figure rose when intensities of the past were asked for again; None if
             none were.
+        prediction: The newest prediction; None if there is none.
     """
 
     begin: Mark
@@ -77,3 +78,4 @@ class Body:
     is_final: bool
     ended_well: bool
     mended_by_g: float | None = None
+    prediction: Prediction | None = None

@@ -177,6 +177,7 @@ class Engine:
         followed = self._followed[session]
         try:
             await self.blocking(_load_reports)
+            session.foresight.begin(settings)
             # Loading may take longer than a short run, whose end then waits for it no more.
             if session in self._followed and not isinstance(settings.intensity, int | float):
                 from aiocarbon._engine.poller import Poller
@@ -382,6 +383,8 @@ class Engine:
 def _load_reports() -> None:
     """Load what reports are made of, and what follows intensities, behind the entering."""
     import aiocarbon._core.assemble  # the first report may be asked for at once
+    import aiocarbon._core.foretell
+    import aiocarbon._core.predict
     import aiocarbon._engine.poller
     import aiocarbon.intensity.cache
     import aiocarbon.intensity.client  # noqa: F401  # loading is the purpose

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from aiocarbon._engine import host as hosts
 from aiocarbon._engine.device_sync import LIMIT_S as SYNC_LIMIT_S
 from aiocarbon._engine.device_sync import prepare, waited
+from aiocarbon._engine.verdicts import Verdicts
 from aiocarbon._logging import get_logger
-from aiocarbon.errors import BudgetExceededError, EngineError, UsageError
+from aiocarbon.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._core.report import EpochReport, Prediction, RunReport
     from aiocarbon._engine.session import Session
-    from aiocarbon.budget import Budget
 
 log = get_logger("tracker")
 
@@ -55,6 +55,7 @@ class Handle:
     Attributes:
         run_id: Id of the run.
         strict: True if errors of the instrument are raised.
+        verdicts: Its budget, and what its user says of predictions.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
@@ -71,9 +72,8 @@ class Handle:
         self._steps = 0
         self._epoch_total: int | None = None
         self._told: set[str] = set()
-        self.budget: Budget | None = arguments.get("budget")
-        self._budget_told = False
-        self._exceeded: Future[None] | None = None
+        self._epochs: int | None = None
+        self.verdicts = Verdicts(arguments.get("budget"), arguments.get("on_prediction"))
         self.strict = bool(arguments.get("strict", False))
         self.interval_s = 1.0
         self._device_sync: str | Callable[[], object] | None = None
@@ -93,13 +93,16 @@ class Handle:
         run_id, arguments = self.run_id, self._arguments
 
         async def verb(engine: Any) -> Any:
-            self._session = await engine.open(arguments, run_id, self._exceed)
+            self._session = session = await engine.open(arguments, run_id, self.verdicts.exceed)
             _active.add(self)
-            settings = engine.sessions[self._session]
+            session.foresight.progress = lambda: (self._steps, self._epoch_total)
+            if self._epochs is not None:
+                session.foresight.declare(self._epochs)
+            settings = engine.sessions[session]
             self.strict = settings.strict
             self.interval_s = settings.interval_s
             self._device_sync = settings.device_sync
-            self.budget = settings.budget
+            self.verdicts.take(settings)
 
         future = self._host.call(verb)
         future.add_done_callback(self._opened)
@@ -120,22 +123,6 @@ class Handle:
 
             self._session = unmeasured(self._arguments, self.run_id)
         self.fail(error)
-
-    def exceeded(self) -> Future[None]:
-        """A future that is done once the budget is used up."""
-        from concurrent.futures import Future
-
-        with self._lock:
-            if self._exceeded is None:
-                self._exceeded = Future()
-                if self._session is not None and self._session.budget_broken:
-                    self._exceeded.set_result(None)
-            return self._exceeded
-
-    def _exceed(self) -> None:
-        future = self.exceeded()
-        if not future.done():
-            future.set_result(None)
 
     def close(self, t_ns: int, *, ended_well: bool) -> Future[Any] | None:
         """End the run at an instant; None if there is nothing to end."""
@@ -308,25 +295,29 @@ class Handle:
         self._steps += n
         if total is not None:
             self._epoch_total = total
-        if self.budget is not None:
+        if self.verdicts.budget is not None:
             self.heed_budget()
 
     def heed_budget(self) -> None:
-        """Act if what was used has passed a limit; called in the user's task.
+        """Act if the run's budget is used up; called in the user's task.
 
         Raises:
-            BudgetExceededError: It has, and the action is "raise".
+            BudgetExceededError: It is, and the action is "raise".
         """
         session = self._session
-        if self.budget is None or session is None or not session.budget_broken or not self.is_active:
-            return
-        broken = session.budget_broken
-        self.tell(broken)
-        if self.budget.action == "raise":
-            raise BudgetExceededError(broken)
-        if callable(self.budget.action) and not self._budget_told:
-            self._budget_told = True
-            self.budget.action(session.published)
+        if session is not None and session.budget_broken and self.is_active:
+            self.verdicts.heed(session)
+
+    def declare(self, epochs: int) -> None:
+        """Say how many epochs there will be, where the settings do not."""
+        self._epochs = epochs
+        if self._session is not None:
+            self._session.foresight.declare(epochs)
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """The newest prediction; None before the first."""
+        return None if self._session is None else self._session.foresight.newest
 
     def _take_steps(self) -> int:
         steps, self._steps = self._steps, 0

@@ -17,6 +17,7 @@ from aiocarbon._core.intensity import Equivalent, Location, Pue
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.reading import Part
 from aiocarbon._core.units import NS_PER_MS
+from aiocarbon._engine.foresight import Foresight
 from aiocarbon._engine.track import Track
 from aiocarbon._engine.windows import Border, Past, Window
 from aiocarbon.budget import Budget
@@ -42,6 +43,7 @@ class Session:
         warnings: What a reader of its figures must know.
         missing: Parts known to be there that cannot be read.
         settled: Windows that became final since the journal last looked.
+        foresight: Its prediction.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Session:
         self.settled: list[Window] = []
         self.budget = budget
         self.budget_broken = ""
+        self._is_endangered = False
         self._on_exceeded = on_exceeded
         self.new_borders: list[Border] = []
         self._curves = curves
@@ -75,10 +78,12 @@ class Session:
         self._open_borders: list[Border] = []
         self._open_windows: list[Window] = []
         self._mended_by_g: float | None = None
+        self.foresight = Foresight(ledger)
         self._begin: Border | None = None
         self._end: Border | None = None
         self._last: Border | None = None
         self._inside = False
+        self._is_entered = False  # whether epochs are entered in this run
         self._floor: dict[str, State] = {}
 
     # -- devices and warnings ----------------------------------------------------------------------------------
@@ -120,9 +125,12 @@ class Session:
     def open_epoch(self, t_ns: int, *, is_entered: bool = True) -> None:
         """Begin an epoch; what lies since the last border is outside."""
         border = self._border(t_ns)
-        self._add(Window(self._previous(), border, None))
+        gap = Window(self._previous(), border, None)
+        self._add(gap)
         self._last = border
         self._inside = is_entered
+        self._is_entered = self._is_entered or is_entered
+        self.foresight.ended(gap)
 
     def close_epoch(self, t_ns: int, *, steps: int, is_partial: bool) -> EpochReport:
         """End the epoch that was opened."""
@@ -168,7 +176,11 @@ class Session:
         self._last = border
         report = self._past.add(window)
         self._add(window)
-        return report
+        self.foresight.ended(window)
+        if self._begin is None:
+            return report
+        run = self.ledger.cut(self._begin.mark, border.mark)
+        return self._past.predict(self.foresight.look(run, None, border.mark))
 
     def _add(self, window: Window) -> None:
         self._open_windows.append(window)
@@ -281,6 +293,10 @@ class Session:
         """The refined report of an epoch, if it is known by now, else the one given."""
         return self._past.latest(report)
 
+    def _open_epoch(self) -> Mark | None:
+        """Begin of the epoch that is open; None where none is."""
+        return None if self._end is not None or (self._is_entered and not self._inside) else self._previous().mark
+
     # -- publishing --------------------------------------------------------------------------------------------
 
     @property
@@ -316,6 +332,9 @@ class Session:
         if self._end is None:
             # The stretch since the last border belongs to no epoch until its end is marked.
             outside.append(self.ledger.cut(self._previous().mark, end))
+        run = self.ledger.cut(self._begin.mark, end)
+        if self._end is None:
+            self.foresight.go_on(run, self._open_epoch(), end)
         body = Body(
             begin=self._begin.mark,
             end=end,
@@ -328,13 +347,25 @@ class Session:
             is_final=is_final,
             ended_well=ended_well,
             mended_by_g=self._mended_by_g,
+            prediction=self.foresight.newest,
         )
-        self._newest = (body, self.ledger.cut(body.begin, body.end))
-        if self.budget is not None and not self.budget_broken and self.published is not None:
-            self.budget_broken = self.budget.broken_by(self.published)
-            if self.budget_broken:
-                self.warn(self.budget_broken)
-                self._on_exceeded()
+        self._newest = (body, run)
+        if self.budget is not None and not self.budget_broken:
+            self._look_at(self.budget, run)
+
+    def _look_at(self, budget: Budget, run: Cut) -> None:
+        """See whether a limit was passed, or will be."""
+        from aiocarbon._core.report import Quantities, quantities
+
+        used = Quantities(**quantities(run, self.ledger.pue.value))
+        prediction = self.foresight.newest if self._end is None else None
+        self.budget_broken = budget.broken_by(used) or budget.broken_ahead(prediction)
+        if self.budget_broken:
+            self.warn(self.budget_broken)
+            self._on_exceeded()
+        elif not self._is_endangered and (danger := budget.endangered_by(prediction)):
+            self._is_endangered = True
+            self.warn(danger)
 
 
 def _not_below(state: State, floor: State | None) -> State:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.units import ns_from_s
 
 if TYPE_CHECKING:
-    from aiocarbon._core.report import EpochReport
+    from aiocarbon._core.report import EpochReport, Prediction
     from aiocarbon._engine.session import Session
 
 KEPT_EPOCHS = 10_000
+KEPT_PREDICTIONS = 100
+"""Of so many of the newest epochs the prediction is kept: ten thousand would take 20 MB."""
 
 KEEP_EVERY_S = 300.0
 """Of older points of a curve, those at these borders of UTC stay: 14 kB a device and day."""
@@ -48,6 +50,7 @@ class Window:
     epoch: int | None  # index, None for outside
     steps: int = 0
     is_partial: bool = False
+    prediction: Prediction | None = None
 
     @property
     def is_final(self) -> bool:
@@ -82,10 +85,21 @@ class Past:
     def add(self, window: Window) -> EpochReport:
         """Take one more epoch, whose index is `total`."""
         self.total += 1
-        report = self._report_of(window)
+        report = self.report_of(window)
         self.epochs.append(report)
         self._windows.append(window)
         return report
+
+    def predict(self, prediction: Prediction | None) -> EpochReport:
+        """Give the newest epoch the prediction that was made at its end."""
+        self._windows[-1].prediction = prediction
+        self._replace(self._windows[-1])
+        if len(self._windows) > KEPT_PREDICTIONS:
+            old = self._windows[-1 - KEPT_PREDICTIONS]
+            if old.prediction is not None:
+                old.prediction = None
+                self.epochs[-1 - KEPT_PREDICTIONS] = replace(self.epochs[-1 - KEPT_PREDICTIONS], prediction=None)
+        return self.epochs[-1]
 
     def settle(self, windows: Sequence[Window]) -> None:
         """Take what has become final."""
@@ -127,12 +141,13 @@ class Past:
     def _replace(self, window: Window) -> None:
         at = -1 if window.epoch is None else window.epoch - (self.total - len(self.epochs))
         if at >= 0:
-            self.epochs[at] = self._report_of(window)
+            self.epochs[at] = self.report_of(window)
 
-    def _report_of(self, window: Window) -> EpochReport:
+    def report_of(self, window: Window) -> EpochReport:
+        """An epoch's report, as far as it is known."""
         from aiocarbon._core.assemble import epoch_report
 
-        return epoch_report(
+        report = epoch_report(
             self.cut(window),
             index=window.epoch or 0,
             host=self._host,
@@ -141,6 +156,7 @@ class Past:
             is_partial=window.is_partial,
             is_final=window.is_final,
         )
+        return report if window.prediction is None else replace(report, prediction=window.prediction)
 
 
 def kept_instants(sessions: Iterable[Session], after_ns: int, before_ns: int) -> list[int]:

@@ -59,7 +59,7 @@ def run(options: Options) -> int:
         _start(tracker, troubles, strict=resolved.strict)
         if resolved.budget is not None and resolved.budget.action == "raise":
             # The blocking tracker has no event to wait for; `end` may be called from the engine's thread.
-            tracker._handle.exceeded().add_done_callback(lambda _: child.end())
+            tracker._handle.verdicts.exceeded.add_done_callback(lambda _: child.end())
 
     with contextlib.ExitStack() as stack:
         on_spawn: Callable[[int], object] | None = None

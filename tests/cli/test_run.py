@@ -248,7 +248,7 @@ def test_budget_ends_the_command_with_its_own_code(tmp_path: Path) -> None:
         tmp_path, "--budget", "duration_s=0.2", "--interval-s", "0.05", command=python("import time; time.sleep(50)")
     )
     assert done.returncode == 124
-    assert "the budget of 0.2 s (duration) is used up" in done.stderr
+    assert "the time budget of 0.2 s is used up" in done.stderr
 
 
 def test_live_line_is_for_terminals_alone(tmp_path: Path) -> None:

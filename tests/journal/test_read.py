@@ -164,6 +164,8 @@ def comparable(report: RunReport) -> dict[str, Any]:
     plain = report.to_dict()
     del plain["overhead"]["readings"]  # a device may be read once more between the end record and the live report
     del plain["overhead"]["cpu_s"]  # the instrument went on to cost while it wrote the journal's end
+    for of in (plain, *plain["epochs"]):
+        del of["prediction"]  # made while it went on, and no figure of the journal
     for name in ("ended_at", "as_of", "started_at"):
         plain[name] = getattr(report, name).timestamp()
     return plain

@@ -1,0 +1,196 @@
+"""Keeps one run's prediction: tells the predictor what happens, and makes the prediction anew where that is worth it.
+
+Runs on the engine's loop. However long a run is, the predictions made at ticks cost little: a new one is made once the
+run has grown by a fiftieth, beside those at the ends of epochs. What predicts is loaded behind the entering; what has
+ended by then is told afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from aiocarbon._core.intensity import IntensityValue, Quality
+from aiocarbon._core.units import S_PER_DAY, s_from_ns
+
+if TYPE_CHECKING:
+    from aiocarbon._core.ahead import Horizon
+    from aiocarbon._core.ledger import Cut, Ledger, Mark
+    from aiocarbon._core.predict import Predictor
+    from aiocarbon._core.rates import Prior
+    from aiocarbon._core.report import Prediction, Quantities
+    from aiocarbon._engine.windows import Window
+    from aiocarbon.settings import Settings
+
+AGAIN_SHARE: Final = 0.02
+"""A prediction is made anew at a tick once the run is longer by this share."""
+
+SLOT_S: Final = 1800.0
+"""What is remembered of the days behind, for the daily profile, are means of half hours: 336 of them."""
+
+DAYS: Final = 7.0
+MEASURED: Final = frozenset({Quality.GIVEN, Quality.LIVE, Quality.ESTIMATED})
+
+
+class Foresight:
+    """The prediction of one run.
+
+    Args:
+        ledger: The run's curves, intensity and PUE.
+
+    Attributes:
+        newest: The newest prediction; None before the first.
+        progress: Tells how many steps of the open epoch are done, and of how many, if known.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.newest: Prediction | None = None
+        self.progress: Callable[[], tuple[int, int | None]] = lambda: (0, None)
+        self._ledger = ledger
+        self._predictor: Predictor | None = None
+        self._untold: list[Window] = []
+        self._epochs: int | None = None
+        self._made_at_s = 0.0
+        self._steps = 0
+        self._behind: deque[tuple[float, IntensityValue]] = deque(maxlen=round(DAYS * S_PER_DAY / SLOT_S))
+        self._horizon: tuple[int, float, Horizon] | None = None
+
+    # -- being told --------------------------------------------------------------------------------------------
+
+    def begin(self, settings: Settings, prior: Prior | None = None) -> None:
+        """Predict from now on.
+
+        Args:
+            settings: How many epochs there will be, and how much of them counts.
+            prior: What earlier runs of the same name took; None: nothing is known.
+        """
+        from aiocarbon._core.predict import Predictor
+
+        self._predictor = Predictor(
+            self._epochs if settings.epochs is None else settings.epochs,
+            predict_after=settings.predict_after,
+            monitor_epochs=settings.monitor_epochs,
+            prior=prior,
+        )
+        untold, self._untold = self._untold, []
+        for window in untold:
+            self.ended(window)
+
+    def declare(self, epochs: int) -> None:
+        """Say how many epochs there will be, where the settings do not."""
+        self._epochs = epochs
+        if self._predictor is not None and self._predictor.epochs is None:
+            self._predictor.epochs = epochs
+
+    def days_before(self, days: Iterable[tuple[float, IntensityValue]]) -> None:
+        """Take the intensity of the days before the run: means of half hours by their begins (UTC seconds)."""
+        known = dict(days) | dict(self._behind)
+        self._behind = deque(sorted(known.items(), key=lambda step: step[0]), maxlen=self._behind.maxlen)
+        self._horizon = None
+
+    def ended(self, window: Window) -> None:
+        """Take a window that has ended: an epoch, or what lies between two."""
+        if self._predictor is None:
+            self._untold.append(window)
+            return
+        self._steps = 0
+        cut = self._ledger.cut(window.begin.mark, window.end.mark)
+        if window.epoch is None:
+            self._predictor.between(cut.duration_s, _energy_j(cut))
+        else:
+            self._predictor.epoch(cut.duration_s, _energy_j(cut), steps=window.steps, is_partial=window.is_partial)
+
+    # -- telling -----------------------------------------------------------------------------------------------
+
+    def go_on(self, run: Cut, epoch: Mark | None, end: Mark) -> None:
+        """Take how far the open epoch is, and make the prediction anew where that is worth it.
+
+        Args:
+            run: The run, from its begin to now.
+            epoch: Begin of the open epoch; None where none is open.
+            end: Now.
+        """
+        if self._predictor is None:
+            return
+        steps, total = self.progress()
+        if epoch is not None and steps > self._steps:
+            self._steps = steps
+            cut = self._ledger.cut(epoch, end)
+            self._predictor.progress(cut.duration_s, _energy_j(cut), steps, total)
+        duration_s = s_from_ns(run.end_ns - run.begin_ns)
+        if self.newest is None or duration_s >= self._made_at_s * (1.0 + AGAIN_SHARE):
+            self.look(run, epoch, end)
+
+    def look(self, run: Cut, epoch: Mark | None, end: Mark) -> Prediction | None:
+        """Make the prediction anew; the arguments are those of `go_on`."""
+        if self._predictor is None:
+            return None
+        open_cut = None if epoch is None or epoch.t_ns >= end.t_ns else self._ledger.cut(epoch, end)
+        elapsed = (0.0, None) if open_cut is None else (open_cut.duration_s, _energy_j(open_cut))
+        outlook = self._predictor.outlook(*elapsed)
+        if outlook is not None:
+            from aiocarbon._core.foretell import foretell
+            from aiocarbon._core.report import utc
+
+            now_s, pue = self._ledger.wall.wall_s(end.t_ns), self._ledger.pue.value
+            self.newest = foretell(
+                outlook, used=_quantities(run, pue), pue=pue, horizon=self._ahead(now_s), now=utc(now_s)
+            )
+            self._made_at_s = run.duration_s
+        return self.newest
+
+    def _ahead(self, now_s: float) -> Horizon:
+        """The intensity from now on."""
+        from aiocarbon._core.ahead import Horizon
+
+        intensity, slot_s = self._ledger.intensity, math.floor(now_s / SLOT_S) * SLOT_S
+        if self._horizon is None or self._horizon[:2] != (intensity.version, slot_s):
+            self._look_back(slot_s)
+            behind = [step for step in self._behind if step[0] < slot_s]
+            ahead = [(at, value) for at, _, value in intensity.steps(slot_s, math.inf)]
+            self._horizon = intensity.version, slot_s, Horizon([*behind, *ahead], slot_s)
+        return self._horizon[2]
+
+    def _look_back(self, upto_s: float) -> None:
+        """Remember the half hours that are over."""
+        intensity = self._ledger.intensity
+        first_s = next((at for at, _ in intensity if math.isfinite(at)), math.inf)
+        at = self._behind[-1][0] + SLOT_S if self._behind else math.ceil(min(first_s, upto_s) / SLOT_S) * SLOT_S
+        at = max(at, upto_s - DAYS * S_PER_DAY)
+        while at + SLOT_S <= upto_s:
+            mean = mean_of(intensity.steps(at, at + SLOT_S))
+            if mean is not None:
+                self._behind.append((at, mean))
+            at += SLOT_S
+
+
+def mean_of(steps: Iterable[tuple[float, float, IntensityValue]]) -> IntensityValue | None:
+    """The mean of some steps, as a value of theirs; None where one of them is a guess, or there is none.
+
+    Args:
+        steps: From, to (UTC seconds), value.
+    """
+    pieces = list(steps)
+    if not pieces or any(value.quality not in MEASURED for _, _, value in pieces):
+        return None
+    length_s = math.fsum(to - at for at, to, _ in pieces)
+    g, low, high = (
+        math.fsum((to - at) * getattr(value, field) for at, to, value in pieces) / length_s
+        for field in ("g_per_kwh", "low_g_per_kwh", "high_g_per_kwh")
+    )
+    (from_s, *_), (_, to_s, last) = pieces[0], pieces[-1]
+    return replace(last, g_per_kwh=g, low_g_per_kwh=low, high_g_per_kwh=high, valid_from_s=from_s, valid_to_s=to_s)
+
+
+def _quantities(cut: Cut, pue: float) -> Quantities:
+    from aiocarbon._core.report import Quantities, quantities
+
+    return Quantities(**quantities(cut, pue))
+
+
+def _energy_j(cut: Cut) -> float | None:
+    """Joules by the meters; None where none told any."""
+    return cut.energy_j if cut.coverage > 0.0 else None

@@ -1,0 +1,112 @@
+"""What is decided of a run in its user's own task: is its budget used up, and what is said to a prediction."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aiocarbon.errors import BudgetExceededError, TrainingStoppedError, UsageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from aiocarbon._core.report import Prediction
+    from aiocarbon._engine.session import Session
+    from aiocarbon.budget import Budget
+    from aiocarbon.settings import Settings
+
+NOBODY = "on_prediction is a coroutine function, which only the async tracker can await; give it a plain function"
+
+
+class Verdicts:
+    """The budget and the callback of one run.
+
+    Args:
+        budget: Limits on what the run may use.
+        on_prediction: Asked about each epoch's prediction.
+    """
+
+    def __init__(self, budget: Budget | None, on_prediction: Callable[[Any], Any] | None) -> None:
+        self.budget = budget
+        self.on_prediction = on_prediction
+        self._lock = threading.Lock()
+        self._exceeded: Future[None] | None = None
+        self._is_budget_told = False
+        self._is_asked = False
+
+    def take(self, settings: Settings) -> None:
+        """Take what the environment and files say too."""
+        self.budget, self.on_prediction = settings.budget, settings.on_prediction
+
+    # -- the budget --------------------------------------------------------------------------------------------
+
+    @property
+    def exceeded(self) -> Future[None]:
+        """A future that is done once the budget is used up."""
+        from concurrent.futures import Future
+
+        with self._lock:
+            if self._exceeded is None:
+                self._exceeded = Future()
+            return self._exceeded
+
+    def exceed(self) -> None:
+        """The budget is used up."""
+        future = self.exceeded
+        if not future.done():
+            future.set_result(None)
+
+    def heed(self, session: Session) -> None:
+        """Act if what was used, or will surely be, has passed a limit.
+
+        Raises:
+            BudgetExceededError: It has, and the action is "raise".
+        """
+        if self.budget is None or not session.budget_broken:
+            return
+        if self.budget.action == "raise":
+            raise BudgetExceededError(session.budget_broken)
+        if callable(self.budget.action) and not self._is_budget_told:
+            self._is_budget_told = True
+            self.budget.action(session.published)
+
+    # -- predictions -------------------------------------------------------------------------------------------
+
+    async def ask(self, prediction: Prediction | None) -> None:
+        """Ask the callback about a prediction, and wait for what it says.
+
+        Raises:
+            TrainingStoppedError: It said False.
+        """
+        said = self._said(prediction)
+        self._judge(await said if inspect.isawaitable(said) else said, prediction)
+
+    def ask_plainly(self, prediction: Prediction | None) -> None:
+        """Ask the callback from code without a loop.
+
+        Raises:
+            TrainingStoppedError: It said False.
+            UsageError: It is a coroutine function.
+        """
+        said = self._said(prediction)
+        if inspect.isawaitable(said):
+            if inspect.iscoroutine(said):
+                said.close()
+            raise UsageError(NOBODY)
+        self._judge(said, prediction)
+
+    def _said(self, prediction: Prediction | None) -> Any:
+        if self.on_prediction is None or prediction is None:
+            return None
+        if self._is_asked and getattr(self.on_prediction, "asks_once", False):
+            return None
+        self._is_asked = True
+        return self.on_prediction(prediction)
+
+    @staticmethod
+    def _judge(said: object, prediction: Prediction | None) -> None:
+        if said is False:
+            after = f" after epoch {prediction.epochs_seen}" if prediction is not None else ""
+            raise TrainingStoppedError(f"the training was stopped by on_prediction{after}")
