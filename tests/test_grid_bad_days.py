@@ -42,6 +42,7 @@ AVERAGE = "Ember"
 LIVE = ("Energy-Charts", "live")
 OWN_CODE = 7
 CHARTS = "/co2eq"
+ASKED = "asked"
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,15 +55,21 @@ class Server:
         answers: What is answered, by the begin of the path.
         over: Set once the run has ended.
         asked: How often each path was.
+        awaited: Begin of a path.
+        asked_for: A file to make once the awaited path is asked for.
     """
 
     answers: dict[str, Answer]
     url: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     asked: Counter[str] = field(default_factory=Counter)
+    awaited: str = CHARTS
+    asked_for: Path | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked[request.path] += 1
+        if self.asked_for is not None and request.path.startswith(self.awaited):
+            self.asked_for.touch()
         for path, answer in self.answers.items():
             if request.path.startswith(path):
                 return await answer(request)
@@ -140,14 +147,17 @@ class Done:
         return [warning for warning in self.report["warnings"] if all(word in warning for word in words)]
 
 
+WAITS = f"while [ ! -e {ASKED} ]; do sleep 0.02; done; "
 SAYS = f"echo said; exit {OWN_CODE}"
 TRACKED = """
-import asyncio, json, sys
+import asyncio, json, os, sys
 from aiocarbon import Tracker
 
 async def main():
     async with Tracker(meters="simulated:250", pue=1.0, location=sys.argv[2]) as tracker:
         await tracker.epoch()
+        while len(sys.argv) > 3 and not os.path.exists(sys.argv[3]):
+            await asyncio.sleep(0.02)
         print("said")
     with open(sys.argv[1], "w") as file:
         json.dump(tracker.report().to_dict(), file)
@@ -157,15 +167,28 @@ raise SystemExit(7)
 """
 
 
-async def run(folder: Path, *options: str, location: str | None = "DE", skin: str = "run", **environ: str) -> Done:
-    """A short run, as a command or as an asynchronous script, to its end."""
+async def run(
+    folder: Path,
+    *options: str,
+    location: str | None = "DE",
+    skin: str = "run",
+    beside: Server | None = None,
+    **environ: str,
+) -> Done:
+    """A run, as a command or as an asynchronous script, to its end.
+
+    It is as short as can be, or goes on until a server was asked, however busy this machine is.
+    """
     await anyio.Path(folder).mkdir(exist_ok=True)
+    if beside is not None:
+        beside.asked_for = folder / ASKED
     out = folder / "out.json"
     where = () if location is None else ("--location", location)
-    command = [sys.executable, "-c", TRACKED, str(out), str(location)]
+    command = [sys.executable, "-c", TRACKED, str(out), str(location), *([ASKED] if beside is not None else [])]
     if skin == "run":
         words = ("run", "--no-journal", "--json", str(out), "--meters", "simulated:250", "--pue", "1", *where)
-        command = [sys.executable, "-m", "aiocarbon", *words, *options, "--", "sh", "-c", SAYS]
+        shell = WAITS + SAYS if beside is not None else SAYS
+        command = [sys.executable, "-m", "aiocarbon", *words, *options, "--", "sh", "-c", shell]
     cache = folder / "cache"
     own = {"AIOCARBON_CACHE": str(cache), "TZ": "Europe/Berlin"}
     done = await anyio.run_process(command, cwd=folder, env=ENVIRON | own | environ, check=False)
@@ -225,11 +248,11 @@ def runs_beside(path: str, faults: Iterable[str], folder: Path, **more: Any) -> 
     found: dict[str, tuple[Done, Counter[str]]] = {}
 
     async def one(name: str, room: anyio.Semaphore) -> None:
-        server = Server({CHARTS: healthy})
+        server = Server({CHARTS: healthy}, awaited=path)
         server.answers[path] = FAULTS[name][0] or server.hang
         async with room, serving(server):
             urls = {f"AIOCARBON_{source}_URL": server.access for source in ("ENERGYCHARTS", "ENERGIDATASERVICE")}
-            done = await run(folder / name, **more, **urls)
+            done = await run(folder / name, beside=server, **more, **urls)
             assert not server.over.is_set()
             found[name] = done, server.asked
 
@@ -269,7 +292,7 @@ def test_without_a_fault_the_value_counts_and_nothing_is_told(tmp_path: Path) ->
     async def main() -> None:
         async with serving(Server({CHARTS: healthy})) as server:
             for skin in ("run", "script"):
-                done = await run(tmp_path / skin, skin=skin, AIOCARBON_ENERGYCHARTS_URL=server.access)
+                done = await run(tmp_path / skin, skin=skin, beside=server, AIOCARBON_ENERGYCHARTS_URL=server.access)
                 demand_well(done)
                 assert done.used == [LIVE]
                 assert done.report["co2eq_g"] == pytest.approx(done.report["energy_kwh"] * 100.0)
@@ -303,7 +326,7 @@ def test_an_asynchronous_run_ends_as_well_beside_a_source_that_does_not_answer(f
         server = Server({})
         server.answers[CHARTS] = FAULTS[fault][0] or server.hang
         async with serving(server):
-            done = await run(tmp_path, skin="script", AIOCARBON_ENERGYCHARTS_URL=server.access)
+            done = await run(tmp_path, skin="script", beside=server, AIOCARBON_ENERGYCHARTS_URL=server.access)
             assert not server.over.is_set()
         return done
 
@@ -334,7 +357,7 @@ def test_a_token_that_is_refused_and_repeated_is_told_with_a_remedy_and_without_
         refusing = saying(json.dumps({"error": f"invalid token {TOKEN}"}), 401)
         async with serving(Server({CHARTS: saying(REPEATING, 500), "/": refusing})) as server:
             urls = {f"AIOCARBON_{name}_URL": server.access for name in ("ENERGYCHARTS", "ELECTRICITYMAPS")}
-            return await run(tmp_path, AIOCARBON_ELECTRICITYMAPS_TOKEN=TOKEN, **urls, location="DE")
+            return await run(tmp_path, beside=server, AIOCARBON_ELECTRICITYMAPS_TOKEN=TOKEN, **urls)
 
     done = anyio.run(main)
     for secret in (TOKEN, TOKEN[:8]):
@@ -352,7 +375,7 @@ def test_a_failure_is_shared_so_that_the_next_run_does_not_ask_again(tmp_path: P
     async def main() -> None:
         async with serving(Server({CHARTS: FAULTS["429"][0] or healthy})) as server:
             for _ in range(2):
-                done = await run(tmp_path, AIOCARBON_ENERGYCHARTS_URL=server.access)
+                done = await run(tmp_path, beside=server, AIOCARBON_ENERGYCHARTS_URL=server.access)
                 assert len(done.told("Energy-Charts is not used", "429")) == 1
         assert server.asked == {CHARTS: 1}
 
@@ -362,7 +385,7 @@ def test_a_failure_is_shared_so_that_the_next_run_does_not_ask_again(tmp_path: P
 def test_what_was_answered_is_kept_for_the_next_run_whose_source_is_gone(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(Server({CHARTS: healthy})) as server:
-            await run(tmp_path, AIOCARBON_ENERGYCHARTS_URL=server.access)
+            await run(tmp_path, beside=server, AIOCARBON_ENERGYCHARTS_URL=server.access)
         done = await run(tmp_path, AIOCARBON_ENERGYCHARTS_URL=server.access)
         assert done.used == [LIVE]
         assert done.told("carbon intensity") == []
@@ -373,7 +396,7 @@ def test_what_was_answered_is_kept_for_the_next_run_whose_source_is_gone(tmp_pat
 # -- what is not sent ------------------------------------------------------------------------------------------------
 
 
-def everywhere(server: Server) -> dict[str, str]:
+def everywhere(server: Server) -> dict[str, Any]:
     return {f"AIOCARBON_{name.upper()}_URL": server.access for name in NAMES.split()}
 
 
@@ -397,11 +420,11 @@ def test_only_a_place_that_was_not_said_is_asked_for_and_that_is_told(tmp_path: 
         here = {"country_code": "DE", "country": "DE", "region": "", "ip": "203.0.113.9", "city": "Nowhere"}
         locating = saying(json.dumps(here))
         async with serving(Server({CHARTS: healthy, "/v1/ip/geo.json": locating, "/json": locating})) as server:
-            given = await run(tmp_path / "given", location="DE", **everywhere(server))
+            given = await run(tmp_path / "given", beside=server, **everywhere(server))
             assert server.asked == {CHARTS: 1}
             assert given.told("where this machine is") == []
-            found = await run(tmp_path / "found", location=None, **everywhere(server))
-            again = await run(tmp_path / "found", location=None, **everywhere(server))
+            found = await run(tmp_path / "found", location=None, beside=server, **everywhere(server))
+            again = await run(tmp_path / "found", location=None, beside=server, **everywhere(server))
         assert {path: n for path, n in server.asked.items() if "meta" not in path and "latest" not in path} == {
             CHARTS: 2,
             "/v1/ip/geo.json": 1,
@@ -420,10 +443,10 @@ def test_only_a_place_that_was_not_said_is_asked_for_and_that_is_told(tmp_path: 
 
 def test_services_that_hang_over_the_place_leave_it_a_guess_and_both_is_told(tmp_path: Path) -> None:
     async def main() -> Done:
-        server = Server({})
+        server = Server({}, awaited="/")
         server.answers["/"] = server.hang
         async with serving(server):
-            done = await run(tmp_path, location=None, **everywhere(server))
+            done = await run(tmp_path, location=None, beside=server, **everywhere(server))
             assert not server.over.is_set()
         return done
 
