@@ -150,7 +150,8 @@ class Behind:
         self._at: list[int] = []
         self._sums: list[Sums] = []
         self._pieces: list[Piece | None] = []  # the piece that ends at the border
-        self._uses: dict[UseKey, Use] = {}  # of all borders together
+        # Of all pieces but the first: a run begins with that, and its mark may lie beside the curve.
+        self._uses: dict[UseKey, Use] = {}
 
     def forget(self, from_ns: int) -> None:
         """Drop the borders later than an instant, whose intensity or energy has changed."""
@@ -158,7 +159,7 @@ class Behind:
         if keep < len(self._at):
             del self._at[keep:], self._sums[keep:], self._pieces[keep:]
             self._uses = {}
-            for piece in self._pieces:
+            for piece in self._pieces[2:]:
                 if piece is not None:
                     add_uses(self._uses, {key_of(piece.value): piece.use})
 
@@ -175,21 +176,22 @@ class Behind:
             self._at, self._sums, self._pieces = [begin_ns], [NOTHING], [None]
         self._extend(end_ns - SETTLED_NS, measure)
         total = Integral()
-        i = bisect.bisect_left(self._at, begin_ns)
-        j = bisect.bisect_right(self._at, end_ns) - 1
+        # Strictly inside: what holds an edge is measured from its mark, also where a border lies at the same instant.
+        i = bisect.bisect_right(self._at, begin_ns)
+        j = bisect.bisect_left(self._at, end_ns) - 1
         if j <= i:
             total.add(edge(begin_ns, end_ns))
             return total
-        total.add(edge(begin_ns, self._at[i]) if begin_ns < self._at[i] else ())
+        total.add(edge(begin_ns, self._at[i]))
         first, last = self._sums[i], self._sums[j]
         total.sums = Sums(*(a + c - b for a, b, c in zip(total.sums, first, last, strict=True)))
-        if i == 0 and j == len(self._at) - 1:
+        is_all = i <= 1 and j == len(self._at) - 1
+        for piece in self._pieces[i + 1 : 2 if is_all else j + 1]:
+            if piece is not None:
+                add_uses(total.uses, {key_of(piece.value): piece.use})
+        if is_all:
             add_uses(total.uses, self._uses)
-        else:
-            for piece in self._pieces[i + 1 : j + 1]:
-                if piece is not None:
-                    add_uses(total.uses, {key_of(piece.value): piece.use})
-        total.add(edge(self._at[j], end_ns) if self._at[j] < end_ns else ())
+        total.add(edge(self._at[j], end_ns))
         return total
 
     def _extend(self, upto_ns: int, measure: Measure) -> None:
@@ -201,4 +203,5 @@ class Behind:
             self._at.append(piece.end_ns)
             self._sums.append(Sums(*map(sum, zip(self._sums[-1], piece.sums, strict=True))))
             self._pieces.append(piece)
-            add_uses(self._uses, {key_of(piece.value): piece.use})
+            if len(self._pieces) > 2:
+                add_uses(self._uses, {key_of(piece.value): piece.use})
