@@ -20,6 +20,7 @@ from aiocarbon._core.reading import Finding, Part
 from aiocarbon._core.units import NS_PER_S, S_PER_NS, ns_from_s, s_from_ns
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon._engine.bank import Bank, Entry
+from aiocarbon._engine.behind import Behind
 from aiocarbon._engine.clock import Clock, SystemClock
 from aiocarbon._engine.opening import make_session
 from aiocarbon._engine.sampler import Sampler
@@ -76,7 +77,6 @@ class Engine:
         poller: Callable[[Exchange, Session, Settings, Surroundings], Poller] | None = None,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
-        self._make_poller = poller
         self.sessions: dict[Session, Settings] = {}
         self._recorders: dict[Session, Recorder] = {}
         self._wants: dict[Session, list[Entry]] = {}
@@ -84,9 +84,7 @@ class Engine:
         self._stop: anyio.Event | None = None
         self._suspended_ns = 0
         self._check_due_ns = 0
-        self._followed: dict[Session, anyio.Event] = {}
-        self._pollers: dict[Session, Poller] = {}
-        self._exchanges: dict[bool, Exchange] = {}
+        self._behind = Behind(self.clock, self.blocking, poller)
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -114,8 +112,7 @@ class Engine:
             self._sampler.stop()
             await self._bank.aclose()
             with anyio.move_on_after(EXIT_WAIT_S):
-                for exchange in self._exchanges.values():
-                    await exchange.aclose()
+                await self._behind.aclose()
             group.cancel_scope.cancel()
 
     def stop(self) -> None:
@@ -168,27 +165,8 @@ class Engine:
             self.group.start_soon(recorder.run)
         self._settle()
         session.publish(now)
-        self._followed[session] = anyio.Event()
-        self.group.start_soon(self._follow, session, settings, place)
+        self._behind.follow(self.group, session, settings, place)
         return session
-
-    async def _follow(self, session: Session, settings: Settings, place: Surroundings) -> None:
-        """What comes behind the entering: the classes of reports are loaded, then the intensity is followed."""
-        followed = self._followed[session]
-        try:
-            await self.blocking(_load_reports)
-            session.foresight.begin(settings)
-            # Loading may take longer than a short run, whose end then waits for it no more.
-            if session in self._followed and not isinstance(settings.intensity, int | float):
-                from aiocarbon._engine.poller import Poller
-
-                exchange = self.exchange(is_offline=settings.offline)
-                self._pollers[session] = (self._make_poller or Poller)(exchange, session, settings, place)
-        finally:
-            followed.set()
-        poller = self._pollers.get(session)
-        if poller is not None:
-            await poller.run()
 
     async def mark(self, session: Session, act: Callable[[], EpochReport | None]) -> EpochReport | None:
         """Take a reading of every meter, waiting at most 50 ms, and set a mark by `act`."""
@@ -243,7 +221,7 @@ class Engine:
             await self.clock.sleep_until(self.clock.monotonic_ns() + SETTLE_NS // 30)
             self._settle()
         session.settle(t_ns + 2 * SETTLE_NS)
-        await self._know_intensity(session, intensity_wait_s)
+        await self._behind.finish(session, intensity_wait_s)
         with anyio.move_on_after(EPOCH_WAIT_S):
             await self._bank.check()
         session.tell_of_lack(self.clock.monotonic_ns())
@@ -257,24 +235,9 @@ class Engine:
         self._set_interval()
         return report
 
-    async def _know_intensity(self, session: Session, wait_s: float) -> None:
-        with anyio.move_on_after(wait_s):
-            await self._followed[session].wait()
-        del self._followed[session]
-        poller = self._pollers.pop(session, None)
-        if poller is not None:
-            await poller.finish(wait_s)
-
     def exchange(self, *, is_offline: bool) -> Exchange:
         """What asks sources for all runs of this process; one for those that may send no packet."""
-        if is_offline not in self._exchanges:
-            from aiocarbon._engine.exchange import Exchange
-            from aiocarbon.intensity.cache import Cache, default_folder
-            from aiocarbon.intensity.client import Client
-
-            client = None if is_offline else Client(self.blocking)
-            self._exchanges[is_offline] = Exchange(self.clock, client, Cache(default_folder()), self.blocking)
-        return self._exchanges[is_offline]
+        return self._behind.exchange(is_offline=is_offline)
 
     async def close_all(self) -> None:
         """End every run that nobody ended."""
@@ -378,16 +341,6 @@ class Engine:
                 session.warn(f"the wall clock was set by {s_from_ns(step_ns):+.0f} s; durations are not affected")
         if suspended >= SUSPEND_TOLD_NS:
             self._suspended_ns += suspended
-
-
-def _load_reports() -> None:
-    """Load what reports are made of, and what follows intensities, behind the entering."""
-    import aiocarbon._core.assemble  # the first report may be asked for at once
-    import aiocarbon._core.foretell
-    import aiocarbon._core.predict
-    import aiocarbon._engine.poller
-    import aiocarbon.intensity.cache
-    import aiocarbon.intensity.client  # noqa: F401  # loading is the purpose
 
 
 def _note(session: Session, finding: Finding) -> None:

@@ -142,6 +142,16 @@ class Foresight:
             self._made_at_s = run.duration_s
         return self.newest
 
+    def rate(self) -> dict[str, dict[str, float | None]]:
+        """The present rate as a journal's end states it, for a next run of the same name; empty if epochs tell none."""
+        from aiocarbon.journal.prior import END_KEY
+
+        outlook = None if self._predictor is None else self._predictor.outlook()
+        if outlook is None or outlook.rests_on != "epochs":
+            return {}
+        power_w = None if outlook.power_w is None else outlook.power_w.value
+        return {END_KEY: {"epochs": outlook.epochs_seen, "epoch_s": outlook.epoch_s.value, "power_w": power_w}}
+
     def _ahead(self, now_s: float) -> Horizon:
         """The intensity from now on."""
         from aiocarbon._core.ahead import Horizon

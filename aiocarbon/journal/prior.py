@@ -1,0 +1,106 @@
+"""What earlier runs of the same name took, out of the first and last lines of their journals.
+
+A journal's end states the rate that its run ended with, so no journal is read as a whole. Runs that broke off, that
+marked no epoch or whose files cannot be read tell nothing. Blocking: call in a worker.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from aiocarbon._core.rates import Prior
+
+__all__ = ["END_KEY", "prior_of"]
+
+END_KEY: Final = "rate"
+"""Where the end record holds it: {"epochs", "epoch_s", "power_w"}."""
+
+RUNS: Final = 8
+"""So many of the newest runs of the name count."""
+
+LOOKED_AT: Final = 200
+"""So many of the newest runs of the folder are looked at."""
+
+FIRST_BYTES: Final = 1 << 16
+LAST_BYTES: Final = 1 << 18
+
+
+def prior_of(folder: Path, name: str, besides: str = "") -> Prior | None:
+    """What an epoch of the newest runs of a name took; None if no run tells.
+
+    Args:
+        folder: Folder of journals, one folder a run.
+        name: What the runs are called; the nameless ones have nothing in common.
+        besides: Id of a run that does not count.
+    """
+    if not name:
+        return None
+    found: list[tuple[float, float | None]] = []
+    for run in _newest(folder, besides):
+        rates = [rate for file in _files(run) if (rate := _rate(file, name)) is not None]
+        if rates:
+            found.append(rates[0])  # the processes of one run count as one
+        if len(found) == RUNS:
+            break
+    if not found:
+        return None
+    powers = [power for _, power in found if power is not None]
+    return Prior(
+        epoch_s=statistics.fmean(epoch_s for epoch_s, _ in found),
+        epoch_s_sd=_sd([epoch_s for epoch_s, _ in found]),
+        power_w=statistics.fmean(powers) if powers else None,
+        power_w_sd=_sd(powers),
+        runs=len(found),
+    )
+
+
+def _sd(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _newest(folder: Path, besides: str) -> Iterator[Path]:
+    """The folders of the newest runs, the newest first."""
+    try:
+        with os.scandir(folder) as entries:
+            runs = [(entry.stat().st_mtime, entry.path) for entry in entries if entry.is_dir()]
+    except OSError:
+        return
+    for _, path in sorted(runs, reverse=True)[:LOOKED_AT]:
+        if os.path.basename(path) != besides:
+            yield Path(path)
+
+
+def _files(run: Path) -> list[Path]:
+    try:
+        return sorted(run.glob("*.jsonl"))
+    except OSError:
+        return []
+
+
+def _rate(path: Path, name: str) -> tuple[float, float | None] | None:
+    """Seconds of an epoch and watts, as a journal's end states them; None if it is of another name or states none."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(FIRST_BYTES)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - LAST_BYTES, 0))
+            last = file.read(LAST_BYTES).rstrip(b"\n").rpartition(b"\n")[2]
+        if json.loads(first).get("name") != name:
+            return None
+        rate: Any = json.loads(last).get(END_KEY)
+        epoch_s, power_w = rate["epoch_s"], rate["power_w"]
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return None
+    if not _is_amount(epoch_s) or epoch_s == 0:
+        return None
+    return float(epoch_s), float(power_w) if _is_amount(power_w) else None
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
