@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 from aiocarbon._core.answer import Answer
+from aiocarbon._core.curve import Curve, Point
 from aiocarbon._core.intensity import Location, Quality
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.exchange import Exchange
@@ -1051,16 +1052,25 @@ def test_an_engine_that_stops_while_a_source_hangs_leaves_no_task(kind: str, tmp
 
 
 def test_a_poller_may_be_cancelled_at_each_of_its_awaits() -> None:
-    """However many turns it has had, it ends at once, and what it had learnt adds up."""
+    """However many turns it has had, it ends at once, and the run's parts add up with what it had learnt by then."""
     settings = Settings(location="DK")
     place = placed(settings, Location(zone="DK", name="Denmark", how="given", is_guess=False))
+    device = ScriptedMeter(energy_uj=[0.0]).device
+    qualities_seen = set()
 
     async def main() -> None:
         for turns in range(60):
             clock = FakeClock()
             session = make_session(settings, "run", place, clock, lambda: None)  # type: ignore[arg-type,return-value] # costs nothing
+            curve = Curve(device, refresh_ns=1_000_000)
+            session.ledger.curves[device.id] = curve  # type: ignore[index] # known to be a dict
+            for at_s in (0.0, 200.0):
+                curve.append(Point(clock.monotonic_ns() + round(at_s * 1e9), 100.0 * at_s, 0.0, 0.0, 0.0, 0.0))
             session.begin(clock.monotonic_ns())
-            session.publish = lambda *_, **__: None  # type: ignore[method-assign] # not of interest here
+            for _ in range(150):
+                clock.skip(1.0)
+                session.border(clock.monotonic_ns(), steps=0)
+            session.settle(clock.monotonic_ns() + 10**10)
             source = World(has_forecast=True)
             exchange = Exchange(clock, "some", Cache(None), at_once)  # type: ignore[arg-type] # asks nothing
             poller = Poller(exchange, session, settings, place, sources=(source,))
@@ -1069,11 +1079,14 @@ def test_a_poller_may_be_cancelled_at_each_of_its_awaits() -> None:
                 for _ in range(turns):
                     await anyio.lowlevel.checkpoint()
                 group.cancel_scope.cancel()
-            known = list(session.ledger.intensity)
-            assert [at for at, _ in known] == sorted({at for at, _ in known})
+            report = session.made(clock.monotonic_ns())
+            assert len(report.epochs) == 150
+            assert parts_g(report) == pytest.approx(report.co2eq_g, rel=EXACT)
+            qualities_seen.update(qualities(report))
             assert len(anyio.get_running_tasks()) == 1
 
     anyio.run(main)
+    assert qualities_seen == {"average", "live"}
 
 
 # -- the journal -----------------------------------------------------------------------------------------------------
