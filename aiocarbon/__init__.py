@@ -13,6 +13,8 @@ report = tracker.report()
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from aiocarbon._version import __version__
 from aiocarbon.budget import Budget
 from aiocarbon.decorator import track
@@ -35,6 +37,9 @@ from aiocarbon.errors import (
 from aiocarbon.settings import Settings
 from aiocarbon.tracker import Tracker
 
+if TYPE_CHECKING:
+    from aiocarbon.waiting import wait_until_clean
+
 __all__ = [
     "AiocarbonError",
     "Budget",
@@ -55,4 +60,13 @@ __all__ = [
     "UsageError",
     "__version__",
     "track",
+    "wait_until_clean",
 ]
+
+
+def __getattr__(name: str) -> Any:  # Any: what is public and not loaded by the import
+    if name == "wait_until_clean":
+        from aiocarbon.waiting import wait_until_clean
+
+        return wait_until_clean
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

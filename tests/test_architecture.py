@@ -34,9 +34,10 @@ ALLOWED: dict[str, set[str]] = {
     "render": {"_core", *SHARED},
     "testing": {"_core", "meters", "intensity", *SHARED},
     "tracker": {"_core", "_engine", "meters", "settings", "budget", *SHARED},
-    "sync": {"_core", "_engine", "tracker", "settings", *SHARED},
+    "waiting": {"_core", "_engine", "settings", *SHARED},
+    "sync": {"_core", "_engine", "tracker", "settings", "waiting", *SHARED},
     "decorator": {"_engine", "tracker", "sync", *SHARED},
-    "__init__": {"_engine", "budget", "decorator", "settings", "tracker", "sync", *SHARED},
+    "__init__": {"_engine", "budget", "decorator", "settings", "tracker", "sync", "waiting", *SHARED},
     "__main__": {"cli"},
 }
 

@@ -30,6 +30,9 @@ MS_PER_S: Final = 1000
 PER_G: Final = 1_000_000
 """Parts of a gram per kWh that are told apart."""
 
+DIGITS: Final = 9
+"""Decimals of a difference of means: what is beyond is noise of their sums."""
+
 MOST_BLOCKS: Final = 24
 CELLS: Final = 120_000
 """Size of the table that several blocks are found by: some 50 ms."""
@@ -284,7 +287,7 @@ class _Curve:
     def difference(self, of: Sequence[tuple[float, float]], less: Sequence[tuple[float, float]]) -> Range:
         """The mean over some blocks less that over others, with the range of what they do not share."""
         pieces = [(weight, value) for weight, value in self._weights(of, less) if abs(weight) > 1e-12]
-        central = math.fsum(weight * value.g_per_kwh for weight, value in pieces)
+        central = round(math.fsum(weight * value.g_per_kwh for weight, value in pieces), DIGITS)
         parts = [[weight * (value.g_per_kwh - value.low_g_per_kwh), weight * (value.high_g_per_kwh - value.g_per_kwh)]
                  for weight, value in pieces]  # fmt: skip
         ours_low, ours_high = (math.fsum(part[i] for part in parts if part[i] > 0.0) for i in (0, 1))

@@ -20,6 +20,7 @@ UJ_PER_MJ: Final = 1_000
 NS_PER_S: Final = 1_000_000_000
 NS_PER_MS: Final = 1_000_000
 S_PER_NS: Final = 1e-9
+S_PER_MIN: Final = 60
 S_PER_HOUR: Final = 3600
 S_PER_DAY: Final = 86_400
 G_PER_KG: Final = 1e3
