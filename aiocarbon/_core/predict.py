@@ -158,7 +158,9 @@ class Predictor:
         energy = energy_j if _is_amount(energy_j) else None
         self._observe(duration_s, energy)
         if self._ended:
-            self._work.setdefault(BETWEEN, WorkClass(BETWEEN)).add(duration_s, energy)
+            gaps = self._work.setdefault(BETWEEN, WorkClass(BETWEEN))
+            gaps.add(duration_s, energy)
+            gaps.settled = gaps.seen
 
     def epoch(self, duration_s: float, energy_j: float | None, *, steps: float = 0, is_partial: bool = False) -> None:
         """Take the end of an epoch.
@@ -173,6 +175,8 @@ class Predictor:
         if _is_amount(duration_s):
             self._observe(duration_s, energy)
         self._ended += 1
+        for known in self._work.values():
+            known.settled = known.seen
         progress, work_s, work_j = self._progress, self._work_s, self._work_j
         self._progress, self._work_s, self._work_j = Progress(), 0.0, 0.0
         if is_partial or not _is_amount(duration_s):

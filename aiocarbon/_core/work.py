@@ -40,6 +40,7 @@ class WorkClass:
         count: How many pieces the whole run has; None: not said.
         every: It comes after each so many epochs; None: not said. Without either it goes on as often as so far.
         seen: How many pieces there were.
+        settled: How many of them in epochs that have ended.
         measured: Of how many of them the energy is known.
         duration_s: Sum of their seconds.
         duration_sq: Sum of the squares.
@@ -51,6 +52,7 @@ class WorkClass:
     count: int | None = None
     every: int | None = None
     seen: int = 0
+    settled: int = 0
     measured: int = 0
     duration_s: float = 0.0
     duration_sq: float = 0.0
@@ -81,7 +83,8 @@ class WorkClass:
             return 0.0
         if self.every is not None:
             return max(epochs // self.every - self.seen, 0)
-        return left * self.seen / ended if ended else 0.0
+        in_open = self.seen - self.settled
+        return max(self.settled / ended * (epochs - ended) - in_open, 0.0) if ended else 0.0
 
     def ahead(self, pieces: float) -> Ahead:
         """What pieces to come cost, at the mean of those seen."""

@@ -283,6 +283,17 @@ def test_a_class_that_nobody_counted_goes_on_as_often_as_so_far() -> None:
     assert outlook.total_j.value == pytest.approx(11_000.0)
 
 
+def test_a_piece_that_the_open_epoch_has_had_does_not_come_again_in_it() -> None:
+    predictor = Predictor(10)
+    for _ in range(4):
+        predictor.work("validation", 2.0, 100.0)
+        predictor.epoch(12.0, 1100.0)
+    predictor.work("validation", 2.0, 100.0)
+    outlook = see(predictor, 7.0, 600.0)  # half of the epoch's own work is done
+    assert outlook.total_j is not None
+    assert outlook.total_j.value == pytest.approx(11_000.0)
+
+
 def test_a_class_with_a_count_ends_when_it_is_used_up() -> None:
     predictor = Predictor(10)
     predictor.declare("test", count=1)
@@ -513,6 +524,20 @@ def test_own_errors_widen_the_interval() -> None:
 @pytest.mark.parametrize(("dof", "table"), [(1, 6.314), (3, 2.353), (6, 1.943), (10, 1.812), (30, 1.697), (120, 1.658)])
 def test_student_s_t_is_the_table_s(dof: int, table: float) -> None:
     assert t_95(dof) == pytest.approx(table, rel=0.003)
+
+
+def test_what_it_keeps_does_not_grow_with_the_run() -> None:
+    rng = random.Random(2)
+    predictor = Predictor(None)
+    kept = []
+    for k in range(20_000):
+        predictor.epoch(10 * (1 + rng.gauss(0, 0.03)), 1000.0)
+        if k in (5_000, 19_999):
+            rates = predictor._rates
+            kept.append(len(rates._time._values) + len(rates._time._marks) + len(rates._power._values))
+            assert len(rates._errors._forecasts) < 60  # some ten more for each tenfold of epochs
+    assert kept[0] == kept[1]
+    assert see(predictor).epoch_s.value == pytest.approx(10.0, rel=0.01)
 
 
 # -- how far off it may be: the headline cases of the study ------------------------------------------------------
