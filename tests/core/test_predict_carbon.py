@@ -260,6 +260,21 @@ def test_without_a_number_of_epochs_there_are_rates_and_no_totals() -> None:
     assert told.co2eq_g_per_hour == pytest.approx(150.0)
 
 
+def test_without_an_intensity_there_is_energy_and_no_co2eq() -> None:
+    predictor = Predictor(10)
+    predictor.epoch(HOUR, KWH)
+    outlook = predictor.outlook()
+    assert outlook is not None
+    told = foretell(outlook, used=used(1.0), pue=1.0, horizon=None, now=datetime.fromtimestamp(NOW, UTC))
+    assert told.energy_kwh == pytest.approx(10.0)
+    assert (told.co2eq_g, told.remaining_co2eq_g, told.co2eq_g_per_hour, told.intensity_shares) == (
+        None,
+        None,
+        None,
+        {},
+    )
+
+
 def test_an_end_beyond_the_calendar_is_not_told() -> None:
     assert predicted(epochs=10**9).ends_at is None
 
