@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 
 from aiocarbon._core.predict import Predictor
 from benchmarks.prediction import ONE, SHARES, Score, Seen, generated, mean, recorded_rows, replay, rows_of
-from benchmarks.prediction_traces import CLASSES, Class
+from benchmarks.prediction_traces import CLASSES, TRACES, Class, stored
 
 BY_NAME = {kind.name: kind for kind in CLASSES}
 SEED = 11
@@ -107,3 +109,13 @@ def test_a_repeated_job_is_right_before_its_first_epoch() -> None:
         assert outlook.total_j.low < trace.energy_j < outlook.total_j.high
         errors.append(abs(outlook.total_j.value / trace.energy_j - 1))
     assert mean(errors) < 0.02
+
+
+@pytest.mark.parametrize("path", sorted(TRACES.glob("*.json")), ids=lambda path: path.stem)
+def test_a_recorded_run_says_where_its_energy_comes_from(path: Path) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document["energy"].startswith("basis ")
+    assert document["is_modelled"] == ("model" in document["energy"])
+    trace = stored(path)
+    assert trace.declared == len(trace.epochs) == 30
+    assert all(len(epoch.chunks) == 20 and epoch.energy_j > 0 for epoch in trace.epochs)
