@@ -134,14 +134,20 @@ class Order:
             return await Waiter(exchange, settings, self._arguments, self.wish, told=self._told).wait()
         return None
 
-    def end(self) -> None:
-        """End the wait if it goes on, and give the engine back; waits for nothing."""
+    def end(self, *, is_joined: bool = False) -> None:
+        """End the wait if it goes on, and give the engine back.
+
+        Args:
+            is_joined: True to wait, shortly, until the engine's thread is gone; else it waits for nothing.
+        """
         self._is_over = True
         host, self._host = self._host, None
         if host is None:
             return
         host.call(self._cancel)
         hosts.release(host)
+        if is_joined:
+            host.join()
 
     async def _cancel(self, engine: Engine) -> None:
         if self._scope is not None:

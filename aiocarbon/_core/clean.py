@@ -171,14 +171,16 @@ def plan(
         RefusedError: An argument is not accepted.
     """
     _check(steps, now_s, until_s, duration_s, blocks, least_s, power_w, pue)
-    curve = _Curve(steps, now_s)
-    length, span = _ms(duration_s), _ms(until_s - now_s)
+    # Whole milliseconds, so that a start at a full hour is told as that and not as the instant before it.
+    now_s, until_s = (math.ceil(at_s * MS_PER_S) / MS_PER_S for at_s in (now_s, until_s))
+    curve, span = _Curve(steps, now_s), _ms(until_s - now_s)
+    length = min(_ms(duration_s), span)
     found = _Found(curve.single(length, span), None)
     if blocks > 1:
         found = min((found, *_gridded(curve, length, span, blocks, _ms(least_s))), key=lambda one: one.rank(curve))
-    chosen = [(now_s + begin / MS_PER_S, now_s + end / MS_PER_S) for begin, end in found.blocks]
-    at_once, whole = [(now_s, now_s + length / MS_PER_S)], [(now_s, until_s)]
-    mean = curve.mean
+    origin, mean = _ms(now_s), curve.mean
+    chosen = [((origin + begin) / MS_PER_S, (origin + end) / MS_PER_S) for begin, end in found.blocks]
+    at_once, whole = [(now_s, (origin + length) / MS_PER_S)], [(now_s, until_s)]
     return Plan(
         now_s=now_s,
         until_s=until_s,
@@ -367,8 +369,8 @@ def _grid(length: int, span: int, blocks: int) -> tuple[int, int]:
 def horizon_s(known_until_s: float, *, now_s: float, until_s: float, duration_s: float) -> float:
     """By when work should be done that is planned where behind the sources there is nothing but a yearly average.
 
-    An average has no clean hour to wait for: the window ends with what is known if the work fits in there, else the
-    work at least begins there.
+    An average has no clean hours to wait for, and often counts otherwise than the source: the window ends with what is
+    known. Work that is longer than that begins at once.
 
     Args:
         known_until_s: UTC seconds up to which a source says something.
@@ -376,8 +378,7 @@ def horizon_s(known_until_s: float, *, now_s: float, until_s: float, duration_s:
         until_s: When all has to be done.
         duration_s: How long the work takes.
     """
-    known_s = max(known_until_s - now_s, 0.0)
-    return min(until_s, now_s + (known_s if known_s >= duration_s else known_s + duration_s))
+    return min(until_s, max(known_until_s, now_s + duration_s))
 
 
 def below(steps: Iterable[Step], limit_g_per_kwh: float, now_s: float) -> float | None:

@@ -47,7 +47,7 @@ class Continued:
         steps: Ascending, gapless, up to the instant that was wanted.
         known_until_s: UTC seconds up to which a source says something; the begin of `steps` where none does.
         filler: What stands behind that.
-        days: Of how many days the profile is the mean; 0 where there is none.
+        days: Of how many days, at least, the profile is the mean; 0 where there is none.
     """
 
     steps: tuple[Step, ...]
@@ -75,7 +75,7 @@ def continued(steps: Sequence[Step], until_s: float, fallback: IntensityValue) -
     if not profile:
         tail: list[Step] = [(known_until_s, until_s, fallback)]
         return Continued(steps=(*head, *tail), known_until_s=known_until_s, filler=Filler.AVERAGE)
-    days = max(len(values) for _, values in profile)
+    days = min(len(values) for _, values in profile)
     tail = _repeated(profile, known[-1][2], known_until_s, until_s)
     return Continued(steps=(*head, *tail), known_until_s=known_until_s, filler=Filler.PROFILE, days=days)
 
@@ -125,7 +125,7 @@ def _repeated(
     profile: Sequence[tuple[float, list[float]]], like: IntensityValue, begin_s: float, end_s: float
 ) -> list[Step]:
     """A profile from one instant up to another, day after day."""
-    days = max(len(values) for _, values in profile)
+    days = min(len(values) for _, values in profile)
     note = f"mean at this time of day over the last {days} days" if days > 1 else "as at this time of the last day"
     values = [_typical(of_days, like, note) for _, of_days in profile]
     froms = [from_s for from_s, _ in profile]

@@ -15,8 +15,9 @@ from aiocarbon._core.grid import Layer
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.profile import Filler, Step, continued
 from aiocarbon._core.units import S_PER_DAY, S_PER_HOUR
-from aiocarbon._engine.exchange import Exchange, Kind, Question
+from aiocarbon._engine.exchange import Exchange
 from aiocarbon._engine.poller import FORECAST_HOURS
+from aiocarbon._engine.questions import Kind, Question
 from aiocarbon._engine.survey import LIMIT_S, Survey, survey
 from aiocarbon._engine.whereabouts import chain_of
 from aiocarbon._logging import get_logger
@@ -71,10 +72,10 @@ class Hours:
         """True if more than a yearly average is known of the time ahead."""
         return self.known_until_s > self.found.now_s or self.filler is Filler.PROFILE
 
-    @property
-    def is_mixed(self) -> bool:
-        """True if the steps count different things, which makes borders that are none."""
-        return len({(value.kind, value.factor_basis) for _, _, value in self.steps}) > 1
+    def is_mixed(self, until_s: float) -> bool:
+        """True if what is known up to an instant counts different things, which makes borders that are none."""
+        counted = {(value.kind, value.factor_basis) for at, _, value in self.steps if at < until_s}
+        return len(counted) > 1
 
     def plan(
         self,
@@ -145,20 +146,25 @@ class Outlooker:
         self._past_due_s = -math.inf
         self._sources: tuple[Source, ...] = ()
 
-    async def look(self, until_s: float) -> Hours:
-        """Ask the sources for what they know of the time up to an instant (UTC seconds).
+    async def look(self, until_s: float | None = None, *, ahead_s: float = 0.0) -> Hours:
+        """Ask the sources for what they know of the time ahead.
+
+        Args:
+            until_s: Up to which instant, UTC seconds; None for a time from when they have answered on.
+            ahead_s: That time, seconds.
 
         Raises:
             ConfigError: A value of the environment or a file is not accepted, or the user's own file cannot be read.
         """
         exchange = self._exchange
-        wanted_h = (until_s - exchange.now_s) / S_PER_HOUR
+        wanted_h = (ahead_s if until_s is None else until_s - exchange.now_s) / S_PER_HOUR
         # Only two questions, however far ahead: others would each be asked and kept for themselves.
         hours = FORECAST_HOURS if wanted_h <= FORECAST_HOURS else MOST_FORECAST_HOURS
         found = await survey(
             exchange, self._settings, self._arguments, hours=hours, limit_s=self._limit_s, environ=self._environ
         )
-        now_s, end_s = found.now_s, max(until_s, found.now_s + 1.0)
+        now_s = found.now_s
+        end_s = now_s + ahead_s if until_s is None else max(until_s, now_s + 1.0)
         steps: list[Step] = [(piece.from_s, piece.to_s, piece.value) for piece in found.curve]
         if not steps:  # the user's number
             steps = [(now_s, end_s, found.now)]

@@ -138,7 +138,7 @@ class Waiter:
         if wish.duration_s is not None and now_s <= wish.latest_s:
             self._plan = hours.plan(wish.duration_s, now_s=now_s)
             if self._plan.begins_s <= now_s + SOON_S:
-                return WaitEnd.CLEAN, "no later start within the deadline is cleaner"
+                return WaitEnd.CLEAN, "no later start within the deadline is known to be cleaner"
         elif now_s >= wish.latest_s:
             return WaitEnd.DEADLINE, "the deadline has come"
         elif not hours.found.told:

@@ -88,6 +88,11 @@ def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
         from aiocarbon.cli.foresight_options import estimate_options
 
         return estimate(estimate_options(parsed), json_file=parsed.json)
+    if parsed.verb == "when":
+        from aiocarbon.cli.clean_options import when_options
+        from aiocarbon.cli.when_cmd import when
+
+        return when(when_options(parsed), json_file=parsed.json)
     if parsed.verb == "where":
         from aiocarbon.cli.foresight_options import where_options
         from aiocarbon.cli.where_cmd import where

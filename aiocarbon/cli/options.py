@@ -6,12 +6,25 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._version import __version__
 from aiocarbon.settings import FIELDS, Settings, check
 
-__all__ = ["CommandLineError", "Options", "hours_of", "make_parser", "run_options", "settings_of", "split"]
+if TYPE_CHECKING:
+    from aiocarbon.cli.clean_options import WaitOptions
+
+__all__ = [
+    "CommandLineError",
+    "Options",
+    "add_setting",
+    "hours_of",
+    "make_parser",
+    "option_of",
+    "run_options",
+    "settings_of",
+    "split",
+]
 
 SEPARATOR: Final = "--"
 
@@ -66,6 +79,7 @@ class Options:
         no_journal: True if no journal is to be written whatever else says so.
         quiet: True if no report is to be printed.
         live: True if a live line is wanted.
+        wait: How clean electricity is waited for first; None: not.
     """
 
     command: tuple[str, ...]
@@ -74,6 +88,7 @@ class Options:
     no_journal: bool = False
     quiet: bool = False
     live: bool = False
+    wait: WaitOptions | None = None
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,8 +127,10 @@ def make_parser() -> Parser:
         action="store_true",
         help="ask sources for intensity that was missing or a guess, and keep it beside the journals",
     )
+    from aiocarbon.cli.clean_options import add_when
     from aiocarbon.cli.foresight_options import add_verbs
 
+    add_when(verbs)
     add_verbs(verbs)
     return parser
 
@@ -126,6 +143,8 @@ def _add_verb(verbs: Any, name: str, help_text: str, **more: Any) -> argparse.Ar
 
 
 def _add_run(verbs: Any) -> None:
+    from aiocarbon.cli.clean_options import add_wait
+
     run = _add_verb(
         verbs,
         "run",
@@ -133,7 +152,8 @@ def _add_run(verbs: Any) -> None:
         usage="aiocarbon run [options] -- COMMAND...",
     )
     for field in FIELDS:
-        _add_setting(run, field)
+        add_setting(run, field)
+    add_wait(run)
     run.add_argument("--no-journal", action="store_true", help="write no journal")
     run.add_argument("--json", metavar="F", help='write the report as JSON to F, "-" for stdout')
     run.add_argument("--quiet", action="store_true", help="print no report")
@@ -143,7 +163,7 @@ def _add_run(verbs: Any) -> None:
 def _add_intensity(verbs: Any) -> None:
     verb = _add_verb(verbs, "intensity", "carbon intensity now, its source, its forecast, and what each source said")
     for field in ("location", "intensity", "offline"):
-        _add_setting(verb, field)
+        add_setting(verb, field)
     verb.add_argument(
         "--forecast", metavar="TIME", default="24h", help="how far ahead: 30m, 6h, 24h, 2d; at most 96h (default 24h)"
     )
@@ -152,8 +172,9 @@ def _add_intensity(verbs: Any) -> None:
     )
 
 
-def _add_setting(parser: argparse.ArgumentParser, field: str) -> None:
-    option, help_text = _option(field), HELP.get(field, "as in Settings")
+def add_setting(parser: argparse.ArgumentParser, field: str) -> None:
+    """Add the option of one field of `Settings`."""
+    option, help_text = option_of(field), HELP.get(field, "as in Settings")
     if isinstance(Settings.__dataclass_fields__[field].default, bool):
         parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=help_text)
     else:
@@ -186,8 +207,11 @@ def run_options(parsed: argparse.Namespace, command: Sequence[str]) -> Options:
     """The options of `run` out of what was parsed.
 
     Raises:
+        CommandLineError: An option is not accepted.
         ConfigError: A setting's value is not accepted.
     """
+    from aiocarbon.cli.clean_options import wait_options
+
     return Options(
         command=tuple(command),
         settings=settings_of(parsed),
@@ -195,6 +219,7 @@ def run_options(parsed: argparse.Namespace, command: Sequence[str]) -> Options:
         no_journal=parsed.no_journal,
         quiet=parsed.quiet,
         live=parsed.live,
+        wait=wait_options(parsed),
     )
 
 
@@ -206,10 +231,11 @@ def settings_of(parsed: argparse.Namespace) -> dict[str, Any]:
     """
     given = {field: getattr(parsed, field) for field in FIELDS if getattr(parsed, field, None) is not None}
     return {
-        field: check(field, None if isinstance(text, str) and text.lower() == "none" else text, origin=_option(field))
+        field: check(field, None if isinstance(text, str) and text.lower() == "none" else text, origin=option_of(field))
         for field, text in given.items()
     }
 
 
-def _option(field: str) -> str:
+def option_of(field: str) -> str:
+    """The option of a field of `Settings`."""
     return f"--{field.replace('_', '-')}"

@@ -40,7 +40,7 @@ def run(options: Options) -> int:
     """Run a command under a tracker and report.
 
     Returns:
-        The command's exit code, as a shell has it.
+        The command's exit code, as a shell has it; 128 + n for a signal n that ended the wait before it.
 
     Raises:
         ConfigError: A value of the environment or of pyproject.toml is not accepted; the command was not started.
@@ -51,12 +51,21 @@ def run(options: Options) -> int:
 
     settings = with_journal(options, os.environ)
     resolved = resolve(settings)
+    note = ""
+    if options.wait is not None:
+        from aiocarbon.cli.wait import wait
+
+        code, note = wait(options.wait, settings, is_quiet=options.quiet)
+        if code is not None:
+            return code
     tracker = sync.Tracker(**settings)
     child = ChildProcess(options.command)
     troubles: list[str] = []
 
     def begin() -> None:
         _start(tracker, troubles, strict=resolved.strict)
+        if note and not troubles:
+            tracker._handle.tell(note)
         if resolved.budget is not None and resolved.budget.action == "raise":
             # The blocking tracker has no event to wait for; `end` may be called from the engine's thread.
             tracker._handle.verdicts.exceeded.add_done_callback(lambda _: child.end())

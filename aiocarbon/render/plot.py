@@ -19,6 +19,7 @@ BLOCKS: Final = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS: Final = ".:#"
 LINES: Final = "│└─┴"
 PLAIN_LINES: Final = "|+-+"
+MARK: Final = "^"
 MOST_COLUMNS: Final = 120
 LEAST_COLUMNS: Final = 8
 AROUND_ROWS: Final = 2
@@ -51,6 +52,7 @@ def plot(
     height: int = 8,
     tz: tzinfo | None = None,
     blocks: bool = True,
+    marks: Sequence[tuple[float, float]] = (),
 ) -> list[str]:
     """Steps as lines of text. A column of which nothing is known is empty; one of 0 g/kWh has the lowest bar.
 
@@ -62,6 +64,7 @@ def plot(
         height: Rows, axis and labels included; at least 3.
         tz: Zone of the labels; None for the system's.
         blocks: False for ASCII.
+        marks: Stretches (UTC seconds) that are marked in a row of their own, below the axis.
     """
     top = max((g for _, _, g in steps), default=0.0)
     label = numbers.rounded(top, 3)
@@ -78,6 +81,8 @@ def plot(
         lines.append(f"{label if row == rows - 1 else '':>{margin - 2}} {upright}{bars}".rstrip())
     axis = "".join(tick if column in at_ticks else line for column in range(columns))
     lines.append(f"{'0':>{margin - 2}} {corner}{axis}")
+    if marks:
+        lines.append(" " * margin + _marks(marks, begin_s, (end_s - begin_s) / columns))
     lines.append((" " * margin + _labels(ticks, columns)).rstrip())
     return lines
 
@@ -152,6 +157,16 @@ def _cell(level: int, row: int, blocks: bool) -> str:
     glyphs = BLOCKS if blocks else PLAIN_BLOCKS
     filled = min(level - row * len(glyphs), len(glyphs))
     return glyphs[filled - 1] if filled > 0 else " "
+
+
+def _marks(marks: Sequence[tuple[float, float]], begin_s: float, each_s: float) -> str:
+    """A mark below every column of which at least half lies in a stretch, and at least one for each."""
+    at: set[int] = set()
+    for from_s, to_s in marks:
+        first, last = round((from_s - begin_s) / each_s), round((to_s - begin_s) / each_s)
+        middle = int(((from_s + to_s) / 2.0 - begin_s) / each_s)
+        at.update(range(first, last) if last > first else (middle,))
+    return "".join(MARK if column in at else " " for column in range(max(at) + 1))
 
 
 def _ticks(begin_s: float, end_s: float, columns: int, tz: tzinfo | None) -> Iterator[tuple[int, str]]:
