@@ -173,42 +173,45 @@ def steady_part(amounts: Sequence[float], weights: Sequence[float], *, least: in
         How many chunks were cut off, the rate of the others, and its standard error.
     """
     n = len(amounts)
-    first = min(least, n - 1)
+    rates = [a / w if w > 0 else 0.0 for a, w in zip(amounts, weights, strict=True)]
+    first, last = min(least, n - 1), min(int(LONGEST_WARMUP * n), n - 2)
     for _ in range(4):
-        cut = _cut(amounts, weights, first, min(int(LONGEST_WARMUP * n), n - 2))
-        if cut == first:
+        cut = _cut(rates[first:], last - first)
+        if not cut:
             break
-        first = cut
+        first += cut
     weight = sum(weights[first:])
     if weight <= 0:
         return first, 0.0, 0.0
     rate = sum(amounts[first:]) / weight
     left = n - first
-    squares = sum((a / w - rate) ** 2 for a, w in zip(amounts[first:], weights[first:], strict=True) if w > 0)
+    squares = sum([(x - rate) ** 2 for x in rates[first:]])
     sd = math.sqrt((squares + 2 * (NOISE * rate) ** 2) / (left + 1))
     return first, rate, sd / math.sqrt(left)
 
 
-def _cut(amounts: Sequence[float], weights: Sequence[float], first: int, last: int) -> int:
-    """The best cut between two indices; the first index if none is significant."""
-    rates = [a / w if w > 0 else 0.0 for a, w in zip(amounts[first:], weights[first:], strict=True)]
-    n = len(rates)
-    total, squares = sum(rates), sum(x * x for x in rates)
-    mean = total / n
-    best, best_z, before, before_sq = first, CUT_Z, 0.0, 0.0
-    for i in range(1, min(last - first, n - 2) + 1):
+def _cut(rates: Sequence[float], last: int) -> int:
+    """How many of the first rates, at most `last`, the best cut takes off; 0 if none is significant."""
+    n, total, squares = len(rates), sum(rates), sum([x * x for x in rates])
+    before = 0.0
+    found = []
+    for i in range(1, last + 1):
         x = rates[i - 1]
         before += x
-        before_sq += x * x
+        squares -= x * x
         after = (total - before) / (n - i)
-        shift = abs(before / i - after)
+        shift = before / i - after
+        if abs(shift) <= CUT_SHARE * after or shift == 0:
+            continue
         # The spread of what is after the cut counts: a warm-up is as uneven as it likes.
-        var = max(squares - before_sq - (n - i) * after * after, 0.0) + 2 * (NOISE * after) ** 2
-        z = shift / math.sqrt(max(var / (n - i + 1), 1e-300) * (1 / i + 1 / (n - i)))
-        is_better = z > best_z and shift > CUT_SHARE * max(after, 1e-9 * mean)
-        if is_better and _is_a_side(rates[:i], after, before / i - after):
-            best, best_z = first + i, z
-    return best
+        var = max(squares - (n - i) * after * after, 0.0) + 2 * (NOISE * after) ** 2
+        error = var * n / ((n - i + 1) * i * (n - i))  # squared; of the difference of two means
+        if shift * shift > CUT_Z * CUT_Z * error:
+            found.append((shift * shift / max(error, 1e-300), i, after, shift))
+    for _, i, after, shift in sorted(found, reverse=True):
+        if _is_a_side(rates[:i], after, shift):
+            return i
+    return 0
 
 
 def _is_a_side(rates: Sequence[float], after: float, shift: float) -> bool:
