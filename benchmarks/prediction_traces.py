@@ -117,7 +117,7 @@ def _slow_start(rng: random.Random) -> Trace:
 
 
 def _weak_start(rng: random.Random) -> Trace:
-    """First epoch -30 %: the device waits in its first four to nine chunks and draws little."""
+    """First epoch -30 %: the device waits in its first eight to ten chunks and draws little."""
     count = rng.randint(8, 10)
     low = 1 - 0.3 * CHUNKS / count
     return made(rng, power=lambda k, c: low if k == 0 and c < count else 1.0)

@@ -14,7 +14,7 @@ Z_90: Final = 1.6448536269514722
 
 FLOOR: Final = 0.03
 """Standard deviation of what no model of the past knows, as a share of what remains. With it, 90 % intervals of the
-Monte-Carlo held 89-100 % where the regime held, and as little as 19 % without (thermal rise)."""
+Monte-Carlo held 88-100 % where the regime held, and as little as 19 % without (thermal rise)."""
 
 FLOOR_COUNT: Final = 3.0
 """How many of this run's own earlier errors the floor counts as: they narrow it where the run proves steady."""
