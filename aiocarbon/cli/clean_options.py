@@ -43,8 +43,8 @@ class WaitOptions:
     """How `aiocarbon run` waits before the command.
 
     Attributes:
-        within_s: By when the wait (with a duration: the command) has to end, seconds from now.
-        duration_s: How long the command takes; None: not known, and the lowest hour is taken.
+        within_s: By when the command has to begin (with a duration: to be done), seconds from now.
+        duration_s: How long the command takes; None: not known, and its first hour counts.
     """
 
     within_s: float
@@ -72,7 +72,9 @@ def add_wait(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--when-clean", action="store_true", help="wait for the cleanest start of the command within --within"
     )
-    run.add_argument("--within", metavar="TIME", help="by when it has to be done, from now (default 24h)")
+    run.add_argument(
+        "--within", metavar="TIME", help="by when it has to begin (with --duration: be done), from now (default 24h)"
+    )
     run.add_argument(
         "--duration", metavar="TIME", help=f"how long the command takes, {TIME_HELP}; else its first hour counts"
     )

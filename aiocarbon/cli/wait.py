@@ -49,11 +49,12 @@ def wait(options: WaitOptions, settings: Mapping[str, Any], *, is_quiet: bool = 
     from aiocarbon.waiting import Order
 
     events: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-    duration_s = options.duration_s or min(LOWEST_S, options.within_s)
+    # How long the command takes is not known without a duration: then it only has to begin in time.
+    within_s = options.within_s + (LOWEST_S if options.duration_s is None else 0.0)
     order = Order(
         None,
-        options.within_s,
-        duration_s,
+        within_s,
+        options.duration_s or LOWEST_S,
         told=events.put,
         **{field: settings[field] for field in FIELDS if field in settings},
     )

@@ -364,6 +364,16 @@ def test_signal_ends_the_wait_and_no_child_was_started(tmp_path: Path, number: s
     assert "Traceback" not in rest
 
 
+def test_without_a_duration_the_command_begins_within_the_time(tmp_path: Path) -> None:
+    clean_s = time.time() + 2.0
+    path = write(tmp_path / "g.csv", [(clean_s - HOUR_S, 400.0), (clean_s, 100.0), (clean_s + HOUR_S, 100.0)])
+    words = run_words(path, "--within", "1min", "--json", str(tmp_path / "out.json"))
+    done = subprocess.run(words, env=ENVIRON, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    started_s = datetime.fromisoformat(json.loads((tmp_path / "out.json").read_text())["started_at"]).timestamp()
+    assert started_s >= clean_s - 1.0
+
+
 def test_quiet_run_says_nothing_of_its_wait(tmp_path: Path) -> None:
     path = write(tmp_path / "g.csv", [(time.time() - HOUR_S + i * HOUR_S, 100.0) for i in range(12)])
     words = run_words(path, "--within", "3h", "--quiet")

@@ -66,6 +66,12 @@ def test_whole_duration_counts_and_not_the_lowest_instant() -> None:
     assert seconds_of(planned(steps, HOUR_S)) == [(HOUR_S, 2 * HOUR_S)]
 
 
+def test_best_start_may_be_the_latest_one() -> None:
+    # The window ends inside a clean step: no border of a step says so.
+    found = planned(hours(300, 300, 100, 100), 1.5 * HOUR_S, until_s=NOW_S + 3.25 * HOUR_S)
+    assert seconds_of(found) == [(1.75 * HOUR_S, 3.25 * HOUR_S)]
+
+
 def test_best_start_may_be_set_by_the_end_of_the_work() -> None:
     # 90 minutes that end where the two clean hours end, since the hour in front of them is dirtier than both.
     steps = hours(400, 200, 100, 300)
@@ -78,9 +84,10 @@ def test_best_start_may_be_set_by_the_end_of_the_work() -> None:
     early=st.integers(0, 3),
     duration=st.integers(1, 12),
     slack=st.integers(0, 20),
+    beyond=st.integers(0, 3),
 )
 def test_one_block_is_as_good_as_the_best_of_all_starts(
-    grams: list[float], lengths: list[int], early: int, duration: int, slack: int
+    grams: list[float], lengths: list[int], early: int, duration: int, slack: int, beyond: int
 ) -> None:
     # Borders, duration and window lie on a lattice of a minute, so the best start does too: trying all is proof.
     at, steps = NOW_S - early * 60.0, []
@@ -88,8 +95,8 @@ def test_one_block_is_as_good_as_the_best_of_all_starts(
         steps.append((at, at + n * 60.0, value(g)))
         at += n * 60.0
     steps[-1] = (steps[-1][0], max(at, NOW_S + (duration + slack) * 60.0), steps[-1][2])
-    until_s = steps[-1][1]
-    found = planned(steps, duration * 60.0)
+    until_s = max(steps[-1][1] - beyond * 60.0, NOW_S + duration * 60.0)
+    found = planned(steps, duration * 60.0, until_s=until_s)
     starts = range(int((until_s - NOW_S) / 60.0) - duration + 1)
     means = [mean(steps, NOW_S + i * 60.0, NOW_S + (i + duration) * 60.0) for i in starts]
     assert found.g_per_kwh.central == pytest.approx(min(means), abs=1e-6)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
-from aiocarbon import Budget, Tracker, sync, track
+from aiocarbon import Budget, Tracker, sync, track, wait_until_clean
 from aiocarbon._core.report import EpochReport, RunReport
+from aiocarbon._core.waited import CleanWait
 
 
 async def use_async() -> None:
@@ -25,6 +26,11 @@ async def use_async() -> None:
     assert_type(tracker.report(), RunReport)
     assert_type(tracker.report().energy_kwh, float)
     assert_type(tracker.report().power_w, float | None)
+
+
+async def use_clean_hours() -> None:
+    assert_type(await wait_until_clean(below_g_per_kwh=150, deadline="6h"), CleanWait)
+    assert_type(sync.wait_until_clean(duration="8h", deadline=86400.0, location="DK", offline=True), CleanWait)
 
 
 def use_sync() -> None:
