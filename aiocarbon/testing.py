@@ -228,6 +228,7 @@ class ScriptedSource:
         step_s: Seconds that one value holds.
         offset_s: Seconds after a step's begin at which its value is published.
         stale_s: Seconds up to which a value may be carried on.
+        spacing_s: Least seconds between two questions.
 
     Attributes:
         asked: Every question: its kind and the numbers it was asked with.
@@ -244,6 +245,7 @@ class ScriptedSource:
         step_s: float = 300.0,
         offset_s: float = 0.0,
         stale_s: float = 1800.0,
+        spacing_s: float = 0.0,
     ) -> None:
         self._now = now
         self._past = past
@@ -257,6 +259,7 @@ class ScriptedSource:
             step_s=step_s,
             offset_s=offset_s,
             stale_s=stale_s,
+            spacing_s=spacing_s,
             has_past=past is not None,
             has_forecast=forecast is not None,
             asked_at="scripted",

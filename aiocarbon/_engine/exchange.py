@@ -7,12 +7,9 @@ processes share too. Nothing here knows what the answers are for.
 
 from __future__ import annotations
 
-import hashlib
-import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -21,6 +18,7 @@ from aiocarbon._core.answer import Answer
 from aiocarbon._core.units import NS_PER_S, S_PER_NS
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.deadline import within
+from aiocarbon._engine.questions import NOW, Kind, Question, digest, key_of, next_s
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import Source, Traits
@@ -46,6 +44,9 @@ REFUSED_S: Final = 3600.0
 ONCE_LIMIT_S: Final = 30.0
 """How long one attempt may take. Our own sources give up earlier; a plug-in's may never."""
 
+PAST_LIMIT_S: Final = 300.0
+"""The same for the past, which is asked for in pieces."""
+
 RELEASE_LIMIT_S: Final = 1.0
 LEAST_BETWEEN_S: Final = 20.0
 JITTER_SHARE: Final = 0.1
@@ -55,34 +56,6 @@ PAST_KEPT_S: Final = 600.0
 """History that was just asked for is not asked for again by the next process that ends."""
 
 WAIT_FOR_OTHERS_S: Final = 40.0
-
-
-class Kind(StrEnum):
-    """What is asked."""
-
-    NOW = "now"
-    PAST = "past"
-    FORECAST = "forecast"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a source is asked.
-
-    Attributes:
-        kind: The newest value, the past, or a forecast.
-        begin_s: For the past: from where, UTC seconds.
-        end_s: For the past: up to where.
-        hours: For a forecast: how far ahead.
-    """
-
-    kind: Kind
-    begin_s: float = 0.0
-    end_s: float = 0.0
-    hours: float = 0.0
-
-
-NOW: Final = Question(Kind.NOW)
 
 
 @dataclass(slots=True)
@@ -109,6 +82,9 @@ class Exchange:
         cache: What is shared with other processes.
         blocking: Runs a blocking function in a worker.
         chance: A number of 0..1, for jitter.
+
+    Attributes:
+        clock_off_s: By how much this machine's clock is ahead of that of the server that answered last, seconds.
     """
 
     def __init__(
@@ -124,6 +100,7 @@ class Exchange:
         self.client = client
         self.cache = cache
         self.states: dict[str, State] = {}
+        self.clock_off_s = 0.0
         self.blocking = blocking
         self._chance = chance
         self._entries: dict[str, Entry] = {}
@@ -229,6 +206,8 @@ class Exchange:
             raise
         now_s = self.now_s
         self._tell(source, State("answered", latency_s=(self.clock.monotonic_ns() - began_ns) * S_PER_NS))
+        if traits.is_remote and self.client is not None and self.client.date_s is not None:
+            self.clock_off_s = now_s - self.client.date_s
         due_s = self._due_s(source.traits, question, answer, now_s)
         await self._keep(key, Entry(answer=answer, asked_s=now_s, due_s=due_s), is_shared=traits.is_remote)
         return answer
@@ -261,8 +240,9 @@ class Exchange:
                 return await source.past(client, question.begin_s, question.end_s, now_s)
             return await source.forecast(client, now_s, question.hours)
 
+        await self._spaced(source, question)
         try:
-            return await within(self.clock, ONCE_LIMIT_S, work)
+            return await within(self.clock, PAST_LIMIT_S if question.kind is Kind.PAST else ONCE_LIMIT_S, work)
         except TimeoutError as error:
             raise SourceDownError(f"{traits.title} did not answer: {error}", source=traits.name) from error
         except IntensityError:
@@ -270,11 +250,27 @@ class Exchange:
         except Exception as error:
             raise BadAnswerError(f"{traits.title}: {type(error).__name__}: {error}", source=traits.name) from error
 
+    async def _spaced(self, source: Source, question: Question) -> None:
+        """Wait until the source may be asked again by this machine; all its processes take turns."""
+        traits = source.traits
+        if traits.spacing_s <= 0.0:
+            return
+        part = "forecast" if question.kind is Kind.FORECAST else "values"
+        key = f"spacing {traits.name} {part} {digest(traits.asked_at)}"
+        lock = await self._turn(key)
+        try:
+            entry, now_s = await self._look(key), self.now_s
+            turn_s = max(now_s, entry.due_s) if entry.asked_s <= now_s else now_s
+            await self._keep(key, Entry(asked_s=now_s, due_s=turn_s + traits.spacing_s))
+        finally:
+            await self._release(lock)
+        await self._pause(turn_s - now_s)
+
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
         asked = error.retry_after_s if isinstance(error, SourceDownError) else None
         if asked is not None:
-            return asked
+            return max(asked, FIRST_PAUSE_S / 2.0)
         most = min(FIRST_PAUSE_S * 2.0**state.attempt_number, LONGEST_PAUSE_S)
         return FIRST_PAUSE_S / 2.0 + self._chance() * most  # full jitter above a floor
 
@@ -357,19 +353,6 @@ class Exchange:
         """Close the way out."""
         if self.client is not None:
             await self.client.aclose()
-
-
-def next_s(now_s: float, every_s: float, offset_s: float) -> float:
-    """The next instant after `now_s` that lies `offset_s` behind a multiple of `every_s` (UTC seconds)."""
-    return (math.floor((now_s - offset_s) / every_s) + 1) * every_s + offset_s
-
-
-def key_of(source: Source, question: Question) -> str:
-    """What tells a question from all others."""
-    traits = source.traits
-    window = f"{question.begin_s:.0f}-{question.end_s:.0f}" if question.kind is Kind.PAST else f"{question.hours:g}"
-    place = hashlib.sha256(traits.asked_at.encode()).hexdigest()[:16]  # it may hold coordinates
-    return f"{traits.name} {traits.zone} {question.kind.value} {window} {place}"
 
 
 def _why(state: tenacity.RetryCallState) -> str:

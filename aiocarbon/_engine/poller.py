@@ -20,7 +20,8 @@ from aiocarbon._core.answer import Answer
 from aiocarbon._core.grid import Grid
 from aiocarbon._core.units import NS_PER_S, S_PER_NS
 from aiocarbon._engine.deadline import within
-from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question
+from aiocarbon._engine.exchange import Exchange
+from aiocarbon._engine.questions import NOW, Kind, Question
 from aiocarbon._engine.surroundings import Surroundings, placed
 from aiocarbon._engine.whereabouts import chain_of, locate
 from aiocarbon._logging import get_logger
@@ -44,6 +45,9 @@ LEAST_REST_S: Final = 1.0
 
 OFFLINE_REST_S: Final = 60.0
 """Where no packet may be sent, only what other processes put into the cache can be new."""
+
+CLOCK_OFF_S: Final = 120.0
+"""Less than this is told by nobody: a value holds for five minutes at least."""
 
 FORECAST_AFTER_S: Final = 20.0
 """A run that ends before this needs no forecast."""
@@ -93,6 +97,7 @@ class Poller:
         self._is_locating = False
         self._was_down = False
         self._told: set[tuple[str, str]] = set()
+        self._is_clock_told = False
         self._laid_from_s = session.begin_s
         self._learning = anyio.Lock()
         self._forecast_due_s = exchange.now_s + FORECAST_AFTER_S
@@ -210,6 +215,7 @@ class Poller:
                 self._tell(source, error, is_known=was_left_alone)
                 continue
             self._asking = None
+            self._tell_clock(source)
             has_returned = self._was_down
             self._was_down = False
             self._answering = rank
@@ -219,6 +225,17 @@ class Poller:
             return
         self._was_down = True
         self._answering = self._asking = None
+
+    def _tell_clock(self, source: Source) -> None:
+        """Say, once, that this machine's clock is wrong: intensities are looked up by it."""
+        off_s = self._exchange.clock_off_s
+        if abs(off_s) >= CLOCK_OFF_S and not self._is_clock_told:
+            self._is_clock_told = True
+            way = "ahead of" if off_s > 0.0 else "behind"
+            self._session.warn(
+                f"this machine's clock is {abs(off_s) / 60.0:.0f} min {way} that of {source.traits.title}: intensities "
+                "are looked up at wrong times. To mend it: timedatectl set-ntp true"
+            )
 
     async def _hurry(self) -> None:
         """Ask those behind a source that has not answered yet: the run has ended and does not wait for its turn."""

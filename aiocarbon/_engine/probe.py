@@ -9,8 +9,9 @@ from aiocarbon._core.answer import Answer
 from aiocarbon._core.grid import Layer
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.units import S_PER_NS
-from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question, State
+from aiocarbon._engine.exchange import Exchange, State
 from aiocarbon._engine.poller import FORECAST_HOURS
+from aiocarbon._engine.questions import NOW, Kind, Question
 from aiocarbon.errors import IntensityError, SourceDownError
 from aiocarbon.intensity.base import Access, Source, Traits, shown
 

@@ -21,7 +21,8 @@ from aiocarbon._core.answer import Answer
 from aiocarbon._core.grid import Layer
 from aiocarbon._core.intensity import IntensityValue, Location
 from aiocarbon._core.units import S_PER_NS
-from aiocarbon._engine.exchange import Exchange, Kind, Question
+from aiocarbon._engine.exchange import Exchange
+from aiocarbon._engine.questions import Kind, Question
 from aiocarbon._engine.whereabouts import chain_of
 from aiocarbon.errors import AiocarbonError, IntensityError, JournalError, NoDataError
 from aiocarbon.intensity.guesses import GUESSES, guessed, knows_better

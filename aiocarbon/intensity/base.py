@@ -77,6 +77,8 @@ class Traits:
         corrects: True if `past` has measured values where `now` has estimates.
         has_forecast: True if `forecast` is answered.
         forecast_every_s: Seconds after which a new forecast is published.
+        spacing_s: Least seconds between two questions for values of this machine, of the same base URL, whatever the
+            place; forecasts are apart. 0: the service sets no such limit.
         is_remote: False if no network packet is sent (a file of the user's).
         asked_at: What tells the place that is asked from others, for sharing answers: the base URL, say. No secret.
     """
@@ -93,6 +95,7 @@ class Traits:
     corrects: bool = False
     has_forecast: bool = False
     forecast_every_s: float = 3600.0
+    spacing_s: float = 0.0
     is_remote: bool = True
     asked_at: str = ""
 

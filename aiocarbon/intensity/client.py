@@ -23,7 +23,7 @@ import anyio
 from aiocarbon._version import __version__
 from aiocarbon.errors import BadAnswerError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import shown
-from aiocarbon.intensity.headers import date_s, patience_s
+from aiocarbon.intensity.headers import patience_s, server_now_s
 from aiocarbon.intensity.wording import Sent, why
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ class Reply:
         status: HTTP status, 200..299.
         headers: Its headers, by their lower-case names.
         body: Its body, at most `MOST_BYTES`.
-        date_s: UTC seconds of its Date header; None if it has none.
+        date_s: UTC seconds by the server's clock; None if it does not tell.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body
-        self.date_s = date_s(headers.get("date", ""))
+        self.date_s = server_now_s(headers)
 
 
 class Client:
@@ -77,6 +77,9 @@ class Client:
         proxies: Gives the proxy URLs by scheme, and as "no" the hosts that go past them, separated by commas; by
             default those of the environment or the system.
         load_limit_s: Longest wait for the workers to load what asks, and to decode what was answered, seconds.
+
+    Attributes:
+        date_s: UTC seconds by the clock of the server that answered last, when it did; None if it did not tell.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Client:
         self._blocking = blocking
         self._proxies = proxies
         self._load_limit_s = load_limit_s
+        self.date_s: float | None = None
         self._session: ClientSession | None = None
 
     async def json(

@@ -40,6 +40,9 @@ each of which holds the last half hour."""
 
 STALE_S: Final = 1800.0
 FORECAST_EVERY_S: Final = 900.0
+SPACING_S: Final = 61.0
+"""One question a data set, minute and address is allowed (MTrab/energidataservice, issue 784); a second to be sure."""
+
 PIECE_S: Final = 7 * 86400.0
 """Asked for at once of an area: 2,016 records of three columns, 170 kB, 8,100 values."""
 
@@ -71,6 +74,7 @@ def bind(place: Location, access: Access) -> tuple[Source, ...]:
         has_past=True,
         has_forecast=True,
         forecast_every_s=FORECAST_EVERY_S,
+        spacing_s=SPACING_S,
         asked_at=shown(access.url),
     )
     return (EnergiDataService(traits, access),)

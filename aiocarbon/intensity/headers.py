@@ -8,7 +8,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-__all__ = ["date_s", "patience_s"]
+__all__ = ["date_s", "patience_s", "server_now_s"]
 
 MOST_PATIENCE_S: Final = 6 * 3600.0
 """A source is asked again after this, whatever it said."""
@@ -25,6 +25,14 @@ def patience_s(headers: Mapping[str, str]) -> float | None:
     # By the server's own clock, where it tells: this machine's may be wrong.
     now_s = date_s(headers.get("date", ""))
     return min(max(when - (time.time() if now_s is None else now_s), 0.0), MOST_PATIENCE_S)
+
+
+def server_now_s(headers: Mapping[str, str]) -> float | None:
+    """What time it is by the server: UTC seconds of its Date header and the age of a stored answer; None without."""
+    made_s, age = date_s(headers.get("date", "")), headers.get("age", "").strip()
+    if made_s is None:
+        return None
+    return made_s + (float(age) if age.isascii() and age.isdigit() else 0.0)
 
 
 def date_s(text: str) -> float | None:

@@ -15,10 +15,12 @@ import anyio
 import pytest
 
 from aiocarbon._core.intensity import Quality
-from aiocarbon._engine.exchange import NOW, Exchange, Kind, Question, next_s
+from aiocarbon._engine.exchange import Exchange
+from aiocarbon._engine.questions import NOW, Kind, Question, next_s
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import Row
 from aiocarbon.intensity.cache import Cache, Entry
+from aiocarbon.intensity.client import Client
 from aiocarbon.testing import FakeClock, ScriptedSource
 
 STEP_S = 300.0
@@ -54,10 +56,11 @@ def exchange_of(
     clock: FakeClock,
     folder: Path | None = None,
     *,
-    client: Any = "some",
+    is_offline: bool = False,
     chance: float = 0.5,
     blocking: Callable[..., Awaitable[Any]] = blocking,
 ) -> Exchange:
+    client = None if is_offline else Client(blocking)
     return Exchange(clock, client, Cache(folder), blocking, chance=lambda: chance)
 
 
@@ -196,12 +199,46 @@ def test_a_short_retry_after_is_waited_for() -> None:
     assert clock.monotonic_ns() - began >= 3e9
 
 
+def test_questions_of_one_machine_to_a_service_with_a_limit_are_spaced(tmp_path: Path) -> None:
+    clock = FakeClock()
+    when: list[float] = []
+
+    def note(now_s: float, *_: float) -> Iterator[Row]:
+        when.append(clock.wall_ns() * 1e-9)
+        return five_minutes(now_s)
+
+    west, east = (ScriptedSource(note, past=note, forecast=note, zone=zone, spacing_s=61.0) for zone in ("W", "E"))
+    begin_s = clock.wall_ns() * 1e-9
+    window = Question(Kind.PAST, begin_s - 3600.0, begin_s)
+    for source, question in ((west, NOW), (east, NOW), (west, window), (west, Question(Kind.FORECAST, hours=1.0))):
+        # Another exchange each time, as of another process: what they share is the folder.
+        answer = in_time(clock, lambda s=source, q=question: exchange_of(clock, tmp_path).ask(s, q))
+        assert not isinstance(answer, Exception)
+    assert [at - begin_s for at in when[:3]] == pytest.approx([0.0, 61.0, 122.0], abs=1.0)
+    assert when[3] - when[2] < 1.0  # forecasts have a limit of their own
+
+
+def test_a_source_that_may_be_asked_again_at_once_is_given_a_moment() -> None:
+    clock = FakeClock()
+    failing = Failing(*(SourceDownError("busy", source="scripted", retry_after_s=0.0) for _ in range(2)))
+    when: list[float] = []
+
+    def note(now_s: float) -> Iterator[Row]:
+        when.append(clock.monotonic_ns() * 1e-9)
+        return failing(now_s)
+
+    in_time(clock, lambda: exchange_of(clock).ask(ScriptedSource(note)))
+    assert len(when) == 3
+    assert min(b - a for a, b in itertools.pairwise(when)) >= 0.5
+
+
 def test_offline_asks_nothing_and_gives_what_is_still_the_newest(tmp_path: Path) -> None:
     clock, source = FakeClock(), ScriptedSource(five_minutes)
-    assert isinstance(in_time(clock, lambda: exchange_of(clock, tmp_path, client=None).ask(source)), SourceDownError)
+    cut_off = exchange_of(clock, tmp_path, is_offline=True)
+    assert isinstance(in_time(clock, lambda: cut_off.ask(source)), SourceDownError)
     assert source.asked == []
     in_time(clock, lambda: exchange_of(clock, tmp_path).ask(source))
-    offline = exchange_of(clock, tmp_path, client=None)
+    offline = exchange_of(clock, tmp_path, is_offline=True)
     assert in_time(clock, lambda: offline.ask(source)).samples
     clock.skip(2 * STEP_S)
     assert isinstance(in_time(clock, lambda: offline.ask(source)), SourceDownError)
@@ -337,6 +374,7 @@ from aiocarbon._core.intensity import Quality
 from aiocarbon._engine.clock import SystemClock
 from aiocarbon._engine.exchange import Exchange
 from aiocarbon.intensity.cache import Cache
+from aiocarbon.intensity.client import Client
 from aiocarbon.testing import ScriptedSource
 
 folder = Path(sys.argv[1])
@@ -351,7 +389,7 @@ async def blocking(function, *args):
     return await anyio.to_thread.run_sync(function, *args)
 
 async def main():
-    exchange = Exchange(SystemClock(), object(), Cache(folder / "cache"), blocking)
+    exchange = Exchange(SystemClock(), Client(blocking), Cache(folder / "cache"), blocking)
     source = ScriptedSource(now, step_s=600.0, stale_s=6000.0)
     sys.stdin.readline()
     print((await exchange.ask(source)).samples[0].g_per_kwh, flush=True)

@@ -28,6 +28,7 @@ from aiocarbon._engine.whereabouts import chain_of
 from aiocarbon.errors import ConfigError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import Row
 from aiocarbon.intensity.cache import Cache
+from aiocarbon.intensity.client import Client
 from aiocarbon.journal import load
 from aiocarbon.settings import Settings
 from aiocarbon.testing import FakeClock, ScriptedMeter, ScriptedSource
@@ -154,7 +155,7 @@ class Rig:
     def __init__(self, clock: FakeClock, sources: Sequence[ScriptedSource], folder: Path | None, make: Any) -> None:
         self.clock = clock
         self.sources = sources
-        self.exchange = Exchange(clock, "some", Cache(folder), at_once, chance=lambda: 0.5)  # type: ignore[arg-type] # asks nothing
+        self.exchange = Exchange(clock, Client(at_once), Cache(folder), at_once, chance=lambda: 0.5)
         self.engine = Engine(clock=clock, poller=make or self._poller)
         self.load = Load(clock)
         self.session: Session
@@ -692,7 +693,7 @@ def follow(clock: Leaping, days: float, *sources: ScriptedSource, exchange: Exch
     session = make_session(settings, "run", place, clock, lambda: None)  # type: ignore[arg-type,return-value] # costs nothing
     session.begin(clock.monotonic_ns())
     session.publish = lambda *_, **__: None  # type: ignore[method-assign] # nobody reads it, and a month has thousands
-    asks = exchange or Impatient(clock, "some", Cache(None), at_once)  # type: ignore[arg-type] # nothing goes out
+    asks = exchange or Impatient(clock, Client(at_once), Cache(None), at_once)
 
     async def main() -> None:
         poller = Poller(asks, session, settings, place, sources=sources)
@@ -1072,7 +1073,7 @@ def test_a_poller_may_be_cancelled_at_each_of_its_awaits() -> None:
                 session.border(clock.monotonic_ns(), steps=0)
             session.settle(clock.monotonic_ns() + 10**10)
             source = World(has_forecast=True)
-            exchange = Exchange(clock, "some", Cache(None), at_once)  # type: ignore[arg-type] # asks nothing
+            exchange = Exchange(clock, Client(at_once), Cache(None), at_once)
             poller = Poller(exchange, session, settings, place, sources=(source,))
             async with anyio.create_task_group() as group:
                 group.start_soon(poller.run)
