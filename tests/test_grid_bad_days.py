@@ -571,3 +571,7 @@ def test_a_server_that_stops_in_mid_run_is_followed_by_its_forecast_its_last_val
     assert report.co2eq_g == pytest.approx(parts_g, rel=1e-9)
     (warning,) = [warning for warning in report.warnings if "Energy-Charts is not used" in warning]
     assert "cannot be reached: " in warning
+    # The simulated clock is not that of the server: a machine whose clock is wrong is told so, once.
+    (wrong,) = [warning for warning in report.warnings if "this machine's clock is" in warning]
+    assert "ahead of that of Energy-Charts" in wrong
+    assert "timedatectl" in wrong

@@ -158,7 +158,9 @@ class Client:
             with anyio.fail_after(limit_s):
                 proxy = None if direct else await self._proxy(url, source)
                 ask = functools.partial(session.request, method, proxy=proxy, allow_redirects=False)
-                return await _asked(ask, url, source, dict(params or {}), dict(headers or {}), sent)
+                reply = await _asked(ask, url, source, dict(params or {}), dict(headers or {}), sent)
+                self.date_s = reply.date_s
+                return reply
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure, (reason, remedy) = error, why(error, CONNECT_LIMIT_S)
         is_late = type(failure) is TimeoutError and not failure.args  # the one of the limit above
