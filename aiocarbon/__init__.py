@@ -38,6 +38,7 @@ from aiocarbon.settings import Settings
 from aiocarbon.tracker import Tracker
 
 if TYPE_CHECKING:
+    from aiocarbon.confirm import confirm_on_terminal
     from aiocarbon.waiting import wait_until_clean
 
 __all__ = [
@@ -59,14 +60,20 @@ __all__ = [
     "TrainingStoppedError",
     "UsageError",
     "__version__",
+    "confirm_on_terminal",
     "track",
     "wait_until_clean",
 ]
 
 
-def __getattr__(name: str) -> Any:  # Any: what is public and not loaded by the import
-    if name == "wait_until_clean":
-        from aiocarbon.waiting import wait_until_clean
+_LAZY = {"confirm_on_terminal": "confirm", "wait_until_clean": "waiting"}
+"""Public name -> its module; loaded on use, since importing aiocarbon has a time budget."""
 
-        return wait_until_clean
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:  # Any: what a module hands out by name has no narrower type
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"aiocarbon.{_LAZY[name]}"), name)
+    return value

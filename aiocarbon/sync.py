@@ -16,11 +16,12 @@ from aiocarbon.settings import UNSET, Unset
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._core.report import EpochReport, Prediction, RunReport
     from aiocarbon._core.waited import CleanWait
     from aiocarbon._engine.handle import Handle
+    from aiocarbon.waiting import Order
 
-__all__ = ["Tracker", "wait_until_clean"]
+__all__ = ["Tracker", "confirm_on_terminal", "wait_until_clean"]
 
 
 class Tracker(_async.Verbs):
@@ -56,7 +57,7 @@ class Tracker(_async.Verbs):
             EngineError: The engine could not begin, and the run is strict.
         """
         from aiocarbon._engine.bridge import block
-        from aiocarbon._engine.handle import OPEN_LIMIT_S
+        from aiocarbon._engine.life import OPEN_LIMIT_S
 
         future = self._handle.open()
         try:
@@ -76,7 +77,7 @@ class Tracker(_async.Verbs):
 
     def _end(self, *, ended_well: bool) -> None:
         from aiocarbon._engine.bridge import block
-        from aiocarbon._engine.handle import CLOSE_LIMIT_S
+        from aiocarbon._engine.life import CLOSE_LIMIT_S
 
         future = self._handle.close(time.monotonic_ns(), ended_well=ended_well)
         if future is None:
@@ -104,6 +105,22 @@ class Tracker(_async.Verbs):
         report = self._handle.epoch_report(wait_for(self._handle, future))
         heed(self._handle, report)
         return report
+
+    def clean(
+        self,
+        *,
+        below_g_per_kwh: float | None = None,
+        deadline: datetime | timedelta | float | str | None = None,
+        duration: timedelta | float | str | None = None,
+    ) -> CleanWait:
+        """Pause the training, between epochs, while the grid is dirty, as `aiocarbon.Tracker.clean` does."""
+        from aiocarbon.waiting import Order
+
+        self._handle.begun("clean()")
+        order = Order(below_g_per_kwh, deadline, duration, **self._handle.place)
+        came = _waited(order)
+        wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came))
+        return came
 
     def snapshot(self) -> RunReport:
         """The report exactly as of now, after a reading of every meter."""
@@ -207,7 +224,10 @@ def wait_until_clean(
     """
     from aiocarbon.waiting import Order
 
-    order = Order(below_g_per_kwh, deadline, duration, location=location, intensity=intensity, offline=offline)
+    return _waited(Order(below_g_per_kwh, deadline, duration, location=location, intensity=intensity, offline=offline))
+
+
+def _waited(order: Order) -> CleanWait:
     future = order.begin()
     try:
         return future.result()
@@ -215,3 +235,19 @@ def wait_until_clean(
         return order.failed(error)
     finally:
         order.end()
+
+
+def confirm_on_terminal(prediction: Prediction) -> bool:
+    """Ask y/n as `aiocarbon.confirm_on_terminal` does, in a plain script; Ctrl-C passes through.
+
+    Args:
+        prediction: What the tracker predicts.
+    """
+    import threading
+
+    from aiocarbon.confirm import asked
+
+    return asked(prediction, threading.Event())
+
+
+confirm_on_terminal.asks_once = True  # type: ignore[attr-defined]  # functions take attributes

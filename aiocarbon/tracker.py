@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import aiocarbon._core.ledger  # noqa: F401  # entering needs it: loaded here, where no loop waits for it
 from aiocarbon._engine.bridge import answer, shield, sleep
-from aiocarbon._engine.handle import CLOSE_LIMIT_S, OPEN_LIMIT_S, Handle, warn_unused
-from aiocarbon.errors import AiocarbonError, ConfigError, UsageError
+from aiocarbon._engine.handle import Handle, warn_unused
+from aiocarbon._engine.life import CLOSE_LIMIT_S, OPEN_LIMIT_S
+from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
 from aiocarbon.settings import UNSET, Unset, check_arguments
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from datetime import datetime, timedelta
 
     from aiocarbon._core.report import EpochReport, Prediction, RunReport
+    from aiocarbon._core.waited import CleanWait
     from aiocarbon.budget import Budget
     from aiocarbon.meters.base import Meter
 
@@ -193,6 +196,41 @@ class Tracker(Verbs):
             n: How many; None: without end. Leaving by `break` leaves the last one partial.
         """
         return Epochs(self._handle, n)
+
+    async def clean(
+        self,
+        *,
+        below_g_per_kwh: float | None = None,
+        deadline: datetime | timedelta | float | str | None = None,
+        duration: timedelta | float | str | None = None,
+    ) -> CleanWait:
+        """Pause the training, between epochs, while the grid is dirty.
+
+        The pause lies in no epoch, and the report tells it. Location, intensity and offline are the tracker's own;
+        everything else is as in `aiocarbon.wait_until_clean`.
+
+        Args:
+            below_g_per_kwh: Limit in gCO2eq/kWh; None: no limit.
+            deadline: How long to wait at most, or by when the work has to be done.
+            duration: How long the work takes whose best start is waited for.
+
+        Raises:
+            ConfigError: An argument is not accepted.
+            UsageError: The tracker was not entered.
+        """
+        from aiocarbon.waiting import Order
+
+        self._handle.begun("clean()")
+        order = Order(below_g_per_kwh, deadline, duration, **self._handle.place)
+        future = order.begin()
+        try:
+            came = await answer(future, None)
+        except EngineError as error:
+            came = order.failed(error)
+        finally:
+            order.end()
+        await wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came))
+        return came
 
     # -- reports -----------------------------------------------------------------------------------------------
 

@@ -33,11 +33,12 @@ ALLOWED: dict[str, set[str]] = {
     "_engine": {"_core", "meters", "intensity", "journal", "settings", "budget", *SHARED},
     "render": {"_core", *SHARED},
     "testing": {"_core", "meters", "intensity", *SHARED},
-    "tracker": {"_core", "_engine", "meters", "settings", "budget", *SHARED},
     "waiting": {"_core", "_engine", "settings", *SHARED},
-    "sync": {"_core", "_engine", "tracker", "settings", "waiting", *SHARED},
+    "confirm": {"_core", "_engine", "render", *SHARED},
+    "tracker": {"_core", "_engine", "meters", "settings", "budget", "waiting", *SHARED},
+    "sync": {"_core", "_engine", "tracker", "settings", "waiting", "confirm", *SHARED},
     "decorator": {"_engine", "tracker", "sync", *SHARED},
-    "__init__": {"_engine", "budget", "decorator", "settings", "tracker", "sync", "waiting", *SHARED},
+    "__init__": {"_engine", "budget", "confirm", "decorator", "settings", "tracker", "sync", "waiting", *SHARED},
     "__main__": {"cli"},
 }
 

@@ -151,13 +151,19 @@ class Predictor:
         self._work_s += duration_s
         self._work_j += energy or 0.0
 
-    def between(self, duration_s: float, energy_j: float | None) -> None:
-        """Take a window that lies in no epoch. What is before the first epoch happens once, the others recur."""
+    def between(self, duration_s: float, energy_j: float | None, *, recurs: bool = True) -> None:
+        """Take a window that lies in no epoch. What is before the first epoch happens once, the others recur.
+
+        Args:
+            duration_s: Its seconds.
+            energy_j: Its joules; None where no meter told them.
+            recurs: False for a pause, which tells nothing of others.
+        """
         if not _is_amount(duration_s):
             return
         energy = energy_j if _is_amount(energy_j) else None
         self._observe(duration_s, energy)
-        if self._ended:
+        if recurs and self._ended:
             gaps = self._work.setdefault(BETWEEN, WorkClass(BETWEEN))
             gaps.add(duration_s, energy)
             gaps.settled = gaps.seen

@@ -55,6 +55,7 @@ class Foresight:
         self._epochs: int | None = None
         self._made_at_s = 0.0
         self._steps = 0
+        self._is_pause = False
         self._behind: deque[tuple[float, IntensityValue]] = deque(maxlen=round(DAYS * S_PER_DAY / SLOT_S))
         self._horizon: tuple[int, float, Horizon] | None = None
 
@@ -91,6 +92,10 @@ class Foresight:
         self._behind = deque(sorted(known.items(), key=lambda step: step[0]), maxlen=self._behind.maxlen)
         self._horizon = None
 
+    def pause(self) -> None:
+        """The stretch that lies in no epoch just now is a pause: it tells nothing of those to come."""
+        self._is_pause = True
+
     def ended(self, window: Window) -> None:
         """Take a window that has ended: an epoch, or what lies between two."""
         if self._predictor is None:
@@ -99,7 +104,8 @@ class Foresight:
         self._steps = 0
         cut = self._ledger.cut(window.begin.mark, window.end.mark)
         if window.epoch is None:
-            self._predictor.between(cut.duration_s, _energy_j(cut))
+            self._predictor.between(cut.duration_s, _energy_j(cut), recurs=not self._is_pause)
+            self._is_pause = False
         else:
             self._predictor.epoch(cut.duration_s, _energy_j(cut), steps=window.steps, is_partial=window.is_partial)
 

@@ -9,7 +9,20 @@ from typing import Final, NamedTuple
 
 from aiocarbon.cli.options import CommandLineError
 
-__all__ = ["CAR", "ENERGY", "FLOP", "FLOP_RATE", "HOURS", "POWER", "Amount", "amount", "count", "share"]
+__all__ = [
+    "BUDGET_CO2EQ",
+    "BUDGET_ENERGY",
+    "CAR",
+    "ENERGY",
+    "FLOP",
+    "FLOP_RATE",
+    "HOURS",
+    "POWER",
+    "Amount",
+    "amount",
+    "count",
+    "share",
+]
 
 _NUMBER: Final = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)((?:[eE][+-]?[0-9]{1,3})?)"
 
@@ -18,9 +31,9 @@ class Amount(NamedTuple):
     """What is accepted of an option.
 
     Attributes:
-        units: What a unit stands for in the one without a name, "" among them.
+        units: What a unit stands for; "" stands for none.
         accepted: The units in words, with an example.
-        least: The smallest value, in the unit without a name; far below what anybody has.
+        least: The smallest value, in the unit that stands for 1; far below what anybody has.
         most: The largest, far above it: so no step of a chain is too long for its arithmetic.
     """
 
@@ -61,11 +74,25 @@ ENERGY: Final = Amount(
 CAR: Final = Amount(
     {"": Decimal(1), "g/km": Decimal(1)}, 'grams per kilometre, "120.4"', Decimal("1e-6"), Decimal("1e6")
 )
+BUDGET_CO2EQ: Final = Amount(
+    {"g": Decimal(1), "kg": Decimal(1000), "t": Decimal(10) ** 6},
+    'a mass in g, kg or t, "500g", "1.5 kg" or "2t"',
+    Decimal("1e-9"),
+    Decimal("1e15"),
+)
+BUDGET_ENERGY: Final = Amount(
+    {"Wh": Decimal("0.001"), "kWh": Decimal(1), "MWh": Decimal(1000)},
+    'an energy in Wh, kWh or MWh, "800Wh", "2 kWh" or "1.2MWh"',
+    Decimal("1e-9"),
+    Decimal("1e15"),
+)
+"""A limit without its unit is refused: a factor of a thousand too much is not noticed in time."""
+
 MOST_DEVICES: Final = 10_000_000
 
 
 def amount(option: str, text: str, kind: Amount) -> Decimal:
-    """The value of an option, in the unit that has no name.
+    """The value of an option, in the unit that stands for 1.
 
     Args:
         option: Its name, for the error: "--watts".

@@ -14,6 +14,7 @@ from aiocarbon.cli.digits import EpochStats, Trainer, steps_for
 from aiocarbon.cli.output import coloured, is_terminal
 from aiocarbon.errors import UsageError
 from aiocarbon.render import numbers, report_text
+from aiocarbon.render.text import prediction_words
 
 __all__ = ["demo"]
 
@@ -90,7 +91,8 @@ class _Lines:
     def ended(self, epoch: EpochReport, stats: EpochStats) -> None:
         """An epoch was trained."""
         which, loss, right, *rest = _cells(epoch, stats, self._epochs)
-        self._out.write("  ".join((f"epoch {which}", f"loss {loss}", f"{right} right", *rest)) + "\n")
+        ahead = () if epoch.prediction is None else (prediction_words(epoch.prediction),)
+        self._out.write("  ".join((f"epoch {which}", f"loss {loss}", f"{right} right", *rest, *ahead)) + "\n")
         self._out.flush()
 
 
@@ -105,6 +107,7 @@ class _Table(_Lines):
         )
         self._task = self._bar.add_task("training", total=epochs, now="")
         self._rows: list[tuple[str, ...]] = []
+        self._ahead = ""
         self._live = rich.Live(
             console=rich.Console(file=out), refresh_per_second=REFRESHES_PER_SECOND, get_renderable=self._picture
         )
@@ -122,6 +125,7 @@ class _Table(_Lines):
             f"{numbers.energy(report.energy_kwh)}  {numbers.co2eq(report.co2eq_g)}"
         )
         self._bar.update(self._task, completed=index + done / steps, now=now)
+        self._ahead = "" if tracker.prediction is None else prediction_words(tracker.prediction)
 
     def ended(self, epoch: EpochReport, stats: EpochStats) -> None:
         """An epoch was trained."""
@@ -132,7 +136,7 @@ class _Table(_Lines):
         table = rich.Table("epoch", "loss", "accuracy", "time", "power", "energy x PUE", "CO2eq", "basis", box=None)
         for row in self._rows:
             table.add_row(*row)
-        return rich.Group(table, self._bar)
+        return rich.Group(table, self._bar, rich.Text(self._ahead))
 
 
 def _cells(epoch: EpochReport, stats: EpochStats, epochs: int) -> tuple[str, ...]:
@@ -157,7 +161,8 @@ class _Rich:
             from rich.live import Live
             from rich.progress import BarColumn, Progress, TextColumn
             from rich.table import Table
+            from rich.text import Text
         except ImportError as error:
             raise UsageError("the demo's display needs rich: pip install 'aiocarbon[demo]'") from error
-        self.Console, self.Group, self.Live, self.Table = Console, Group, Live, Table
+        self.Console, self.Group, self.Live, self.Table, self.Text = Console, Group, Live, Table, Text
         self.BarColumn, self.Progress, self.TextColumn = BarColumn, Progress, TextColumn

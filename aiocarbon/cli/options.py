@@ -143,6 +143,7 @@ def _add_verb(verbs: Any, name: str, help_text: str, **more: Any) -> argparse.Ar
 
 
 def _add_run(verbs: Any) -> None:
+    from aiocarbon.cli.budget_options import add_budget
     from aiocarbon.cli.clean_options import add_wait
 
     run = _add_verb(
@@ -153,6 +154,7 @@ def _add_run(verbs: Any) -> None:
     )
     for field in FIELDS:
         add_setting(run, field)
+    add_budget(run)
     add_wait(run)
     run.add_argument("--no-journal", action="store_true", help="write no journal")
     run.add_argument("--json", metavar="F", help='write the report as JSON to F, "-" for stdout')
@@ -210,11 +212,13 @@ def run_options(parsed: argparse.Namespace, command: Sequence[str]) -> Options:
         CommandLineError: An option is not accepted.
         ConfigError: A setting's value is not accepted.
     """
+    from aiocarbon.cli.budget_options import budget_of
     from aiocarbon.cli.clean_options import wait_options
 
+    budget = budget_of(parsed)
     return Options(
         command=tuple(command),
-        settings=settings_of(parsed),
+        settings=settings_of(parsed) | ({} if budget is None else {"budget": budget}),
         json=parsed.json,
         no_journal=parsed.no_journal,
         quiet=parsed.quiet,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aiocarbon._engine.handle import DEAD
+from aiocarbon._engine.life import DEAD
 from aiocarbon.cli.child import ChildProcess
 from aiocarbon.cli.output import coloured, is_terminal, say, write_json, write_live
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError

@@ -12,11 +12,19 @@ from typing import Final
 
 from aiocarbon._core.intensity import Equivalent, Location
 from aiocarbon._core.reading import Basis
-from aiocarbon._core.report import DeviceReport, EpochReport, IntensityUse, Quantities, RunReport
+from aiocarbon._core.report import DeviceReport, EpochReport, IntensityUse, Prediction, Quantities, RunReport
 from aiocarbon._core.units import M_PER_KM
 from aiocarbon.render import numbers
 
-__all__ = ["WARNING", "intensity_words", "live_line", "location_words", "report_text", "total_text"]
+__all__ = [
+    "WARNING",
+    "intensity_words",
+    "live_line",
+    "location_words",
+    "prediction_words",
+    "report_text",
+    "total_text",
+]
 
 WARNING: Final = "  warning     "
 """How the line of a warning begins."""
@@ -91,14 +99,37 @@ def total_text(total: Quantities, runs: int) -> str:
     return "\n".join(lines)
 
 
+def prediction_words(prediction: Prediction) -> str:
+    """What a whole run will use, on one line; of a run without a declared end, what it uses an hour."""
+    if not prediction.is_bounded:
+        rates = [
+            f"{numbers.energy(prediction.energy_kwh_per_hour)} an hour" if prediction.energy_kwh_per_hour else "",
+            f"{numbers.co2eq(prediction.co2eq_g_per_hour)} CO2eq an hour" if prediction.co2eq_g_per_hour else "",
+        ]
+        return ", ".join(filter(None, rates)) or "no rate is known"
+    parts = []
+    kwh, low_kwh, high_kwh = prediction.energy_kwh, prediction.energy_kwh_low, prediction.energy_kwh_high
+    if kwh is not None and low_kwh is not None and high_kwh is not None:
+        value, ends = numbers.energy_range(kwh, low_kwh, high_kwh)
+        parts.append(f"~{value} ({ends})")
+    grams, low_g, high_g = prediction.co2eq_g, prediction.co2eq_g_low, prediction.co2eq_g_high
+    if grams is not None and low_g is not None and high_g is not None:
+        value, ends = numbers.co2eq_range(grams, low_g, high_g)
+        parts.append(f"~{value} CO2eq ({ends})")
+    left_s = prediction.remaining_duration_s
+    parts += [] if left_s is None else [f"{numbers.duration(left_s)} left"]
+    return f"whole run {', '.join(parts)}"
+
+
 def live_line(report: RunReport) -> str:
-    """A run that goes on, on one line: power draw, energy, CO2eq, time."""
+    """A run that goes on, on one line: power draw, energy, CO2eq, time, and what the whole will use."""
     if report.coverage == 0.0 or report.it_energy_kwh == 0.0:
         return f"nothing measured yet  {numbers.duration(report.duration_s)}"
     sign = "" if _estimated_share(report) == 0.0 else "~"
     return (
         f"{sign}{numbers.power(report.power_w)}  {sign}{numbers.energy(report.energy_kwh)}  "
         f"~{numbers.co2eq(report.co2eq_g, 2)} CO2eq  {numbers.duration(report.duration_s)}"
+        + (f"  {prediction_words(report.prediction)}" if report.prediction is not None else "")
     )
 
 

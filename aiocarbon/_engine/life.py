@@ -1,0 +1,236 @@
+"""A run as its user's threads see it: its begin, its end, its reports, and what is done about errors of the instrument.
+
+All methods may be called from any thread and wait for nothing: those that need the engine return a future. Errors of
+the instrument become warnings here, unless the run is strict.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aiocarbon._engine import host as hosts
+from aiocarbon._engine.verdicts import Verdicts
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._engine.session import Session
+
+log = get_logger("tracker")
+
+OPEN_LIMIT_S = 10.0
+"""Longest wait for the engine to begin a run; a healthy one needs milliseconds."""
+
+CLOSE_LIMIT_S = 3.5
+"""Longest wait for a run's end: the last readings, 2 s for sources of carbon intensity, the journal."""
+
+DEAD = "the engine died in this run: what was measured until then is reported, and coverage tells how much"
+
+_active: weakref.WeakSet[Life] = weakref.WeakSet()
+
+
+class Life:
+    """The life of one run.
+
+    Attributes:
+        run_id: Id of the run.
+        strict: True if errors of the instrument are raised.
+        verdicts: Its budget, and what its user says of predictions.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._arguments = dict(arguments)
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._host: hosts.Host | None = None
+        self._session: Session | None = None
+        self._final: RunReport | None = None
+        self._last_epoch: EpochReport | None = None
+        self._is_over = False
+        self._steps = 0
+        self._epoch_total: int | None = None
+        self._told: set[str] = set()
+        self._epochs: int | None = None
+        self.verdicts = Verdicts(arguments.get("budget"), arguments.get("on_prediction"))
+        self.strict = bool(arguments.get("strict", False))
+        self.interval_s = 1.0
+        self._device_sync: str | Callable[[], object] | None = None
+        self.run_id = arguments.get("run_id") or _make_run_id()
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def open(self) -> Future[Any]:
+        """Begin the run.
+
+        Raises:
+            UsageError: It was begun before.
+        """
+        if self._host is not None or self._session is not None or self._is_over:
+            raise UsageError("a tracker is entered once; make another one for another run")
+        self._host = hosts.lease()
+        run_id, arguments = self.run_id, self._arguments
+
+        async def verb(engine: Any) -> Any:
+            self._session = session = await engine.open(arguments, run_id, self.verdicts.exceed)
+            _active.add(self)
+            session.foresight.progress = lambda: (self._steps, self._epoch_total)
+            if self._epochs is not None:
+                session.foresight.declare(self._epochs)
+            settings = engine.sessions[session]
+            self.strict = settings.strict
+            self.interval_s = settings.interval_s
+            self._device_sync = settings.device_sync
+            self.verdicts.take(settings)
+
+        future = self._host.call(verb)
+        future.add_done_callback(self._opened)
+        return future
+
+    def _opened(self, future: Future[Any]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            self._give_back()
+
+    def go_on_without(self, error: BaseException) -> None:
+        """Treat a run that could not begin: the verbs work, nothing is measured, the report says so.
+
+        Raises:
+            EngineError: The run is strict.
+        """
+        if self._session is None and not self.strict:
+            from aiocarbon._engine.alone import unmeasured
+
+            self._session = unmeasured(self._arguments, self.run_id)
+        self.fail(error)
+
+    def close(self, t_ns: int, *, ended_well: bool) -> Future[Any] | None:
+        """End the run at an instant; None if there is nothing to end."""
+        with self._lock:
+            if self._is_over or self._session is None or self._is_forked:
+                self._is_over = True
+                return None
+            self._is_over = True
+            host, session = self._host, self._session
+        steps = self._take_steps()
+        if host is None:
+            self._finish_alone(session, t_ns, steps)
+            return None
+        future = host.call(lambda engine: engine.close(session, t_ns, steps, ended_well))
+        future.add_done_callback(lambda done: self._closed(done, session, t_ns, steps))
+        return future
+
+    def _closed(self, future: Future[Any], session: Session, t_ns: int, steps: int) -> None:
+        host = self._host
+        if not future.cancelled() and future.exception() is None:
+            self._final = future.result()
+        elif host is not None:
+            # The engine that owned the session died or gave it up; now it is ours, and what it measured is reported.
+            if host.is_dead:
+                self.tell(DEAD)
+            self._finish_alone(session, t_ns, steps)
+        self._give_back()
+
+    def _finish_alone(self, session: Session, t_ns: int, steps: int) -> None:
+        from aiocarbon._engine.alone import finish
+
+        self._final = finish(session, t_ns, steps)
+
+    def _give_back(self) -> None:
+        with self._lock:
+            host, self._host = self._host, None
+        if host is not None:
+            hosts.release(host)
+
+    @property
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._pid
+
+    @staticmethod
+    def is_any_active() -> bool:
+        """True if a run of this process is going on."""
+        return any(handle.is_active for handle in list(_active))
+
+    @property
+    def is_active(self) -> bool:
+        """True between begin and end, in the process that began it."""
+        return self._session is not None and not self._is_over and not self._is_forked
+
+    def begun(self, verb: str) -> Session:
+        """The session of a run that has begun.
+
+        Raises:
+            UsageError: It has not.
+        """
+        if self._session is None:
+            raise UsageError(
+                f"{verb} before the tracker was entered: use it inside `async with Tracker(...)` (or `with`)"
+            )
+        return self._session
+
+    def _take_steps(self) -> int:
+        steps, self._steps = self._steps, 0
+        return steps
+
+    # -- reports -----------------------------------------------------------------------------------------------
+
+    def report(self) -> RunReport:
+        """The final report, or the newest published one.
+
+        Raises:
+            UsageError: The run has not begun.
+        """
+        if self._final is not None:
+            return self._final
+        published = self.begun("report()").published
+        if published is None:
+            raise UsageError("report() before anything was measured")
+        return published
+
+    def snapshot(self) -> Future[Any] | None:
+        """The report as of now; None if the run is over."""
+        session = self.begun("snapshot()")
+        if not self.is_active or self._host is None:
+            return None
+        return self._host.call(lambda engine: engine.snapshot(session))
+
+    # -- errors of the instrument ------------------------------------------------------------------------------
+
+    def fail(self, error: BaseException) -> None:
+        """Treat an error of the instrument: told once, raised only if the run is strict.
+
+        Raises:
+            EngineError: The run is strict.
+        """
+        if self.strict:
+            if isinstance(error, EngineError):
+                raise error
+            raise EngineError(f"the instrument failed: {error}") from error
+        if isinstance(error, EngineError) and (self._host is None or self._host.is_dead):
+            self.tell(DEAD)
+        else:
+            self.tell(f"the instrument failed ({error or type(error).__name__}); the training goes on unmeasured")
+
+    def tell(self, message: str) -> None:
+        """Warn once per message, in the report and as a `RuntimeWarning`-free log line."""
+        if message in self._told:
+            return
+        self._told.add(message)
+        log.warning("tracker.notice", why=message)
+        session = self._session
+        if session is not None and not self._is_forked:
+            session.warn(message)
+            if self.is_active and (self._host is None or self._host.is_dead):
+                session.publish(time.monotonic_ns())  # no tick of an engine will
+
+
+def _make_run_id() -> str:
+    stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{stamp}-{os.urandom(4).hex()}"
