@@ -148,6 +148,7 @@ class Engine:
                 await entry.opened.wait()
         session = make_session(settings, run_id, place, self.clock, self._meter_of_cost(), on_exceeded)
         self.sessions[session] = settings
+        session.look_at_clocks = self._look_at_clocks
         self._wants[session] = entries
         for entry in entries:
             self._attach(session, entry)
@@ -314,8 +315,8 @@ class Engine:
             session.settle(now)
 
     def _ticked(self) -> None:
+        self._look_at_clocks()
         now = self.clock.monotonic_ns()
-        self._look_at_clocks(now)
         for track in self._bank.tracks:
             derivation = track.derivation
             before = min(now - KEEP_POINTS_NS, derivation.open_from_ns)
@@ -330,7 +331,8 @@ class Engine:
             self._check_due_ns = now + CHECK_NS
             self.group.start_soon(self._bank.check)
 
-    def _look_at_clocks(self, now: int) -> None:
+    def _look_at_clocks(self) -> None:
+        now = self.clock.monotonic_ns()
         anchor = Anchor(now, self.clock.wall_ns())
         suspended = self.clock.boot_ns() - now - self._boot_minus_mono - self._suspended_ns
         for session in self.sessions:

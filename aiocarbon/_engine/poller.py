@@ -363,6 +363,7 @@ class Poller:
         with anyio.CancelScope(shield=True):
             async with self._learning:
                 changed_s = self._grid.learn(rank, answer, grace_s=grace_s, stale_s=traits.stale_s)
+                self._session.look_at_clocks()  # what was asked by a new clock is not laid by the old one
                 begin_s = self._session.begin_s
                 if begin_s < self._laid_from_s:  # the wall clock was set back to before the run
                     changed_s, self._laid_from_s = begin_s, begin_s

@@ -44,6 +44,7 @@ class Session:
         missing: Parts known to be there that cannot be read.
         settled: Windows that became final since the journal last looked.
         foresight: Its prediction.
+        look_at_clocks: Has the engine see whether the wall clock was set, which it also does by itself at its ticks.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Session:
         self._open_windows: list[Window] = []
         self._mended_by_g: float | None = None
         self.foresight = Foresight(ledger)
+        self.look_at_clocks: Callable[[], None] = lambda: None
         self._begin: Border | None = None
         self._end: Border | None = None
         self._last: Border | None = None
