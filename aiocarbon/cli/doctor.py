@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -113,8 +113,12 @@ class Diagnosis:
     journal: str | None
 
 
-def doctor(*, json_file: str | None = None) -> int:
+def doctor(arguments: Mapping[str, Any], *, json_file: str | None = None) -> int:
     """Look at everything and tell; on stdout, or as JSON in a file.
+
+    Args:
+        arguments: Settings that were given, checked.
+        json_file: File for all of it as JSON, "-" for stdout; None: none.
 
     Returns:
         0, or 1 if it could not be written.
@@ -123,7 +127,7 @@ def doctor(*, json_file: str | None = None) -> int:
         ConfigError: A value of the environment or of pyproject.toml is not accepted.
         EngineError: The engine could not begin, or does not answer.
     """
-    found = _diagnose()
+    found = _diagnose(arguments)
     if json_file is not None:
         problem = write_json(json_file, _to_dict(found))
         if problem:
@@ -132,16 +136,16 @@ def doctor(*, json_file: str | None = None) -> int:
     return 0 if show(coloured("\n".join(_lines(found)), sys.stdout)) else 1
 
 
-def _diagnose() -> Diagnosis:
+def _diagnose(arguments: Mapping[str, Any]) -> Diagnosis:
     from aiocarbon._engine import host as hosts
     from aiocarbon.settings import resolve
 
-    settings = resolve({})
+    settings = resolve(arguments)
     named = [spec for spec in settings.meters or () if isinstance(spec, str)]
     host = hosts.lease()
     try:
         # Measuring meters, then models, each at most one deadline; the rest is patience with a busy machine.
-        future: Future[Diagnosis] = host.call(lambda engine: _examine_all(engine, settings, named))
+        future: Future[Diagnosis] = host.call(lambda engine: _examine_all(engine, settings, arguments, named))
         return future.result(4 * DEADLINE_S)
     except TimeoutError as error:
         raise EngineError(f"the engine did not answer within {4 * DEADLINE_S:g} s") from error
@@ -149,7 +153,9 @@ def _diagnose() -> Diagnosis:
         hosts.release(host)
 
 
-async def _examine_all(engine: Engine, settings: Settings, named: Sequence[str]) -> Diagnosis:
+async def _examine_all(
+    engine: Engine, settings: Settings, arguments: Mapping[str, Any], named: Sequence[str]
+) -> Diagnosis:
     import anyio
 
     _, filling = meters.default_names()
@@ -160,7 +166,7 @@ async def _examine_all(engine: Engine, settings: Settings, named: Sequence[str])
 
     async def look_at_the_grid() -> None:
         try:
-            grids.append(await grid_of(engine, settings))
+            grids.append(await grid_of(engine, settings, arguments))
         except Exception as error:  # raised below: out of a task group it would come as a group
             grids.append(error)
 

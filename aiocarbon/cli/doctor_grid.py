@@ -53,8 +53,13 @@ class Grid:
     is_offline: bool
 
 
-async def examine(engine: Engine, settings: Settings) -> Grid:
+async def examine(engine: Engine, settings: Settings, arguments: Mapping[str, Any]) -> Grid:
     """Ask every source of the place, and look at what lies between.
+
+    Args:
+        engine: Asks.
+        settings: Those in force.
+        arguments: What of them was given as an argument.
 
     Raises:
         ConfigError: The user's own file of intensities cannot be read.
@@ -62,7 +67,7 @@ async def examine(engine: Engine, settings: Settings) -> Grid:
     from aiocarbon._engine.survey import survey
 
     exchange = engine.exchange(is_offline=settings.offline)
-    found = await survey(exchange, settings, {})
+    found = await survey(exchange, settings, arguments)
     folder = exchange.cache.folder
     return Grid(
         survey=found,

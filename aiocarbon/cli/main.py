@@ -74,7 +74,7 @@ def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
     if parsed.verb == "doctor":
         from aiocarbon.cli.doctor import doctor
 
-        return doctor(json_file=parsed.json)
+        return doctor(settings_of(parsed), json_file=parsed.json)
     if parsed.verb == "intensity":
         from aiocarbon.cli.intensity_cmd import intensity
 

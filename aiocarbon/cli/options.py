@@ -59,6 +59,9 @@ METAVARS: Final = {
 }
 
 
+PLACE: Final = ("location", "intensity", "offline")
+"""Settings of what only looks at the grid."""
+
 HOURS_OF: Final = {"m": 1.0 / 60.0, "h": 1.0, "d": 24.0}
 MOST_HOURS: Final = 96.0
 """No source forecasts further ahead."""
@@ -115,6 +118,8 @@ def make_parser() -> Parser:
     _add_run(verbs)
     _add_verb(verbs, "demo", "train a small real model under the async tracker, in under a minute")
     doctor = _add_verb(verbs, "doctor", "each meter and source: state, why, and the exact line that mends it")
+    for field in ("meters", *PLACE):
+        add_setting(doctor, field)
     doctor.add_argument("--json", metavar="F", help='write what was found as JSON to F, "-" for stdout')
     _add_intensity(verbs)
     report = _add_verb(verbs, "report", "show one run or several out of their journals, and their sum")
@@ -164,7 +169,7 @@ def _add_run(verbs: Any) -> None:
 
 def _add_intensity(verbs: Any) -> None:
     verb = _add_verb(verbs, "intensity", "carbon intensity now, its source, its forecast, and what each source said")
-    for field in ("location", "intensity", "offline"):
+    for field in PLACE:
         add_setting(verb, field)
     verb.add_argument(
         "--forecast", metavar="TIME", default="24h", help="how far ahead: 30m, 6h, 24h, 2d; at most 96h (default 24h)"

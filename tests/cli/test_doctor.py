@@ -258,3 +258,13 @@ def test_folder_that_cannot_be_written_is_told_with_its_reason(tmp_path: Path) -
     assert list((tmp_path / "new" / "one").iterdir()) == []
     (tmp_path / "file").write_text("")
     assert write_problem(tmp_path / "file" / "below") == "Not a directory"
+
+
+def test_settings_may_be_given_as_options(tmp_path: Path) -> None:
+    done = doctor(tmp_path, "--location", "DK", "--offline", "--json", "-", AIOCARBON_LOCATION="SE")
+    found = json.loads(done.stdout)
+    assert (found["location"]["zone"], found["location"]["how"]) == ("DK", "given")
+    assert found["network"]["is_offline"] is True
+    refused = doctor(tmp_path, "--location", "Atlantis")
+    assert refused.returncode == 2
+    assert "Atlantis" in refused.stderr
