@@ -145,7 +145,7 @@ class Horizon:
             total[0] / duration_s,
             total[1] / duration_s,
             total[2] / duration_s,
-            {origin: length / duration_s for origin, length in shares.items()},
+            {origin: length / math.fsum(shares.values()) for origin, length in shares.items()},
         )
 
     def _upto(self, at_s: float) -> Amounts:

@@ -21,6 +21,7 @@ from aiocarbon._core.grid import Grid
 from aiocarbon._core.units import NS_PER_S, S_PER_NS
 from aiocarbon._engine.deadline import within
 from aiocarbon._engine.exchange import Exchange
+from aiocarbon._engine.lookback import LookBack
 from aiocarbon._engine.questions import NOW, Kind, Question
 from aiocarbon._engine.surroundings import Surroundings, placed
 from aiocarbon._engine.whereabouts import chain_of, locate
@@ -100,6 +101,7 @@ class Poller:
         self._is_clock_told = False
         self._laid_from_s = session.begin_s
         self._learning = anyio.Lock()
+        self._lookback = LookBack(exchange, session)
         self._forecast_due_s = exchange.now_s + FORECAST_AFTER_S
         self._scope = anyio.CancelScope()
 
@@ -113,6 +115,7 @@ class Poller:
                     await self._look()
                     self._first.set()
                     await self._look_ahead()
+                    await self._lookback.look(self._sources, self._grid.until_s)
                     await self._rest()
             except Exception as error:  # an error of ours costs the curve its next values, not the run
                 self._give_up(error)
