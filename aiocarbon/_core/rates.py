@@ -25,6 +25,10 @@ UNSEEN: Final = 6.0
 UNSEEN_TAIL: Final = 0.5
 """What the steps of the open first epoch count of an epoch: nobody has seen yet what comes after its last step."""
 
+FIRST_ALONE: Final = 0.45
+"""Least half width, as a share of what remains, where one epoch is all that is known and nothing was told of its inside:
+a first epoch may well be 30 % longer or shorter than those after it (of the latter 1 / 0.7 - 1 = 0.43). Assumed."""
+
 FIRST_SHARE: Final = 0.10
 """Least share by which the first epoch must differ from the next ones to be left out."""
 
@@ -180,6 +184,7 @@ class Rates:
         self._seconds = 0.0
         self._joules = 0.0
         self._raw: tuple[float, float | None] | None = None  # the first epoch as it was, until it is judged
+        self._is_first_told = True  # whether steps were told in the first epoch
         self._tail_s = 0.0  # of the newest epoch, after its last step
 
     @property
@@ -203,6 +208,7 @@ class Rates:
             self._tail_s = max(own_s - progress.last.t_s, 0.0)
         seconds, joules = own_s, own_j
         if self._count == 1:
+            self._is_first_told = progress is not None
             self._raw = (own_s, own_j / own_s if own_j is not None and own_s > 0 else None)
             seconds, joules = _without_warmup(own_s, own_j, progress)
         is_new = self._time.add(seconds)
@@ -262,12 +268,14 @@ class Rates:
         if time is None:
             return None
         unseen = Z_90 * math.sqrt(1.0 + UNSEEN / max(seen, 0.01))
+        is_first_alone = rests_on == "epochs" and self._count == 1 and not self._is_first_told and prior is None
+        least = FIRST_ALONE if is_first_alone else 0.0
         return Rate(
             time=time,
             power=power,
             quantile=t_95(dof),
-            floor_s=unseen * self._errors.seconds.floor,
-            floor_j=unseen * self._errors.joules.floor,
+            floor_s=max(unseen * self._errors.seconds.floor, least),
+            floor_j=max(unseen * self._errors.joules.floor, least),
             seen_s=self._errors.seconds.half,
             seen_j=self._errors.joules.half,
             tail_share=min(self._tail_s / time.mean, 1.0) if time.mean > 0 else 0.0,

@@ -7,6 +7,7 @@ ended by then is told afterwards.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,15 +15,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from aiocarbon._core.intensity import IntensityValue, Quality
-from aiocarbon._core.units import S_PER_DAY, s_from_ns
+from aiocarbon._core.units import S_PER_DAY, j_from_kwh, s_from_ns
 
 if TYPE_CHECKING:
     from aiocarbon._core.ahead import Horizon
     from aiocarbon._core.ledger import Cut, Ledger, Mark
     from aiocarbon._core.predict import Predictor
     from aiocarbon._core.rates import Prior
-    from aiocarbon._core.report import Prediction, Quantities
-    from aiocarbon._engine.windows import Window
+    from aiocarbon._core.report import EpochReport, Prediction, Quantities
     from aiocarbon.settings import Settings
 
 AGAIN_SHARE: Final = 0.02
@@ -51,7 +51,7 @@ class Foresight:
         self.progress: Callable[[], tuple[int, int | None]] = lambda: (0, None)
         self._ledger = ledger
         self._predictor: Predictor | None = None
-        self._untold: list[Window] = []
+        self._untold: list[Callable[[], None]] = []
         self._epochs: int | None = None
         self._made_at_s = 0.0
         self._steps = 0
@@ -77,8 +77,8 @@ class Foresight:
             prior=prior,
         )
         untold, self._untold = self._untold, []
-        for window in untold:
-            self.ended(window)
+        for tell in untold:
+            tell()
 
     def declare(self, epochs: int) -> None:
         """Say how many epochs there will be, where the settings do not."""
@@ -96,18 +96,23 @@ class Foresight:
         """The stretch that lies in no epoch just now is a pause: it tells nothing of those to come."""
         self._is_pause = True
 
-    def ended(self, window: Window) -> None:
-        """Take a window that has ended: an epoch, or what lies between two."""
+    def epoch(self, report: EpochReport) -> None:
+        """Take an epoch that has ended."""
         if self._predictor is None:
-            self._untold.append(window)
+            self._untold.append(functools.partial(self.epoch, report))
             return
         self._steps = 0
-        cut = self._ledger.cut(window.begin.mark, window.end.mark)
-        if window.epoch is None:
-            self._predictor.between(cut.duration_s, _energy_j(cut), recurs=not self._is_pause)
-            self._is_pause = False
-        else:
-            self._predictor.epoch(cut.duration_s, _energy_j(cut), steps=window.steps, is_partial=window.is_partial)
+        energy_j = j_from_kwh(report.it_energy_kwh) if report.coverage > 0.0 else None
+        self._predictor.epoch(report.duration_s, energy_j, steps=report.steps, is_partial=report.is_partial)
+
+    def between(self, cut: Cut) -> None:
+        """Take a window that lies in no epoch."""
+        if self._predictor is None:
+            self._untold.append(functools.partial(self.between, cut))
+            return
+        self._steps = 0
+        self._predictor.between(cut.duration_s, _energy_j(cut), recurs=not self._is_pause)
+        self._is_pause = False
 
     # -- telling -----------------------------------------------------------------------------------------------
 

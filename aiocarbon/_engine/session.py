@@ -85,6 +85,7 @@ class Session:
         self._end: Border | None = None
         self._last: Border | None = None
         self._inside = False
+        self._is_new_epoch = False  # whether one has ended of which no prediction was made
         self._is_entered = False  # whether epochs are entered in this run
         self._floor: dict[str, State] = {}
 
@@ -132,7 +133,7 @@ class Session:
         self._last = border
         self._inside = is_entered
         self._is_entered = self._is_entered or is_entered
-        self.foresight.ended(gap)
+        self.foresight.between(self._past.cut(gap))
 
     def close_epoch(self, t_ns: int, *, steps: int, is_partial: bool) -> EpochReport:
         """End the epoch that was opened."""
@@ -178,11 +179,9 @@ class Session:
         self._last = border
         report = self._past.add(window)
         self._add(window)
-        self.foresight.ended(window)
-        if self._begin is None:
-            return report
-        run = self.ledger.cut(self._begin.mark, border.mark)
-        return self._past.predict(self.foresight.look(run, None, border.mark))
+        self.foresight.epoch(report)
+        self._is_new_epoch = True
+        return report
 
     def _add(self, window: Window) -> None:
         self._open_windows.append(window)
@@ -335,7 +334,10 @@ class Session:
             # The stretch since the last border belongs to no epoch until its end is marked.
             outside.append(self.ledger.cut(self._previous().mark, end))
         run = self.ledger.cut(self._begin.mark, end)
-        if self._end is None:
+        if self._is_new_epoch:
+            self._is_new_epoch = False
+            self._past.predict(self.foresight.look(run, None, end))
+        elif self._end is None:
             self.foresight.go_on(run, self._open_epoch(), end)
         body = Body(
             begin=self._begin.mark,

@@ -90,16 +90,15 @@ class Past:
         self._windows.append(window)
         return report
 
-    def predict(self, prediction: Prediction | None) -> EpochReport:
+    def predict(self, prediction: Prediction | None) -> None:
         """Give the newest epoch the prediction that was made at its end."""
         self._windows[-1].prediction = prediction
-        self._replace(self._windows[-1])
+        self.epochs[-1] = replace(self.epochs[-1], prediction=prediction)
         if len(self._windows) > KEPT_PREDICTIONS:
             old = self._windows[-1 - KEPT_PREDICTIONS]
             if old.prediction is not None:
                 old.prediction = None
                 self.epochs[-1 - KEPT_PREDICTIONS] = replace(self.epochs[-1 - KEPT_PREDICTIONS], prediction=None)
-        return self.epochs[-1]
 
     def settle(self, windows: Sequence[Window]) -> None:
         """Take what has become final."""
