@@ -26,8 +26,8 @@ UNSEEN_TAIL: Final = 0.5
 """What the steps of the open first epoch count of an epoch: nobody has seen yet what comes after its last step."""
 
 FIRST_ALONE: Final = 0.45
-"""Least half width, as a share of what remains, where one epoch is all that is known and nothing was told of its inside:
-a first epoch may well be 30 % longer or shorter than those after it (of the latter 1 / 0.7 - 1 = 0.43). Assumed."""
+"""Least half width, as a share of what remains, where one epoch is all that is known and nothing of its inside: a first
+epoch may well be 30 % longer or shorter than those after it (of the latter 1 / 0.7 - 1 = 0.43). Assumed."""
 
 FIRST_SHARE: Final = 0.10
 """Least share by which the first epoch must differ from the next ones to be left out."""
