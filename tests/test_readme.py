@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -22,9 +24,10 @@ def test_it_opens_with_exactly_two_commands() -> None:
     assert "pytest" in commands[1]
 
 
-def test_the_example_prints_what_the_readme_shows(tmp_path: Path) -> None:
-    example = blocks("python")[0]
-    shown = blocks("text")[0].splitlines()
+@pytest.mark.parametrize("which", [0, 1], ids=["the ten lines", "the budget"])
+def test_the_examples_print_what_the_readme_shows(tmp_path: Path, which: int) -> None:
+    example = blocks("python")[which]
+    shown = blocks("text")[which].splitlines()
     environ = {**os.environ, "AIOCARBON_METERS": "simulated:250"}
     done = subprocess.run(
         [sys.executable, "-c", example], capture_output=True, text=True, cwd=tmp_path, env=environ, check=False
@@ -34,7 +37,12 @@ def test_the_example_prints_what_the_readme_shows(tmp_path: Path) -> None:
     printed = done.stdout.splitlines()
     assert len(printed) == len(shown)
     for ours, theirs in zip(printed, shown, strict=True):
-        assert re.sub(r"[\d.]+", "0", ours).split(",")[0] == re.sub(r"[\d.]+", "0", theirs).split(",")[0]
+        assert form(ours) == form(theirs)
+
+
+def form(line: str) -> str:
+    """A line up to its first comma or colon, with all numbers alike."""
+    return re.split(r"[,:] ", re.sub(r"[\d.]+(e-?\d+)?", "0", line))[0]
 
 
 def test_the_example_is_ten_lines_of_use() -> None:
