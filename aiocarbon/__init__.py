@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiocarbon._version import __version__
 from aiocarbon.budget import Budget
-from aiocarbon.decorator import track
 from aiocarbon.errors import (
     AiocarbonError,
     BudgetExceededError,
@@ -39,6 +38,7 @@ from aiocarbon.tracker import Tracker
 
 if TYPE_CHECKING:
     from aiocarbon.confirm import confirm_on_terminal
+    from aiocarbon.decorator import track
     from aiocarbon.waiting import wait_until_clean
 
 __all__ = [
@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 
-_LAZY = {"confirm_on_terminal": "confirm", "wait_until_clean": "waiting"}
+_LAZY = {"confirm_on_terminal": "confirm", "track": "decorator", "wait_until_clean": "waiting"}
 """Public name -> its module; loaded on use, since importing aiocarbon has a time budget."""
 
 
