@@ -102,8 +102,9 @@ class Tracker(_async.Verbs):
     def epoch_end(self) -> EpochReport:
         """End the epoch that `epoch_start()` began, and give its report."""
         future = self._handle.end_epoch(time.monotonic_ns(), is_partial=False)
-        report = self._handle.epoch_report(wait_for(self._handle, future))
-        heed(self._handle, report)
+        outcome = wait_for(self._handle, future)
+        report = self._handle.epoch_report(outcome)
+        heed(self._handle, outcome)
         return report
 
     def clean(
@@ -149,8 +150,9 @@ class Epoch:
     ) -> None:
         future = self._handle.end_epoch(time.monotonic_ns(), is_partial=error is not None)
         if error is None:
-            self.report = self._handle.epoch_report(wait_for(self._handle, future))
-            heed(self._handle, self.report)
+            outcome = wait_for(self._handle, future)
+            self.report = self._handle.epoch_report(outcome)
+            heed(self._handle, outcome)
 
     def __del__(self) -> None:
         if not self._is_used:
@@ -176,7 +178,7 @@ class Epochs:
         now = time.monotonic_ns()
         if self._next:
             outcome = wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
-            heed(self._handle, self._handle.epoch_report(outcome))
+            heed(self._handle, outcome)
         if self._n is not None and self._next >= self._n:
             raise StopIteration
         self._handle.begin_epoch(now)
@@ -184,8 +186,12 @@ class Epochs:
         return self._next - 1
 
 
-def heed(handle: Handle, report: EpochReport) -> None:
+def heed(handle: Handle, outcome: EpochReport | None) -> None:
     """Act on the budget and ask about the prediction at the end of an epoch.
+
+    Args:
+        handle: The run.
+        outcome: The epoch's report; None where nothing was marked, and so nobody is asked.
 
     Raises:
         BudgetExceededError: The budget is used up.
@@ -193,7 +199,7 @@ def heed(handle: Handle, report: EpochReport) -> None:
         UsageError: The callback is a coroutine function.
     """
     handle.heed_budget()
-    handle.verdicts.ask_plainly(report.prediction)
+    handle.verdicts.ask_plainly(outcome.prediction if outcome is not None else None)
 
 
 def wait_for(handle: Handle, future: Future[Any] | None) -> Any:

@@ -295,7 +295,7 @@ class EpochMark:
         self._is_used = True
         outcome = yield from wait_for(self._handle, self._handle.mark(now)).__await__()
         self.report = self._handle.epoch_report(outcome)
-        yield from heed(self._handle, self.report).__await__()
+        yield from heed(self._handle, outcome).__await__()
         return self.report
 
     async def __aenter__(self) -> Self:
@@ -309,8 +309,9 @@ class EpochMark:
         future = self._handle.end_epoch(time.monotonic_ns(), is_partial=error is not None)
         if error is not None:
             return  # the mark is set; what left the epoch is not to be delayed by its report
-        self.report = self._handle.epoch_report(await wait_for(self._handle, future))
-        await heed(self._handle, self.report)
+        outcome = await wait_for(self._handle, future)
+        self.report = self._handle.epoch_report(outcome)
+        await heed(self._handle, outcome)
 
     def __del__(self) -> None:
         if not self._is_used:
@@ -334,7 +335,7 @@ class Epochs:
         now = time.monotonic_ns()
         if self._next:
             outcome = await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
-            await heed(self._handle, self._handle.epoch_report(outcome))
+            await heed(self._handle, outcome)
         if self._n is not None and self._next >= self._n:
             raise StopAsyncIteration
         self._handle.begin_epoch(now)
@@ -342,15 +343,19 @@ class Epochs:
         return self._next - 1
 
 
-async def heed(handle: Handle, report: EpochReport) -> None:
+async def heed(handle: Handle, outcome: EpochReport | None) -> None:
     """Act on the budget and ask about the prediction at the end of an epoch.
+
+    Args:
+        handle: The run.
+        outcome: The epoch's report; None where nothing was marked, and so nobody is asked.
 
     Raises:
         BudgetExceededError: The budget is used up.
         TrainingStoppedError: The callback said False.
     """
     handle.heed_budget()
-    await handle.verdicts.ask(report.prediction)
+    await handle.verdicts.ask(outcome.prediction if outcome is not None else None)
 
 
 async def wait_for(handle: Handle, future: Future[Any] | None) -> Any:

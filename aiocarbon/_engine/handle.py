@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from aiocarbon._core.waited import CleanWait
 
 MARK_LIMIT_S = 1.0
+MOST_STEPS = 10**15
+"""As many steps of an epoch are a mistake; beyond, sums would leave the numbers that all of the tool can hold."""
+
 LEAST_PAUSE_S = 1.0
 """Less is no pause that a reader of the report must know of."""
 
@@ -169,11 +172,26 @@ class Handle(Life):
         Raises:
             BudgetExceededError: The run's budget is used up.
         """
-        self._steps += n
-        if total is not None:
-            self._epoch_total = total
+        if n.__class__ is int and 0 <= n <= MOST_STEPS:  # nearly always, so it is looked at first
+            self._steps += n
+        else:
+            self._steps += self._count("n", n) or 0
+        if total is not None and total is not self._epoch_total:
+            self._epoch_total = self._count("total", total)
         if self.verdicts.budget is not None:
             self.heed_budget()
+
+    def _count(self, name: str, value: Any) -> int | None:
+        """A number of steps; None for what is none, which is told once and otherwise harms nothing."""
+        try:
+            count = int(value)
+            if count == value and 0 <= count <= MOST_STEPS:
+                return count
+        except (TypeError, ValueError, OverflowError):  # a text, an array, NaN, infinity
+            pass
+        if self._session is not None:
+            self.tell(f"step(): a {name} that is no whole number of steps from 0 on counts for nothing")
+        return None
 
     def heed_budget(self) -> None:
         """Act if the run's budget is used up; called in the user's task.
