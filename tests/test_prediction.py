@@ -408,3 +408,20 @@ def test_a_prediction_is_a_frozen_value() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.energy_kwh = 2.0  # type: ignore[misc]
     assert made.to_dict()["energy_kwh"] == 1.0
+
+
+def test_an_error_of_the_predictor_costs_the_predictions_and_nothing_else() -> None:
+    async def body(tracker: Tracker) -> None:
+        def broken(*_: Any, **__: Any) -> Any:
+            raise ZeroDivisionError("a defect of ours")
+
+        tracker._handle._session.foresight._predictor.outlook = broken  # type: ignore[union-attr, method-assign]
+        for _ in range(3):
+            await anyio.sleep(0.01)
+            assert (await tracker.epoch()).prediction is None
+
+    report = run(body, epochs=3)
+    assert report.is_final
+    assert report.epochs_total == 3
+    assert report.prediction is None
+    assert [w for w in report.warnings if "not predicted any more" in w and "a defect of ours" in w]

@@ -12,10 +12,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.units import S_PER_DAY, j_from_kwh, s_from_ns
+from aiocarbon._logging import get_logger
 
 if TYPE_CHECKING:
     from aiocarbon._core.ahead import Horizon
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport, Prediction, Quantities
     from aiocarbon.settings import Settings
 
+log = get_logger("foresight")
+
 AGAIN_SHARE: Final = 0.02
 """A prediction is made anew at a tick once the run is longer by this share."""
 
@@ -32,7 +35,26 @@ SLOT_S: Final = 1800.0
 """What is remembered of the days behind, for the daily profile, are means of half hours: 336 of them."""
 
 DAYS: Final = 7.0
+UNTOLD_MOST: Final = 1000
 MEASURED: Final = frozenset({Quality.GIVEN, Quality.LIVE, Quality.ESTIMATED})
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def harmless(method: Callable[Concatenate[Foresight, P], T]) -> Callable[Concatenate[Foresight, P], T | None]:
+    """Let an error of ours cost the run its predictions, and nothing else."""
+
+    @functools.wraps(method)
+    def guarded(self: Foresight, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            self.give_up(error)
+            return None
+
+    return guarded
 
 
 class Foresight:
@@ -44,6 +66,7 @@ class Foresight:
     Attributes:
         newest: The newest prediction; None before the first.
         progress: Tells how many steps of the open epoch are done, and of how many, if known.
+        problem: Why there are no predictions any more; empty while there are.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -51,7 +74,8 @@ class Foresight:
         self.progress: Callable[[], tuple[int, int | None]] = lambda: (0, None)
         self._ledger = ledger
         self._predictor: Predictor | None = None
-        self._untold: list[Callable[[], None]] = []
+        self.problem = ""
+        self._untold: deque[Callable[[], object]] = deque(maxlen=UNTOLD_MOST)
         self._epochs: int | None = None
         self._made_at_s = 0.0
         self._steps = 0
@@ -61,6 +85,7 @@ class Foresight:
 
     # -- being told --------------------------------------------------------------------------------------------
 
+    @harmless
     def begin(self, settings: Settings, prior: Prior | None = None) -> None:
         """Predict from now on.
 
@@ -76,9 +101,14 @@ class Foresight:
             monitor_epochs=settings.monitor_epochs,
             prior=prior,
         )
-        untold, self._untold = self._untold, []
-        for tell in untold:
-            tell()
+        while self._untold:
+            self._untold.popleft()()
+
+    def give_up(self, error: Exception) -> None:
+        """Predict nothing any more, because of an error of ours."""
+        log.warning("foresight.failed", why=f"{type(error).__name__}: {error}")
+        self.problem = f"the run is not predicted any more: {type(error).__name__}: {error}"
+        self._predictor = self.newest = None
 
     def declare(self, epochs: int) -> None:
         """Say how many epochs there will be, where the settings do not."""
@@ -96,26 +126,34 @@ class Foresight:
         """The stretch that lies in no epoch just now is a pause: it tells nothing of those to come."""
         self._is_pause = True
 
+    @harmless
     def epoch(self, report: EpochReport) -> None:
         """Take an epoch that has ended."""
         if self._predictor is None:
-            self._untold.append(functools.partial(self.epoch, report))
+            self._keep(functools.partial(self.epoch, report))
             return
         self._steps = 0
         energy_j = j_from_kwh(report.it_energy_kwh) if report.coverage > 0.0 else None
         self._predictor.epoch(report.duration_s, energy_j, steps=report.steps, is_partial=report.is_partial)
 
+    @harmless
     def between(self, cut: Cut) -> None:
         """Take a window that lies in no epoch."""
         if self._predictor is None:
-            self._untold.append(functools.partial(self.between, cut))
+            self._keep(functools.partial(self.between, cut))
             return
         self._steps = 0
         self._predictor.between(cut.duration_s, _energy_j(cut), recurs=not self._is_pause)
         self._is_pause = False
 
+    def _keep(self, tell: Callable[[], object]) -> None:
+        """Keep what is told before there is anybody to tell."""
+        if not self.problem:
+            self._untold.append(tell)
+
     # -- telling -----------------------------------------------------------------------------------------------
 
+    @harmless
     def go_on(self, run: Cut, epoch: Mark | None, end: Mark) -> None:
         """Take how far the open epoch is, and make the prediction anew where that is worth it.
 
@@ -135,6 +173,7 @@ class Foresight:
         if self.newest is None or duration_s >= self._made_at_s * (1.0 + AGAIN_SHARE):
             self.look(run, epoch, end)
 
+    @harmless
     def look(self, run: Cut, epoch: Mark | None, end: Mark) -> Prediction | None:
         """Make the prediction anew; the arguments are those of `go_on`."""
         if self._predictor is None:
@@ -153,6 +192,7 @@ class Foresight:
             self._made_at_s = run.duration_s
         return self.newest
 
+    @harmless
     def rate(self) -> dict[str, dict[str, float | None]]:
         """The present rate as a journal's end states it, for a next run of the same name; empty if epochs tell none."""
         from aiocarbon.journal.prior import END_KEY

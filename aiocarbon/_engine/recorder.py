@@ -112,7 +112,7 @@ class Recorder:
             # Without its epochs, which the journal holds already: ten thousand of them would take seconds to write.
             plain = dataclasses.replace(report, epochs=()).to_dict()
             end = {"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain}
-            self._waiting.append({**end, **self._session.foresight.rate()})
+            self._waiting.append({**end, **(self._session.foresight.rate() or {})})
             await self._flush()
             async with self._lock:
                 await self._engine.blocking(lambda: self._writer.close(keep_tail=self._has_failed))

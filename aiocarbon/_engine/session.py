@@ -339,6 +339,8 @@ class Session:
             self._past.predict(self.foresight.look(run, None, end))
         elif self._end is None:
             self.foresight.go_on(run, self._open_epoch(), end)
+        if self.foresight.problem:
+            self.warn(self.foresight.problem)
         body = Body(
             begin=self._begin.mark,
             end=end,
