@@ -1,4 +1,4 @@
-"""Fakes that aiocarbon's own tests use, for the tests of its users: a clock moved by hand, a scripted meter and source.
+"""Fakes that aiocarbon's own tests use, for the tests of its users: a clock, a meter, a source, a server for sources.
 
 ```python
 from aiocarbon import Tracker
@@ -12,9 +12,12 @@ async with Tracker(meters=[meter], intensity=400, pue=1.0) as tracker:
 
 from __future__ import annotations
 
+import inspect
+import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 
@@ -22,12 +25,19 @@ from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import FactorBasis
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Finding, Part, Quantity, Reading
 from aiocarbon.intensity.base import Row, Traits, make_answer
+from aiocarbon.intensity.client import Client
 from aiocarbon.meters.base import Inventory
 
-__all__ = ["FakeClock", "ScriptedMeter", "ScriptedSource"]
+if TYPE_CHECKING:
+    from aiohttp.web import AppRunner, Request, StreamResponse
+
+__all__ = ["FakeClock", "LocalServer", "ScriptedMeter", "ScriptedSource", "environ_at"]
 
 Scripted = float | BaseException | Callable[[], float]
 """A value in microjoules or watts, an error to raise, or a function that gives a value (and may block)."""
+
+PLACE_SERVICES: Final = ("geojs", "ipinfo", "aws", "gcp", "azure")
+"""Those that tell where a machine is; each has its `AIOCARBON_<NAME>_URL`, as each source has."""
 
 TURNS = 10
 
@@ -279,3 +289,110 @@ class ScriptedSource:
         """What the script forecasts."""
         self.asked.append(("forecast", now_s, hours))
         return make_answer(self.traits, self._forecast(now_s, hours) if self._forecast else (), now_s=now_s)
+
+
+def environ_at(url: str) -> dict[str, str]:
+    """Environment variables that send every question of aiocarbon's to one URL: its sources', plug-ins', the place's.
+
+    Args:
+        url: Base URL, of a `LocalServer` say.
+    """
+    from aiocarbon.intensity.sources import names
+
+    return {f"AIOCARBON_{name.upper()}_URL": url for name in (*names(), *PLACE_SERVICES)}
+
+
+class LocalServer:
+    """A real HTTP server on this machine, for the tests of a source, that keeps what it was asked; asyncio only.
+
+    ```python
+    async with LocalServer({"/v1/latest": {"g": 123}}) as server:
+        (source,) = my_source.bind(place, Access(url=server.url))
+        answer = await source.now(server.client, time.time())
+    assert server.asked == [("/v1/latest", {"zone": "DK"})]
+    ```
+
+    Args:
+        answers: What is answered by path; a path that ends with a slash stands for all below it that have none of their
+            own, and what has none is a 404. A text or bytes are sent as they are, an int is a status with an empty
+            body, `aiohttp.web` responses are sent once, a function (or coroutine function) of the `aiohttp.web.Request`
+            gives one of these, and all else is sent as JSON.
+        status: HTTP status of texts, bytes and JSON.
+
+    Attributes:
+        answers: The same, to be changed at any time.
+        asked: Path and query of each question.
+        headers: The headers of each, by lower-case names.
+        sent: The bodies that were answered as texts, bytes and JSON.
+        url: Its base URL, without a slash at the end; empty before it is entered.
+        client: Asks as the engine does; closed with the server.
+    """
+
+    def __init__(self, answers: Mapping[str, object] | None = None, *, status: int = 200) -> None:
+        self.answers = dict(answers or {})
+        self.status = status
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.headers: list[dict[str, str]] = []
+        self.sent: list[bytes] = []
+        self.url = ""
+        self.client = Client(_in_a_thread)
+        self._runner: AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to answer."""
+        from aiohttp import web
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        # What still waits for an answer is cut off at the end, and no question is logged.
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close the client and the server; questions without an answer yet get none."""
+        runner, self._runner = self._runner, None
+        try:
+            await self.client.aclose()
+        finally:
+            if runner is not None:
+                await runner.cleanup()
+
+    @property
+    def paths(self) -> list[str]:
+        """The path of each question."""
+        return [path for path, _ in self.asked]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Environment variables that send every question of aiocarbon's here."""
+        return environ_at(self.url)
+
+    def answer(self, request: Request) -> object:
+        """What is answered: to be overridden where it depends on more than the path."""
+        above = [path for path in self.answers if path.endswith("/") and request.path.startswith(path)]
+        said = self.answers.get(request.path, self.answers[max(above, key=len)] if above else 404)
+        return said(request) if callable(said) else said
+
+    async def _handle(self, request: Request) -> StreamResponse:
+        from aiohttp import web
+
+        self.asked.append((request.path, dict(request.query)))
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        said = self.answer(request)
+        if inspect.isawaitable(said):
+            said = await said
+        if isinstance(said, web.StreamResponse):
+            return said
+        if isinstance(said, int) and not isinstance(said, bool):
+            return web.Response(status=said)
+        if not isinstance(said, bytes):
+            said = (said if isinstance(said, str) else json.dumps(said, separators=(",", ":"))).encode()
+        self.sent.append(said)
+        return web.Response(body=said, status=self.status, content_type="application/json")
+
+
+async def _in_a_thread(function: Callable[..., Any], *args: Any) -> Any:  # Any: as `Client` has it
+    return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
