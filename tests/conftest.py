@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A machine of CI is slow at times; a found example must be found again.
@@ -13,3 +14,9 @@ settings.load_profile("aiocarbon")
 # A test that wants the network has a local server, and says offline=False and where to keep what it answers.
 os.environ["AIOCARBON_OFFLINE"] = "true"
 os.environ["AIOCARBON_CACHE"] = "none"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What asks and serves over HTTP stands on aiohttp, which knows asyncio alone."""
+    return "asyncio"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-import anyio
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -23,6 +21,7 @@ from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, Source
 from aiocarbon.intensity import dk
 from aiocarbon.intensity.base import Access, Source
 from aiocarbon.intensity.client import MOST_BYTES, MOST_VALUES, Client
+from aiocarbon.testing import LocalServer
 
 pytestmark = pytest.mark.anyio
 
@@ -32,57 +31,11 @@ DAY = 86400
 COPENHAGEN = ZoneInfo("Europe/Copenhagen")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-async def blocking(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await anyio.to_thread.run_sync(function, *arguments)
-
-
-class Server:
-    """Answers by a body, or by a function of the query; keeps what it was asked and what it answered."""
-
-    def __init__(self, body: Any = None, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self.body = body
-        self.status = status
-        self.headers = headers
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.bodies: list[bytes] = []
-        self.url = ""
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append((request.path, dict(request.query)))
-        body = self.body(dict(request.query)) if callable(self.body) else self.body
-        if isinstance(body, web.Response):
-            return body
-        text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
-        self.bodies.append(text.encode())
-        return web.Response(text=text, status=self.status, headers=self.headers, content_type="application/json")
-
-
-@asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[Client]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(blocking)
-    try:
-        yield client
-    finally:
-        await client.aclose()
-        await runner.cleanup()
-
-
 def at(zone: str) -> Location:
     return Location(zone=zone, name=zone, how="given", is_guess=False)
 
 
-def bound(server: Server, zone: str = "DK-DK1") -> Source:
+def bound(server: LocalServer, zone: str = "DK-DK1") -> Source:
     (source,) = dk.bind(at(zone), Access(url=server.url))
     return source
 
@@ -111,7 +64,7 @@ def told(answer: Answer) -> list[tuple[float, float, float, Quality]]:
     return [(s.from_s - NINE, s.to_s - NINE, s.g_per_kwh, s.quality) for s in answer.samples]
 
 
-def window(query: dict[str, str], step: int = FIVE) -> range:
+def window(query: Mapping[str, str], step: int = FIVE) -> range:
     """The instants that a question with start and end is about; the end is exclusive."""
     assert query["timezone"] == "UTC"  # Danish time otherwise
     assert query["limit"] == "0"  # 100 otherwise
@@ -119,8 +72,9 @@ def window(query: dict[str, str], step: int = FIVE) -> range:
     return range(int(begin.timestamp()), int(end.timestamp()), step)
 
 
-def history(query: dict[str, str]) -> dict[str, Any]:
+def history(request: web.Request) -> dict[str, Any]:
     """Values that tell their own instant, in the columns and of the area that were asked for."""
+    query = request.query
     if "filter" in query:
         (area,) = json.loads(query["filter"])["PriceArea"]
         assert query["columns"] == "Minutes5UTC,PriceArea,CO2Emission"
@@ -140,9 +94,9 @@ async def test_one_question_brings_both_areas_and_each_has_its_own_value(zone: s
     records = [
         five(s, v + (s - NINE) / FIVE, area) for s in (NINE, NINE - FIVE) for area, v in (("DK2", 131.0), ("DK1", 28.0))
     ]
-    server = Server(envelope(records))
-    async with serving(server) as client:
-        answer = await bound(server, zone).now(client, NINE + 160.0)
+    server = LocalServer({"/": envelope(records)})
+    async with server:
+        answer = await bound(server, zone).now(server.client, NINE + 160.0)
     assert server.asked == [
         ("/dataset/CO2Emis", {"start": "now-PT30M", "sort": "Minutes5UTC desc", "limit": "12"}),
     ]
@@ -154,9 +108,9 @@ async def test_one_question_brings_both_areas_and_each_has_its_own_value(zone: s
 
 async def test_the_country_has_the_mean_of_the_minutes_of_each_five() -> None:
     ago = {0: 107.0, 1: 110.0, 2: 104.0, 3: None, 5: 91.0, 6: 90.0, 7: None, 8: None, 9: None, 10: None, 11: None}
-    server = Server(envelope([minute(NINE + 240 - 60 * n, value) for n, value in ago.items()]))
-    async with serving(server) as client:
-        answer = await bound(server, "DK").now(client, NINE + 250.0)
+    server = LocalServer({"/": envelope([minute(NINE + 240 - 60 * n, value) for n, value in ago.items()])})
+    async with server:
+        answer = await bound(server, "DK").now(server.client, NINE + 250.0)
     assert server.asked == [("/dataset/PowerSystemRightNow", {"sort": "Minutes1UTC desc", "limit": "30"})]
     # 09:04, 09:03 and 09:02; 08:59 and 08:58, though the minute on the border is null; nothing of 08:50.
     assert told(answer) == [(-300, 0, 90.5, Quality.LIVE), (0, 300, 107.0, Quality.LIVE)]
@@ -165,42 +119,44 @@ async def test_the_country_has_the_mean_of_the_minutes_of_each_five() -> None:
 
 @pytest.mark.parametrize("wrong", [-1.0, 3001.0, 10**400, "107", True, []])
 async def test_a_mean_hides_no_absurd_value(wrong: Any) -> None:
-    server = Server(envelope([minute(NINE, 100.0), minute(NINE + 60, wrong), minute(NINE + 120, 100.0)]))
-    async with serving(server) as client:
+    server = LocalServer({"/": envelope([minute(NINE, 100.0), minute(NINE + 60, wrong), minute(NINE + 120, 100.0)])})
+    async with server:
         with pytest.raises(BadAnswerError):
-            await bound(server, "DK").now(client, NINE + 130.0)
-        server.body = envelope([five(NINE, 100.0, "DK1"), five(NINE, wrong, "DK2")])
+            await bound(server, "DK").now(server.client, NINE + 130.0)
+        server.answers["/"] = envelope([five(NINE, 100.0, "DK1"), five(NINE, wrong, "DK2")])
         with pytest.raises(BadAnswerError):
-            await bound(server, "DK").forecast(client, NINE, 9.0)
+            await bound(server, "DK").forecast(server.client, NINE, 9.0)
 
 
 async def test_a_value_older_than_half_an_hour_or_of_a_time_to_come_is_none_of_now() -> None:
-    server = Server(envelope([five(NINE, 28.0)]))
-    async with serving(server) as client:
+    server = LocalServer({"/": envelope([five(NINE, 28.0)])})
+    async with server:
         source = bound(server)
-        assert told(await source.now(client, NINE + 1800.0)) == [(0, 300, 28.0, Quality.LIVE)]
+        assert told(await source.now(server.client, NINE + 1800.0)) == [(0, 300, 28.0, Quality.LIVE)]
         with pytest.raises(NoDataError, match="of 2026-07-01 09:00 UTC, too old"):
-            await source.now(client, NINE + 1801.0)
-        assert told(await source.now(client, NINE - 300.0)) == [(0, 300, 28.0, Quality.LIVE)]  # our clock is slow
+            await source.now(server.client, NINE + 1801.0)
+        assert told(await source.now(server.client, NINE - 300.0)) == [
+            (0, 300, 28.0, Quality.LIVE)
+        ]  # our clock is slow
         with pytest.raises(NoDataError):
-            await source.now(client, NINE - 301.0)
-        server.body = envelope([five(NINE + 30 * DAY, 30.0), five(NINE, 28.0)])
-        assert told(await source.now(client, NINE + 10.0)) == [(0, 300, 28.0, Quality.LIVE)]
+            await source.now(server.client, NINE - 301.0)
+        server.answers["/"] = envelope([five(NINE + 30 * DAY, 30.0), five(NINE, 28.0)])
+        assert told(await source.now(server.client, NINE + 10.0)) == [(0, 300, 28.0, Quality.LIVE)]
 
 
 async def test_a_value_that_is_not_there_yet_is_left_out_and_zero_is_one() -> None:
-    server = Server(envelope([five(NINE, None), five(NINE - FIVE, 0), five(NINE - 2 * FIVE, 0.5)]))
-    async with serving(server) as client:
-        answer = await bound(server).now(client, NINE + 10.0)
+    server = LocalServer({"/": envelope([five(NINE, None), five(NINE - FIVE, 0), five(NINE - 2 * FIVE, 0.5)])})
+    async with server:
+        answer = await bound(server).now(server.client, NINE + 10.0)
     assert told(answer) == [(-600, -300, 0.5, Quality.LIVE), (-300, 0, 0.0, Quality.LIVE)]
 
 
 async def test_the_forecast_begins_with_the_five_minutes_that_run() -> None:
     records = [five(NINE + n * FIVE, 100.0 + n, area) for n in range(-2, 108) for area in ("DK1", "DK2")]
-    server = Server(envelope(records))
-    async with serving(server) as client:
+    server = LocalServer({"/": envelope(records)})
+    async with server:
         source = bound(server, "DK-DK2")
-        answer = await source.forecast(client, NINE + 10.0, 0.25)
+        answer = await source.forecast(server.client, NINE + 10.0, 0.25)
         assert server.asked == [
             ("/dataset/CO2EmisProg", {"start": "now-PT5M", "sort": "Minutes5UTC asc", "limit": "0"}),
         ]
@@ -210,9 +166,9 @@ async def test_the_forecast_begins_with_the_five_minutes_that_run() -> None:
             (600, 900, 102.0, Quality.FORECAST),
             (900, 1200, 103.0, Quality.FORECAST),
         ]
-        assert len((await source.forecast(client, NINE, 48.0)).samples) == 108
+        assert len((await source.forecast(server.client, NINE, 48.0)).samples) == 108
         with pytest.raises(NoDataError):
-            await source.forecast(client, NINE + DAY, 48.0)
+            await source.forecast(server.client, NINE + DAY, 48.0)
 
 
 async def test_the_countrys_forecast_is_the_mean_where_both_areas_have_one() -> None:
@@ -228,9 +184,9 @@ async def test_the_countrys_forecast_is_the_mean_where_both_areas_have_one() -> 
         five(NINE + 4 * FIVE, 0.0, "DK1"),
         five(NINE + 4 * FIVE, 900.0, "SE4"),
     ]
-    server = Server(envelope(records))
-    async with serving(server) as client:
-        answer = await bound(server, "DK").forecast(client, NINE, 9.0)
+    server = LocalServer({"/": envelope(records)})
+    async with server:
+        answer = await bound(server, "DK").forecast(server.client, NINE, 9.0)
     assert told(answer) == [(0, 300, 75.5, Quality.FORECAST), (1200, 1500, 30.0, Quality.FORECAST)]
     assert answer.note == "the forecast is the mean of the two price areas' forecasts"
 
@@ -239,10 +195,10 @@ async def test_the_countrys_forecast_is_the_mean_where_both_areas_have_one() -> 
     ("zone", "days", "questions"), [("DK-DK1", 7, 1), ("DK-DK2", 15, 3), ("DK", 1, 1), ("DK", 4, 3)]
 )
 async def test_the_past_has_each_five_minutes_once(zone: str, days: int, questions: int) -> None:
-    server = Server(history)
+    server = LocalServer({"/": history})
     begin, end = NINE + 10.0, NINE + days * DAY - 10.0
-    async with serving(server) as client:
-        found = await bound(server, zone).past(client, begin, end, end + DAY)
+    async with server:
+        found = await bound(server, zone).past(server.client, begin, end, end + DAY)
     assert [s.from_s for s in found.samples] == list(range(NINE, NINE + days * DAY, FIVE))
     assert all(a.to_s == b.from_s for a, b in itertools.pairwise(found.samples))
     assert {s.quality for s in found.samples} == {Quality.LIVE}
@@ -256,41 +212,43 @@ async def test_the_past_has_each_five_minutes_once(zone: str, days: int, questio
         assert query["filter"] == f'{{"PriceArea":["{zone[3:]}"]}}'
     assert query["start"] == "2026-07-01T09:00"
     # Well under the client's limits, even if the service should write each value into a line of its own.
-    records = max((json.loads(body)["records"] for body in server.bodies), key=len)
+    records = max((json.loads(body)["records"] for body in server.sent), key=len)
     assert len(json.dumps(records, indent=1)) < MOST_BYTES
-    assert max(b.count(b",") + b.count(b"[") + b.count(b"{") for b in server.bodies) < MOST_VALUES * 0.8
+    assert max(b.count(b",") + b.count(b"[") + b.count(b"{") for b in server.sent) < MOST_VALUES * 0.8
 
 
 async def test_a_past_that_reaches_into_the_present_has_no_value_of_later() -> None:
-    server = Server(history)
-    async with serving(server) as client:
-        found = await bound(server).past(client, NINE, NINE + 3600.0, NINE + 700.0)
+    server = LocalServer({"/": history})
+    async with server:
+        found = await bound(server).past(server.client, NINE, NINE + 3600.0, NINE + 700.0)
     assert [s.from_s - NINE for s in found.samples] == [0, 300, 600]
 
 
 @pytest.mark.parametrize("empty", [0, 1, 2])
 async def test_a_piece_without_data_does_not_lose_the_others(empty: int) -> None:
-    server: Server = Server(lambda query: envelope([]) if len(server.asked) == empty + 1 else history(query))
-    async with serving(server) as client:
-        found = await bound(server).past(client, NINE, NINE + 21 * DAY, NINE + 30 * DAY)
+    server: LocalServer = LocalServer(
+        {"/": lambda request: envelope([]) if len(server.asked) == empty + 1 else history(request)}
+    )
+    async with server:
+        found = await bound(server).past(server.client, NINE, NINE + 21 * DAY, NINE + 30 * DAY)
         begins = {s.from_s for s in found.samples}
         assert [n for n in range(21) if NINE + n * DAY in begins] == [n for n in range(21) if n // 7 != empty]
         assert len(begins) == 14 * 288
-        server.body = envelope([])
+        server.answers["/"] = envelope([])
         with pytest.raises(NoDataError, match="of that time for DK-DK1"):
-            await bound(server).past(client, NINE, NINE + 21 * DAY, NINE + 30 * DAY)
+            await bound(server).past(server.client, NINE, NINE + 21 * DAY, NINE + 30 * DAY)
         with pytest.raises(NoDataError):
-            await bound(server).past(client, NINE, NINE, NINE + DAY)
+            await bound(server).past(server.client, NINE, NINE, NINE + DAY)
 
 
 @pytest.mark.parametrize("status", [403, 429, 503])
 async def test_what_was_found_before_it_was_asked_too_often_is_the_answer(status: int) -> None:
-    server: Server = Server(lambda query: web.Response(status=status) if len(server.asked) > 1 else history(query))
-    async with serving(server) as client:
-        found = await bound(server).past(client, NINE, NINE + 21 * DAY, NINE + 30 * DAY)
+    server: LocalServer = LocalServer({"/": lambda request: status if len(server.asked) > 1 else history(request)})
+    async with server:
+        found = await bound(server).past(server.client, NINE, NINE + 21 * DAY, NINE + 30 * DAY)
         assert (len(server.asked), found.samples[-1].to_s) == (2, NINE + 7 * DAY)
         with pytest.raises(SourceDownError):
-            await bound(server).past(client, NINE, NINE + 21 * DAY, NINE + 30 * DAY)
+            await bound(server).past(server.client, NINE, NINE + 21 * DAY, NINE + 30 * DAY)
     assert len(server.asked) == 3
 
 
@@ -303,7 +261,8 @@ async def test_the_nights_of_the_clock_changes_have_each_five_minutes_once(
     end = int(datetime(2026, month, date + 1, tzinfo=COPENHAGEN).timestamp())
     assert (end - begin) / 3600 == hours
 
-    def day(query: dict[str, str]) -> dict[str, Any]:
+    def day(request: web.Request) -> dict[str, Any]:
+        query = request.query
         if "start" in query and "now" not in query["start"]:
             assert window(query) == range(begin, end, FIVE)
         if zone == "DK" and query["sort"].startswith("Minutes1"):
@@ -311,12 +270,12 @@ async def test_the_nights_of_the_clock_changes_have_each_five_minutes_once(
         times = range(begin, end, FIVE)
         return envelope([five(s, float((s - begin) // FIVE), area) for s in times for area in ("DK1", "DK2")])
 
-    server = Server(day)
-    async with serving(server) as client:
+    server = LocalServer({"/": day})
+    async with server:
         source = bound(server, zone)
-        past = await source.past(client, begin, end, end)
-        ahead = await source.forecast(client, begin, float(hours))
-        newest = await source.now(client, end - 1.0)
+        past = await source.past(server.client, begin, end, end)
+        ahead = await source.forecast(server.client, begin, float(hours))
+        newest = await source.now(server.client, end - 1.0)
     for answer in (past, ahead, newest):
         assert [s.g_per_kwh for s in answer.samples] == [float(n) for n in range(hours * 12)]
         assert [s.from_s for s in answer.samples] == list(range(begin, end, FIVE))
@@ -337,32 +296,29 @@ async def test_the_nights_of_the_clock_changes_have_each_five_minutes_once(
     ],
 )
 async def test_who_asks_too_often_waits(status: int, headers: dict[str, str], pause_s: float) -> None:
-    server = Server("<html>Forbidden</html>", status, headers)
-    async with serving(server) as client:
+    server = LocalServer({"/": lambda _: web.Response(text="<html>Forbidden</html>", status=status, headers=headers)})
+    async with server:
         with pytest.raises(SourceDownError, match=f"answered {status}") as caught:
-            await bound(server).now(client, NINE)
+            await bound(server).now(server.client, NINE)
     assert (caught.value.status, caught.value.retry_after_s) == (status, pause_s)
     assert ("asked too often" in str(caught.value)) is (status in {403, 429})
     assert len(server.asked) == 1
 
 
 async def test_a_question_that_it_does_not_understand_is_not_asked_again() -> None:
-    server = Server("no such column", 400)
-    async with serving(server) as client:
+    server = LocalServer({"/": "no such column"}, status=400)
+    async with server:
         with pytest.raises(SourceRefusedError, match="answered 400: no such column"):
-            await bound(server).now(client, NINE)
+            await bound(server).now(server.client, NINE)
 
 
 async def test_nobody_there_may_be_asked_again_soon() -> None:
-    server = Server()
-    async with serving(server):
+    server = LocalServer()
+    async with server:
         pass
-    client = Client(blocking)
-    try:
-        with pytest.raises(SourceDownError) as caught:
-            await bound(server).now(client, NINE)
-    finally:
-        await client.aclose()
+    with pytest.raises(SourceDownError) as caught:
+        await bound(server).now(server.client, NINE)
+    await server.client.aclose()
     assert caught.value.retry_after_s is None
 
 
@@ -402,10 +358,10 @@ async def test_nobody_there_may_be_asked_again_soon() -> None:
     ],
 )
 async def test_what_cannot_be_used_is_no_value(body: Any, error: type[Exception]) -> None:
-    server = Server(body)
-    async with serving(server) as client:
+    server = LocalServer({"/": body})
+    async with server:
         with pytest.raises(error) as caught:
-            await bound(server).now(client, NINE + 160.0)
+            await bound(server).now(server.client, NINE + 160.0)
     # Another try within seconds would be one too many: one question a minute is allowed.
     assert not getattr(caught.value, "may_pass", False)
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import anyio
 import pytest
 from aiohttp import web
 
@@ -16,7 +13,7 @@ from aiocarbon._core.intensity import FactorBasis, IntensityKind, Location, Qual
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity import electricitymaps
 from aiocarbon.intensity.base import Access, Source
-from aiocarbon.intensity.client import Client
+from aiocarbon.testing import LocalServer
 
 pytestmark = pytest.mark.anyio
 
@@ -28,61 +25,11 @@ DAY = 24 * HOUR
 NOTE = "consumption-based, flow-traced"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-async def blocking(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await anyio.to_thread.run_sync(function, *arguments)
-
-
-class Server:
-    """Answers by path, 404 elsewhere; a body is JSON, a text, or a function of the query. Keeps what it was asked."""
-
-    def __init__(self, bodies: dict[str, Any] | None = None, *, status: int = 200) -> None:
-        self.bodies = bodies or {}
-        self.status = status
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.headers: list[dict[str, str]] = []
-        self.url = ""
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append((request.path, dict(request.query)))
-        self.headers.append({name.lower(): value for name, value in request.headers.items()})
-        if request.path not in self.bodies:
-            return web.json_response({"message": "no such path"}, status=404)
-        body = self.bodies[request.path]
-        if callable(body):
-            body = body(dict(request.query))
-        if isinstance(body, web.Response):
-            return body
-        if isinstance(body, str):
-            return web.Response(text=body, status=self.status)
-        return web.json_response(body, status=self.status)
-
-
-@asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[Client]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(blocking)
-    try:
-        yield client
-    finally:
-        await client.aclose()
-        await runner.cleanup()
-
-
 def at(zone: str, latitude: float | None = None, longitude: float | None = None) -> Location:
     return Location(zone=zone, name=zone, how="given", is_guess=False, latitude=latitude, longitude=longitude)
 
 
-def bound(server: Server, place: Location | None = None, *, base: str = "/v4") -> Source:
+def bound(server: LocalServer, place: Location | None = None, *, base: str = "/v4") -> Source:
     (source,) = electricitymaps.bind(place or at("DE"), Access(url=server.url + base, token=TOKEN))
     return source
 
@@ -105,15 +52,15 @@ def point(at_s: float, value: Any, *, estimated: bool = False, **more: Any) -> d
     }
 
 
-def latest(server: Server, body: Any, base: str = "/v4") -> None:
-    server.bodies[f"{base}/carbon-intensity/latest"] = body
+def latest(server: LocalServer, body: Any, base: str = "/v4") -> None:
+    server.answers[f"{base}/carbon-intensity/latest"] = body
 
 
 async def test_the_newest_value_exactly_and_what_was_asked() -> None:
-    server = Server()
+    server = LocalServer()
     latest(server, point(TEN, 302, estimated=True, temporalGranularity="hourly"))
-    async with serving(server) as client:
-        answer = await bound(server).now(client, NOW)
+    async with server:
+        answer = await bound(server).now(server.client, NOW)
     assert server.asked == [("/v4/carbon-intensity/latest", {"zone": "DE", "emissionFactorType": "lifecycle"})]
     assert server.headers[0]["auth-token"] == TOKEN
     assert [tuple(s) for s in answer.samples] == [(TEN, TEN + HOUR, 302.0, Quality.ESTIMATED)]
@@ -142,33 +89,33 @@ async def test_the_newest_value_exactly_and_what_was_asked() -> None:
 async def test_the_answer_says_what_it_is(
     more: dict[str, Any], length: float, quality: Quality, basis: FactorBasis
 ) -> None:
-    server = Server()
+    server = LocalServer()
     latest(server, {**point(TEN, 216), **more})
-    async with serving(server) as client:
-        answer = await bound(server).now(client, NOW)
+    async with server:
+        answer = await bound(server).now(server.client, NOW)
     (sample,) = answer.samples
     assert sample == (TEN, TEN + length, float(more.get("carbonIntensity", 216)), quality)
     assert (answer.factor_basis, answer.zone) == (basis, "DE")
 
 
 async def test_the_hour_that_begins_next_is_the_newest_but_none_later() -> None:
-    server = Server()
+    server = LocalServer()
     latest(server, point(TEN + HOUR, 216, updatedAt=iso(TEN + 2908)))
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
-        assert (await source.now(client, NOW)).samples[0].from_s == TEN + HOUR
+        assert (await source.now(server.client, NOW)).samples[0].from_s == TEN + HOUR
         with pytest.raises(BadAnswerError, match="time to come"):
-            await source.now(client, TEN - 1)
+            await source.now(server.client, TEN - 1)
 
 
 async def test_a_value_older_than_three_hours_is_none() -> None:
-    server = Server()
+    server = LocalServer()
     latest(server, point(TEN, 216))
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
-        assert (await source.now(client, TEN + 3 * HOUR)).samples[0].g_per_kwh == 216.0
+        assert (await source.now(server.client, TEN + 3 * HOUR)).samples[0].g_per_kwh == 216.0
         with pytest.raises(NoDataError, match="too old"):
-            await source.now(client, TEN + 3 * HOUR + 1)
+            await source.now(server.client, TEN + 3 * HOUR + 1)
 
 
 @pytest.mark.parametrize(
@@ -183,14 +130,14 @@ async def test_a_value_older_than_three_hours_is_none() -> None:
     ],
 )
 async def test_the_version_is_found_once(base: str, works: str, paths: list[str]) -> None:
-    server = Server()
+    server = LocalServer()
     latest(server, point(TEN, 216), works)
-    server.bodies[f"{works}/carbon-intensity/history"] = {"zone": "DE", "history": [point(TEN, 216)]}
-    async with serving(server) as client:
+    server.answers[f"{works}/carbon-intensity/history"] = {"zone": "DE", "history": [point(TEN, 216)]}
+    async with server:
         source = bound(server, base=base)
         for _ in range(2):
-            assert (await source.now(client, NOW)).samples[0].g_per_kwh == 216.0
-        await source.past(client, TEN, NOW, NOW)
+            assert (await source.now(server.client, NOW)).samples[0].g_per_kwh == 216.0
+        await source.past(server.client, TEN, NOW, NOW)
     assert [path for path, _ in server.asked] == [
         *(f"{path}/carbon-intensity/latest" for path in paths),
         f"{works}/carbon-intensity/latest",
@@ -199,19 +146,19 @@ async def test_the_version_is_found_once(base: str, works: str, paths: list[str]
 
 
 async def test_a_refusal_is_no_reason_to_try_another_version() -> None:
-    server = Server({"/v4/carbon-intensity/latest": web.Response(text="Access denied", status=403)})
+    server = LocalServer({"/v4/carbon-intensity/latest": web.Response(text="Access denied", status=403)})
     latest(server, point(TEN, 216), "/v3")
-    async with serving(server) as client:
+    async with server:
         with pytest.raises(SourceRefusedError, match="403: Access denied"):
-            await bound(server, base="").now(client, NOW)
+            await bound(server, base="").now(server.client, NOW)
     assert len(server.asked) == 1
 
 
 async def test_an_unknown_zone_is_refused() -> None:
-    server = Server()
-    async with serving(server) as client:
+    server = LocalServer()
+    async with server:
         with pytest.raises(SourceRefusedError, match="404") as caught:
-            await bound(server, at("DE-BY"), base="").now(client, NOW)
+            await bound(server, at("DE-BY"), base="").now(server.client, NOW)
     assert caught.value.status == 404
     assert {query["zone"] for _, query in server.asked} == {"DE-BY"}
 
@@ -234,22 +181,22 @@ async def test_an_unknown_zone_is_refused() -> None:
     ],
 )
 async def test_the_zone_sent(zone: str, sent: str) -> None:
-    server = Server()
+    server = LocalServer()
     latest(server, {**point(TEN, 216), "zone": sent})
-    async with serving(server) as client:
+    async with server:
         source = bound(server, at(zone))
-        answer = await source.now(client, NOW)
+        answer = await source.now(server.client, NOW)
     assert server.asked[0][1]["zone"] == sent
     assert source.traits.zone == answer.zone == sent
     assert answer.note == (NOTE if sent == zone else f"{NOTE}; values of all {sent}: there are none of {zone}")
 
 
 async def test_coordinates_go_before_the_zone_and_the_answer_names_it() -> None:
-    server = Server()
+    server = LocalServer()
     latest(server, {**point(TEN, 216), "zone": "US-CAL-CISO"})
-    async with serving(server) as client:
+    async with server:
         source = bound(server, at("US-CA", 37.774929, -122.419418))
-        answer = await source.now(client, NOW)
+        answer = await source.now(server.client, NOW)
         assert server.asked[0][1] == {
             "lat": "37.77",
             "lon": "-122.42",
@@ -261,11 +208,11 @@ async def test_coordinates_go_before_the_zone_and_the_answer_names_it() -> None:
         assert source.traits.asked_at == bound(server, at("US-CA", 37.7749, -122.4194)).traits.asked_at
         assert source.traits.asked_at != elsewhere.traits.asked_at
         on_the_equator = bound(server, at("WORLD", 0.0, 0.0))
-        await on_the_equator.now(client, NOW)
+        await on_the_equator.now(server.client, NOW)
         assert server.asked[1][1]["lat"] == "0.00"
         latest(server, {**point(TEN, 216), "zone": None})
         with pytest.raises(BadAnswerError):
-            await source.now(client, NOW)
+            await source.now(server.client, NOW)
 
 
 @pytest.mark.parametrize("zone", ["WORLD", "US-CA", "US-TX", "CN-GD"])
@@ -284,18 +231,18 @@ def test_without_a_token_the_remedy_is_the_line_to_type(place: Location) -> None
     )
 
 
-def history(server: Server, body: Any) -> None:
-    server.bodies["/v4/carbon-intensity/history"] = body
+def history(server: LocalServer, body: Any) -> None:
+    server.answers["/v4/carbon-intensity/history"] = body
 
 
 async def test_the_last_day_comes_from_the_free_history() -> None:
-    server = Server()
+    server = LocalServer()
     hours = [point(TEN - i * HOUR, 300 + i, estimated=i < 2) for i in range(23, -1, -1)]
     hours[5]["carbonIntensity"] = None
     history(server, {"zone": "DE", "history": hours})
-    async with serving(server) as client:
-        answer = await bound(server).past(client, NOW - DAY, NOW, NOW)
-        some = await bound(server).past(client, TEN - 1.5 * HOUR, TEN - HOUR, NOW)
+    async with server:
+        answer = await bound(server).past(server.client, NOW - DAY, NOW, NOW)
+        some = await bound(server).past(server.client, TEN - 1.5 * HOUR, TEN - HOUR, NOW)
     assert [path for path, _ in server.asked] == ["/v4/carbon-intensity/history"] * 2
     assert "start" not in server.asked[0][1]
     assert [s.g_per_kwh for s in answer.samples] == [300.0 + i for i in range(23, -1, -1) if i != 18]
@@ -305,15 +252,15 @@ async def test_the_last_day_comes_from_the_free_history() -> None:
 
 @pytest.mark.parametrize("key", ["data", "history", "forecast"])
 async def test_older_times_come_from_the_range_in_pieces_of_ten_days(key: str) -> None:
-    def answer(query: dict[str, str]) -> Any:
-        begin = datetime.fromisoformat(query["start"]).timestamp()
-        end = datetime.fromisoformat(query["end"]).timestamp()
+    def answer(request: web.Request) -> Any:
+        begin = datetime.fromisoformat(request.query["start"]).timestamp()
+        end = datetime.fromisoformat(request.query["end"]).timestamp()
         times = [begin + i * HOUR for i in range(int((end - begin) / HOUR))]
         return {"zone": "DE", key: [point(t, (t - TEN) % 1000) for t in times], "temporalGranularity": "hourly"}
 
-    server = Server({"/v4/carbon-intensity/past-range": answer})
-    async with serving(server) as client:
-        found = await bound(server).past(client, TEN - 12 * DAY + 60, TEN - DAY - 60, NOW)
+    server = LocalServer({"/v4/carbon-intensity/past-range": answer})
+    async with server:
+        found = await bound(server).past(server.client, TEN - 12 * DAY + 60, TEN - DAY - 60, NOW)
     assert [(query["start"], query["end"]) for _, query in server.asked] == [
         ("2025-10-23T10:00:00Z", "2025-11-02T10:00:00Z"),
         ("2025-11-02T10:00:00Z", "2025-11-03T10:00:00Z"),
@@ -325,15 +272,15 @@ async def test_older_times_come_from_the_range_in_pieces_of_ten_days(key: str) -
 
 async def test_a_plan_without_a_range_still_mends_the_last_day_and_is_not_asked_for_it_again() -> None:
     refusal = {"error": "Request unauthorized for zoneKey=DE,requestType=past-range,dataType=carbon-intensity."}
-    server = Server({"/v4/carbon-intensity/past-range": lambda _: web.json_response(refusal, status=401)})
+    server = LocalServer({"/v4/carbon-intensity/past-range": lambda _: web.json_response(refusal, status=401)})
     history(server, {"zone": "DE", "history": [point(TEN - HOUR, 300), point(TEN, 310)]})
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
-        answer = await source.past(client, NOW - 2 * DAY, NOW, NOW)
+        answer = await source.past(server.client, NOW - 2 * DAY, NOW, NOW)
         assert [s.g_per_kwh for s in answer.samples] == [300.0, 310.0]
-        await source.past(client, NOW - 2 * DAY, NOW, NOW)
+        await source.past(server.client, NOW - 2 * DAY, NOW, NOW)
         with pytest.raises(SourceRefusedError, match="past-range") as caught:
-            await source.past(client, NOW - 3 * DAY, NOW - 2 * DAY, NOW)
+            await source.past(server.client, NOW - 3 * DAY, NOW - 2 * DAY, NOW)
     assert caught.value.status == 401
     assert caught.value.remedy == electricitymaps.PLAN_REMEDY
     assert [path.rpartition("/")[2] for path, _ in server.asked] == ["past-range", "history", "history"]
@@ -349,9 +296,9 @@ async def test_the_smallest_horizon_that_is_enough(hours: float, horizon: str) -
         "updatedAt": iso(TEN + 600),
         "temporalGranularity": "hourly",
     }
-    server = Server({"/v4/carbon-intensity/forecast": body})
-    async with serving(server) as client:
-        answer = await bound(server).forecast(client, NOW, hours)
+    server = LocalServer({"/v4/carbon-intensity/forecast": body})
+    async with server:
+        answer = await bound(server).forecast(server.client, NOW, hours)
     assert server.asked[0][1]["horizonHours"] == horizon
     assert [tuple(s) for s in answer.samples] == [
         (TEN + i * HOUR, TEN + (i + 1) * HOUR, 350.0 - i, Quality.FORECAST) for i in range(3)
@@ -362,12 +309,12 @@ async def test_the_smallest_horizon_that_is_enough(hours: float, horizon: str) -
 async def test_a_second_day_that_repeats_the_first_is_told() -> None:
     values = [300 + i % 24 for i in range(48)]
     points = [{"carbonIntensity": v, "datetime": iso(TEN + i * HOUR)} for i, v in enumerate(values)]
-    server = Server({"/v4/carbon-intensity/forecast": {"zone": "DE", "forecast": points}})
-    async with serving(server) as client:
-        answer = await bound(server).forecast(client, NOW, 48)
+    server = LocalServer({"/v4/carbon-intensity/forecast": {"zone": "DE", "forecast": points}})
+    async with server:
+        answer = await bound(server).forecast(server.client, NOW, 48)
         assert answer.note == f"{NOTE}; its second day repeats the first"
         points[47]["carbonIntensity"] = 1
-        assert (await bound(server).forecast(client, NOW, 48)).note == NOTE
+        assert (await bound(server).forecast(server.client, NOW, 48)).note == NOTE
 
 
 @pytest.mark.parametrize(
@@ -378,29 +325,29 @@ async def test_a_second_day_that_repeats_the_first_is_told() -> None:
     ],
 )
 async def test_a_forecast_that_the_plan_lacks_is_asked_for_once_and_the_rest_goes_on(status: int, body: str) -> None:
-    server = Server({"/v4/carbon-intensity/forecast": lambda _: web.Response(text=body, status=status)})
+    server = LocalServer({"/v4/carbon-intensity/forecast": lambda _: web.Response(text=body, status=status)})
     latest(server, point(TEN, 216))
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
         said = []
         for _ in range(3):
             with pytest.raises(SourceRefusedError) as caught:
-                await source.forecast(client, NOW, 24)
+                await source.forecast(server.client, NOW, 24)
             said.append((str(caught.value), caught.value.remedy, caught.value.status))
         assert len(server.asked) == 1
         assert len(set(said)) == 1
         assert said[0][1:] == (electricitymaps.PLAN_REMEDY, status)
         assert f"answered {status}" in said[0][0]
-        assert (await source.now(client, NOW)).samples[0].g_per_kwh == 216.0
+        assert (await source.now(server.client, NOW)).samples[0].g_per_kwh == 216.0
 
 
 async def test_patience_is_not_remembered_as_a_refusal() -> None:
-    server = Server({"/v4/carbon-intensity/forecast": "slowly"}, status=429)
-    async with serving(server) as client:
+    server = LocalServer({"/v4/carbon-intensity/forecast": "slowly"}, status=429)
+    async with server:
         source = bound(server)
         for _ in range(2):
             with pytest.raises(SourceDownError):
-                await source.forecast(client, NOW, 24)
+                await source.forecast(server.client, NOW, 24)
     assert len(server.asked) == 2
 
 
@@ -431,11 +378,11 @@ async def test_patience_is_not_remembered_as_a_refusal() -> None:
     ],
 )
 async def test_what_cannot_be_used_is_no_value(body: Any, error: type[Exception]) -> None:
-    server = Server()
+    server = LocalServer()
     latest(server, body)
-    async with serving(server) as client:
+    async with server:
         with pytest.raises(error):
-            await bound(server).now(client, NOW)
+            await bound(server).now(server.client, NOW)
 
 
 @pytest.mark.parametrize(
@@ -449,39 +396,39 @@ async def test_what_cannot_be_used_is_no_value(body: Any, error: type[Exception]
     ],
 )
 async def test_lists_that_cannot_be_used_are_no_values(body: Any) -> None:
-    server = Server()
+    server = LocalServer()
     history(server, body)
-    async with serving(server) as client:
+    async with server:
         with pytest.raises(BadAnswerError):
-            await bound(server).past(client, TEN - HOUR, NOW, NOW)
+            await bound(server).past(server.client, TEN - HOUR, NOW, NOW)
         history(server, {"zone": "DE", "history": []})
         with pytest.raises(NoDataError):
-            await bound(server).past(client, TEN - HOUR, NOW, NOW)
+            await bound(server).past(server.client, TEN - HOUR, NOW, NOW)
 
 
 async def test_an_empty_range_is_no_data() -> None:
-    server = Server({"/v4/carbon-intensity/past-range": {"zone": "DE", "data": []}})
-    async with serving(server) as client:
+    server = LocalServer({"/v4/carbon-intensity/past-range": {"zone": "DE", "data": []}})
+    async with server:
         with pytest.raises(NoDataError):
-            await bound(server).past(client, NOW - 3 * DAY, NOW - 2 * DAY, NOW)
+            await bound(server).past(server.client, NOW - 3 * DAY, NOW - 2 * DAY, NOW)
 
 
 async def test_the_made_up_values_of_a_sandbox_are_refused() -> None:
-    server = Server()
+    server = LocalServer()
     latest(server, point(TEN, 302, estimationMethod="SANDBOX_MODE_DATA", isEstimated=True))
-    async with serving(server) as client:
+    async with server:
         with pytest.raises(BadAnswerError, match="sandbox") as caught:
-            await bound(server).now(client, NOW)
+            await bound(server).now(server.client, NOW)
     assert "made up" in caught.value.remedy
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429, 500])
 async def test_a_token_that_comes_back_in_an_answer_is_told_nowhere(status: int) -> None:
-    server = Server({"/v4/carbon-intensity/latest": f"no such token: {TOKEN}"}, status=status)
-    async with serving(server) as client:
+    server = LocalServer({"/v4/carbon-intensity/latest": f"no such token: {TOKEN}"}, status=status)
+    async with server:
         source = bound(server)
         with pytest.raises(IntensityError) as caught:
-            await source.now(client, NOW)
+            await source.now(server.client, NOW)
     told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caught.value.remedy
     assert TOKEN not in told + repr(source) + repr(source.traits) + str(source)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import anyio
 import pytest
 from aiohttp import web
 
@@ -16,7 +13,7 @@ from aiocarbon._core.intensity import FactorBasis, IntensityKind, Location, Qual
 from aiocarbon.errors import BadAnswerError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity import energycharts
 from aiocarbon.intensity.base import Access, Source
-from aiocarbon.intensity.client import Client
+from aiocarbon.testing import LocalServer
 
 pytestmark = pytest.mark.anyio
 
@@ -25,54 +22,11 @@ QUARTER = 900
 REFUSAL = "'xx' is not the code for an available country. Please refer to the API doc"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-async def blocking(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await anyio.to_thread.run_sync(function, *arguments)
-
-
-class Server:
-    """Answers every question with one body, and keeps what it was asked."""
-
-    def __init__(self, body: Any = None, status: int = 200) -> None:
-        self.body = body
-        self.status = status
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.url = ""
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append((request.path, dict(request.query)))
-        body = self.body(dict(request.query)) if callable(self.body) else self.body
-        if isinstance(body, str):
-            return web.Response(text=body, status=self.status)
-        return web.json_response(body, status=self.status)
-
-
-@asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[Client]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(blocking)
-    try:
-        yield client
-    finally:
-        await client.aclose()
-        await runner.cleanup()
-
-
 def at(zone: str) -> Location:
     return Location(zone=zone, name=zone, how="given", is_guess=False)
 
 
-def bound(server: Server, zone: str = "DE") -> Source:
+def bound(server: LocalServer, zone: str = "DE") -> Source:
     (source,) = energycharts.bind(at(zone), Access(url=server.url))
     return source
 
@@ -91,9 +45,9 @@ def usual() -> dict[str, Any]:
 
 
 async def test_a_day_is_what_was_measured_and_then_the_forecast() -> None:
-    server = Server(usual())
-    async with serving(server) as client:
-        answer = await bound(server).now(client, BEGIN + 2.5 * QUARTER)
+    server = LocalServer({"/": usual()})
+    async with server:
+        answer = await bound(server).now(server.client, BEGIN + 2.5 * QUARTER)
     assert server.asked == [("/co2eq", {"country": "de"})]
     assert [tuple(sample) for sample in answer.samples] == [
         (BEGIN, BEGIN + 900, 491.5, Quality.LIVE),
@@ -107,9 +61,9 @@ async def test_a_day_is_what_was_measured_and_then_the_forecast() -> None:
 
 
 async def test_a_measured_value_counts_where_there_is_also_a_forecast_and_zero_is_a_value() -> None:
-    server = Server(day([0, 10.0], [300.0, 300.0]))
-    async with serving(server) as client:
-        answer = await bound(server).now(client, BEGIN + 1000)
+    server = LocalServer({"/": day([0, 10.0], [300.0, 300.0])})
+    async with server:
+        answer = await bound(server).now(server.client, BEGIN + 1000)
     assert [(s.g_per_kwh, s.quality) for s in answer.samples] == [(0.0, Quality.LIVE), (10.0, Quality.LIVE)]
 
 
@@ -125,10 +79,10 @@ async def test_a_measured_value_counts_where_there_is_also_a_forecast_and_zero_i
     ],
 )
 async def test_the_country_answers_for_its_zones_and_says_so(zone: str, country: str, answered: str) -> None:
-    server = Server(usual())
-    async with serving(server) as client:
+    server = LocalServer({"/": usual()})
+    async with server:
         source = bound(server, zone)
-        answer = await source.now(client, BEGIN + 2000)
+        answer = await source.now(server.client, BEGIN + 2000)
     assert server.asked[0][1] == {"country": country}
     assert answer.zone == source.traits.zone == answered
     finer = zone not in {"IE", "GB-NIR", "GB:BT7"}
@@ -143,47 +97,47 @@ def test_elsewhere_it_covers_nothing(zone: str) -> None:
 
 
 async def test_values_that_came_to_a_halt_are_not_carried_on_by_their_forecast() -> None:
-    server = Server(day([400.0, None, None, None], [None, 410.0, 420.0, 430.0], step=3600))
-    async with serving(server) as client:
+    server = LocalServer({"/": day([400.0, None, None, None], [None, 410.0, 420.0, 430.0], step=3600)})
+    async with server:
         source = bound(server)
-        assert (await source.now(client, BEGIN + 2 * 3600)).samples[0].g_per_kwh == 400.0
+        assert (await source.now(server.client, BEGIN + 2 * 3600)).samples[0].g_per_kwh == 400.0
         with pytest.raises(NoDataError, match="of 2026-07-12 22:00 UTC, too old"):
-            await source.now(client, BEGIN + 2 * 3600 + 1)
+            await source.now(server.client, BEGIN + 2 * 3600 + 1)
 
 
 async def test_just_after_midnight_the_forecast_holds_until_something_is_measured() -> None:
-    server = Server(day([None, None, None], [300.0, 310.0, None]))
-    async with serving(server) as client:
+    server = LocalServer({"/": day([None, None, None], [300.0, 310.0, None])})
+    async with server:
         source = bound(server)
-        answer = await source.now(client, BEGIN + 1000)
+        answer = await source.now(server.client, BEGIN + 1000)
         assert [(s.g_per_kwh, s.quality) for s in answer.samples] == [
             (300.0, Quality.FORECAST),
             (310.0, Quality.FORECAST),
         ]
         with pytest.raises(NoDataError, match="no measured value"):
-            await source.now(client, BEGIN + 2 * QUARTER)  # of this quarter hour it says nothing
-        server.body = day([None] * 20, [300.0] * 20)
+            await source.now(server.client, BEGIN + 2 * QUARTER)  # of this quarter hour it says nothing
+        server.answers["/"] = day([None] * 20, [300.0] * 20)
         with pytest.raises(NoDataError, match="no measured value"):
-            await source.now(client, BEGIN + 3 * 3600)
+            await source.now(server.client, BEGIN + 3 * 3600)
 
 
 async def test_the_forecast_begins_now_and_is_as_long_as_asked() -> None:
-    server = Server(day([490.0, 491.0, None, None, None, None], [None, None, 500.0, 501.0, 502.0, 503.0]))
-    async with serving(server) as client:
+    server = LocalServer({"/": day([490.0, 491.0, None, None, None, None], [None, None, 500.0, 501.0, 502.0, 503.0])})
+    async with server:
         source = bound(server)
-        answer = await source.forecast(client, BEGIN + 3.5 * QUARTER, 0.25)
+        answer = await source.forecast(server.client, BEGIN + 3.5 * QUARTER, 0.25)
         assert [(s.from_s - BEGIN, s.g_per_kwh) for s in answer.samples] == [(2700, 501.0), (3600, 502.0)]
         assert {s.quality for s in answer.samples} == {Quality.FORECAST}
         with pytest.raises(NoDataError):
-            await source.forecast(client, BEGIN + 6 * QUARTER, 24.0)
-        server.body = day([1.0], [None])
+            await source.forecast(server.client, BEGIN + 6 * QUARTER, 24.0)
+        server.answers["/"] = day([1.0], [None])
         with pytest.raises(NoDataError):
-            await source.forecast(client, BEGIN, 24.0)
+            await source.forecast(server.client, BEGIN, 24.0)
 
 
 async def test_the_past_is_asked_for_in_weeks_and_gives_only_what_was_measured() -> None:
-    def answer(query: dict[str, str]) -> dict[str, Any]:
-        begin, end = int(query["start"]), int(query["end"])
+    def answer(request: web.Request) -> dict[str, Any]:
+        begin, end = int(request.query["start"]), int(request.query["end"])
         times = range(begin, end + QUARTER, QUARTER)  # the end itself may be in it
         return {
             "unix_seconds": list(times),
@@ -191,10 +145,10 @@ async def test_the_past_is_asked_for_in_weeks_and_gives_only_what_was_measured()
             "co2eq_forecast": [1.0 for _ in times],
         }
 
-    server = Server(answer)
+    server = LocalServer({"/": answer})
     begin, end, week = BEGIN + 100.0, BEGIN + 8 * 86400 + 50.0, 7 * 86400
-    async with serving(server) as client:
-        found = await bound(server).past(client, begin, end, end + 1)
+    async with server:
+        found = await bound(server).past(server.client, begin, end, end + 1)
     assert [query for _, query in server.asked] == [
         {"country": "de", "start": f"{BEGIN}", "end": f"{BEGIN + week}"},
         {"country": "de", "start": f"{BEGIN + week}", "end": f"{BEGIN + 8 * 86400 + QUARTER}"},
@@ -207,10 +161,10 @@ async def test_the_past_is_asked_for_in_weeks_and_gives_only_what_was_measured()
 
 
 async def test_a_past_of_nulls_is_no_data() -> None:
-    server = Server(day([None, None], [300.0, 300.0]))
-    async with serving(server) as client:
+    server = LocalServer({"/": day([None, None], [300.0, 300.0])})
+    async with server:
         with pytest.raises(NoDataError, match="of that time"):
-            await bound(server).past(client, BEGIN, BEGIN + 1800, BEGIN + 86400)
+            await bound(server).past(server.client, BEGIN, BEGIN + 1800, BEGIN + 86400)
 
 
 @pytest.mark.parametrize(("month", "date", "quarters"), [(3, 29, 92), (10, 25, 100)])
@@ -221,10 +175,10 @@ async def test_the_nights_of_the_clock_changes_have_each_quarter_hour_once(
     begin = datetime(2026, month, date, tzinfo=berlin).timestamp()
     end = datetime(2026, month, date + 1, tzinfo=berlin).timestamp()
     assert (end - begin) / QUARTER == quarters
-    server = Server(day([float(i) for i in range(quarters)], [None] * quarters, begin=begin))
-    async with serving(server) as client:
-        answer = await bound(server).now(client, end)
-        past = await bound(server).past(client, begin, end, end)
+    server = LocalServer({"/": day([float(i) for i in range(quarters)], [None] * quarters, begin=begin)})
+    async with server:
+        answer = await bound(server).now(server.client, end)
+        past = await bound(server).past(server.client, begin, end, end)
     assert past.samples == answer.samples
     assert [s.g_per_kwh for s in answer.samples] == [float(i) for i in range(quarters)]
     assert answer.samples[0].from_s == begin
@@ -237,9 +191,9 @@ async def test_the_nights_of_the_clock_changes_have_each_quarter_hour_once(
 async def test_a_hole_in_the_times_is_not_filled_with_the_value_before_it() -> None:
     body = day([100.0, 200.0, 300.0], [None] * 3)
     body["unix_seconds"] = [BEGIN, BEGIN + 900, BEGIN + 3600]
-    server = Server(body)
-    async with serving(server) as client:
-        answer = await bound(server).now(client, BEGIN + 4000)
+    server = LocalServer({"/": body})
+    async with server:
+        answer = await bound(server).now(server.client, BEGIN + 4000)
     assert [(s.from_s - BEGIN, s.to_s - BEGIN) for s in answer.samples] == [(0, 900), (900, 1800), (3600, 4500)]
 
 
@@ -272,10 +226,10 @@ async def test_a_hole_in_the_times_is_not_filled_with_the_value_before_it() -> N
     ],
 )
 async def test_what_cannot_be_used_is_no_value(body: Any, error: type[Exception]) -> None:
-    server = Server(body)
-    async with serving(server) as client:
+    server = LocalServer({"/": body})
+    async with server:
         with pytest.raises(error):
-            await bound(server).now(client, BEGIN + 1000)
+            await bound(server).now(server.client, BEGIN + 1000)
 
 
 @pytest.mark.parametrize(
@@ -288,10 +242,10 @@ async def test_what_cannot_be_used_is_no_value(body: Any, error: type[Exception]
     ],
 )
 async def test_a_refusal_says_why(status: int, body: str, error: type[Exception], said: str) -> None:
-    server = Server(body, status)
-    async with serving(server) as client:
+    server = LocalServer({"/": body}, status=status)
+    async with server:
         with pytest.raises(error, match=said):
-            await bound(server).now(client, BEGIN)
+            await bound(server).now(server.client, BEGIN)
     assert len(server.asked) == 1
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-import anyio
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -23,6 +19,7 @@ from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, Source
 from aiocarbon.intensity import gb
 from aiocarbon.intensity.base import Access, Source
 from aiocarbon.intensity.client import MOST_BYTES, MOST_VALUES, Client
+from aiocarbon.testing import LocalServer
 
 pytestmark = pytest.mark.anyio
 
@@ -32,56 +29,11 @@ DAY = 86400
 FUELS = ("biomass", "coal", "imports", "gas", "nuclear", "other", "hydro", "solar", "wind")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-async def blocking(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await anyio.to_thread.run_sync(function, *arguments)
-
-
-class Server:
-    """Answers by a body, or by a function of the path; keeps what it was asked and how large its answers were."""
-
-    def __init__(self, body: Any = None, status: int = 200) -> None:
-        self.body = body
-        self.status = status
-        self.asked: list[str] = []
-        self.bodies: list[bytes] = []
-        self.url = ""
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(str(request.rel_url)[1:])
-        body = self.body(str(request.rel_url)[1:]) if callable(self.body) else self.body
-        if isinstance(body, web.Response):
-            return body
-        text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
-        self.bodies.append(text.encode())
-        return web.Response(text=text, status=self.status, content_type="application/json")
-
-
-@asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[Client]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(blocking)
-    try:
-        yield client
-    finally:
-        await client.aclose()
-        await runner.cleanup()
-
-
 def at(zone: str) -> Location:
     return Location(zone=zone, name=zone, how="given", is_guess=False)
 
 
-def bound(server: Server, zone: str = "GB") -> Source:
+def bound(server: LocalServer, zone: str = "GB") -> Source:
     return gb.bind(at(zone), Access(url=server.url))[0]
 
 
@@ -121,44 +73,44 @@ def ranged(path: str, *, begins_before: bool = True, ends_after: bool = False) -
 
 
 async def test_the_half_hour_that_runs_is_an_estimate_until_it_is_metered() -> None:
-    server = Server({"data": [half(TEN, 72)]})
-    async with serving(server) as client:
+    server = LocalServer({"/": {"data": [half(TEN, 72)]}})
+    async with server:
         source = bound(server)
-        answer = await source.now(client, TEN + 61.0)
-        assert server.asked == ["intensity"]
+        answer = await source.now(server.client, TEN + 61.0)
+        assert server.asked == [("/intensity", {})]
         assert told(answer) == [(0, 1800, 72.0, Quality.ESTIMATED)]
         assert (answer.source, answer.title, answer.zone) == ("carbonintensity_gb", "Carbon Intensity GB (NESO)", "GB")
         assert (answer.kind, answer.factor_basis) == (IntensityKind.AVERAGE, FactorBasis.DIRECT)
         assert answer.note == "the half hour's forecast counts until its actual value is published"
-        server.body = {"data": [half(TEN, 72, 75)]}
-        metered = await source.now(client, TEN + 1700.0)
+        server.answers["/"] = {"data": [half(TEN, 72, 75)]}
+        metered = await source.now(server.client, TEN + 1700.0)
         assert told(metered) == [(0, 1800, 75.0, Quality.LIVE)]
         assert metered.note == ""
-        server.body = {"data": [half(TEN, 0, 0)]}
-        assert told(await source.now(client, TEN + 1.0)) == [(0, 1800, 0.0, Quality.LIVE)]
+        server.answers["/"] = {"data": [half(TEN, 0, 0)]}
+        assert told(await source.now(server.client, TEN + 1.0)) == [(0, 1800, 0.0, Quality.LIVE)]
 
 
 async def test_of_several_half_hours_the_one_that_runs_is_among_those_told() -> None:
-    server = Server({"data": [half(TEN - HALF, 60, 61), half(TEN, 70), half(TEN + HALF, 80)]})
-    async with serving(server) as client:
+    server = LocalServer({"/": {"data": [half(TEN - HALF, 60, 61), half(TEN, 70), half(TEN + HALF, 80)]}})
+    async with server:
         source = bound(server)
         for now_s, running in ((TEN, 70.0), (TEN + 1799.9, 70.0), (TEN + HALF, 80.0)):
-            answer = await source.now(client, now_s)
+            answer = await source.now(server.client, now_s)
             assert [s.g_per_kwh for s in answer.samples if s.from_s <= now_s < s.to_s] == [running]
             ahead = [s for s in answer.samples if s.from_s > now_s]
             assert all(s.quality is Quality.FORECAST for s in ahead)
 
 
 async def test_the_last_half_hour_that_is_over_counts_up_to_ninety_minutes_after_its_begin() -> None:
-    server = Server({"data": [half(TEN, 66, 68)]})
-    async with serving(server) as client:
+    server = LocalServer({"/": {"data": [half(TEN, 66, 68)]}})
+    async with server:
         source = bound(server)
-        assert told(await source.now(client, TEN + 5400.0)) == [(0, 1800, 68.0, Quality.LIVE)]
+        assert told(await source.now(server.client, TEN + 5400.0)) == [(0, 1800, 68.0, Quality.LIVE)]
         with pytest.raises(NoDataError, match="of 2026-04-06 10:00 UTC, too old"):
-            await source.now(client, TEN + 5401.0)
-        assert told(await source.now(client, TEN - 60.0)) == [(0, 1800, 68.0, Quality.LIVE)]  # our clock is slow
+            await source.now(server.client, TEN + 5401.0)
+        assert told(await source.now(server.client, TEN - 60.0)) == [(0, 1800, 68.0, Quality.LIVE)]  # our clock is slow
         with pytest.raises(NoDataError):
-            await source.now(client, TEN - 1801.0)  # that is no value of now
+            await source.now(server.client, TEN - 1801.0)  # that is no value of now
 
 
 @pytest.mark.parametrize(
@@ -175,27 +127,27 @@ async def test_the_last_half_hour_that_is_over_counts_up_to_ninety_minutes_after
 async def test_a_region_comes_as_an_object_or_in_a_list_of_one(zone: str, path: str, *, is_object: bool) -> None:
     who = {"regionid": int(path[-2:])} if "regionid" in path else {"postcode": path[18:]}
     part = region([regional_half(TEN, 0)], **who)
-    server = Server({"data": part if is_object else [part]})
-    async with serving(server) as client:
-        answer = await bound(server, zone).now(client, TEN + 61.0)
-    assert server.asked == [path]
+    server = LocalServer({"/": {"data": part if is_object else [part]}})
+    async with server:
+        answer = await bound(server, zone).now(server.client, TEN + 61.0)
+    assert server.asked == [(f"/{path}", {})]
     assert told(answer) == [(0, 1800, 0.0, Quality.ESTIMATED)]
     assert answer.zone == zone
     assert "no actual values" in answer.note
 
 
 async def test_an_answer_for_another_region_is_none() -> None:
-    server = Server({"data": [region([regional_half(TEN, 100)], regionid=13, postcode="E1")]})
-    async with serving(server) as client:
+    server = LocalServer({"/": {"data": [region([regional_half(TEN, 100)], regionid=13, postcode="E1")]}})
+    async with server:
         with pytest.raises(BadAnswerError, match="another region"):
-            await bound(server, "GB-ENG").now(client, TEN)
-        assert told(await bound(server, "GB:E1W").now(client, TEN)) == [(0, 1800, 100.0, Quality.ESTIMATED)]
-        server.body = {"data": [region([regional_half(TEN, 100)]), region([regional_half(TEN, 200)])]}
+            await bound(server, "GB-ENG").now(server.client, TEN)
+        assert told(await bound(server, "GB:E1W").now(server.client, TEN)) == [(0, 1800, 100.0, Quality.ESTIMATED)]
+        server.answers["/"] = {"data": [region([regional_half(TEN, 100)]), region([regional_half(TEN, 200)])]}
         with pytest.raises(BadAnswerError, match="several regions"):
-            await bound(server, "GB:N1").now(client, TEN)
-        server.body = {"data": [{"from": iso(TEN), "to": iso(TEN + HALF), "regions": []}]}
+            await bound(server, "GB:N1").now(server.client, TEN)
+        server.answers["/"] = {"data": [{"from": iso(TEN), "to": iso(TEN + HALF), "regions": []}]}
         with pytest.raises(BadAnswerError, match="unknown shape"):
-            await bound(server, "GB:N1").now(client, TEN)
+            await bound(server, "GB:N1").now(server.client, TEN)
 
 
 @pytest.mark.parametrize(
@@ -235,48 +187,48 @@ def test_the_region_is_asked_before_the_nation_and_nothing_elsewhere(zone: str, 
 
 
 async def test_the_forecast_begins_with_the_half_hour_that_runs() -> None:
-    def answer(path: str) -> dict[str, Any]:
-        start, page = path.split("/")[1:3]
+    def answer(request: web.Request) -> dict[str, Any]:
+        start, page = request.path.split("/")[2:4]
         first, hours = seconds(start) // HALF * HALF, int(page[2:4])
         return {"data": [half(first + n * HALF, 100 + n) for n in range(2 * hours)]}
 
-    server = Server(answer)
-    async with serving(server) as client:
+    server = LocalServer({"/": answer})
+    async with server:
         source = bound(server)
-        found = await source.forecast(client, TEN + 1500.0, 1.0)
+        found = await source.forecast(server.client, TEN + 1500.0, 1.0)
         assert told(found) == [
             (0, 1800, 100.0, Quality.ESTIMATED),
             (1800, 3600, 101.0, Quality.FORECAST),
             (3600, 5400, 102.0, Quality.FORECAST),
         ]
         assert found.note == ""  # it would be told of metered values too
-        full = await source.forecast(client, TEN, 24.0)
+        full = await source.forecast(server.client, TEN, 24.0)
         assert (full.samples[0].from_s, full.samples[-1].to_s) == (TEN, TEN + DAY)
-        longer = await source.forecast(client, TEN + 60.0, 24.0)  # to ten past midday: more than 24 h from 10:00
+        longer = await source.forecast(server.client, TEN + 60.0, 24.0)  # to ten past midday: more than 24 h from 10:00
         assert longer.samples[-1].to_s == TEN + DAY + HALF
-        assert len((await source.forecast(client, TEN + 60.0, 96.0)).samples) == 96
+        assert len((await source.forecast(server.client, TEN + 60.0, 96.0)).samples) == 96
     assert server.asked == [
-        "intensity/2026-04-06T10:01Z/fw24h",
-        "intensity/2026-04-06T10:01Z/fw24h",
-        "intensity/2026-04-06T10:01Z/fw48h",
-        "intensity/2026-04-06T10:01Z/fw48h",
+        ("/intensity/2026-04-06T10:01Z/fw24h", {}),
+        ("/intensity/2026-04-06T10:01Z/fw24h", {}),
+        ("/intensity/2026-04-06T10:01Z/fw48h", {}),
+        ("/intensity/2026-04-06T10:01Z/fw48h", {}),
     ]
 
 
 async def test_a_forecast_that_begins_earlier_or_has_metered_the_future() -> None:
-    server = Server({"data": [half(TEN - HALF, 90), half(TEN, 100), half(TEN + 10 * HALF, 110, 999)]})
-    async with serving(server) as client:
-        answer = await bound(server).forecast(client, TEN + 5.0, 24.0)
+    server = LocalServer({"/": {"data": [half(TEN - HALF, 90), half(TEN, 100), half(TEN + 10 * HALF, 110, 999)]}})
+    async with server:
+        answer = await bound(server).forecast(server.client, TEN + 5.0, 24.0)
     assert told(answer) == [(0, 1800, 100.0, Quality.ESTIMATED), (18000, 19800, 110.0, Quality.FORECAST)]
 
 
 @pytest.mark.parametrize(("zone", "end"), [("GB:N1", "postcode/N1"), ("GB-SCT", "regionid/16")])
 async def test_a_regions_forecast(zone: str, end: str) -> None:
     halves = [regional_half(TEN + n * HALF, n) for n in range(96)]
-    server = Server({"data": region(halves, regionid=16)})
-    async with serving(server) as client:
-        answer = await bound(server, zone).forecast(client, TEN + 5.0, 48.0)
-    assert server.asked == [f"regional/intensity/2026-04-06T10:01Z/fw48h/{end}"]
+    server = LocalServer({"/": {"data": region(halves, regionid=16)}})
+    async with server:
+        answer = await bound(server, zone).forecast(server.client, TEN + 5.0, 48.0)
+    assert server.asked == [(f"/regional/intensity/2026-04-06T10:01Z/fw48h/{end}", {})]
     assert [s.g_per_kwh for s in answer.samples] == [float(n) for n in range(96)]
     assert [s.quality for s in answer.samples] == [Quality.ESTIMATED] + [Quality.FORECAST] * 95
 
@@ -289,46 +241,47 @@ async def test_the_past_has_each_half_hour_once_whatever_the_service_does_at_bor
 ) -> None:
     begin, end = TEN + 700.0, TEN + 30 * DAY + 1900.0
 
-    def answer(path: str) -> dict[str, Any]:
-        found = ranged(path, begins_before=begins_before, ends_after=ends_after)
+    def answer(request: web.Request) -> dict[str, Any]:
+        found = ranged(request.path, begins_before=begins_before, ends_after=ends_after)
         numbers = [(f, (f - TEN) / HALF % 3000 + 1.0) for f in found]
         if zone == "GB":
             return {"data": [half(f, 5, n) for f, n in numbers]}
         return {"data": region([regional_half(f, n) for f, n in numbers])}
 
-    server = Server(answer)
-    async with serving(server) as client:
-        found = await bound(server, zone).past(client, begin, end, end + DAY)
+    server = LocalServer({"/": answer})
+    async with server:
+        found = await bound(server, zone).past(server.client, begin, end, end + DAY)
     assert [(s.from_s - TEN) / HALF for s in found.samples] == list(range(30 * 48 + 2))
     assert all(s.g_per_kwh == (s.from_s - TEN) / HALF % 3000 + 1.0 for s in found.samples)
     assert all(a.to_s == b.from_s for a, b in itertools.pairwise(found.samples))
     assert {s.quality for s in found.samples} == {Quality.LIVE if zone == "GB" else Quality.ESTIMATED}
     assert server.asked[0] == (
-        "intensity/2026-04-06T10:00Z/2026-04-19T10:01Z"
+        "/intensity/2026-04-06T10:00Z/2026-04-19T10:01Z"
         if zone == "GB"
-        else "regional/intensity/2026-04-06T10:00Z/2026-04-11T10:01Z/postcode/N1"
+        else "/regional/intensity/2026-04-06T10:00Z/2026-04-11T10:01Z/postcode/N1",
+        {},
     )
     assert len(server.asked) == (3 if zone == "GB" else 7)
     # Well under the client's limits, with what the service sends beyond what is read.
-    assert max(map(len, server.bodies)) < MOST_BYTES / 2
-    assert max(b.count(b",") + b.count(b"[") + b.count(b"{") for b in server.bodies) < MOST_VALUES * 0.8
+    assert max(map(len, server.sent)) < MOST_BYTES / 2
+    assert max(b.count(b",") + b.count(b"[") + b.count(b"{") for b in server.sent) < MOST_VALUES * 0.8
 
 
 async def test_the_past_without_an_actual_is_an_estimate_and_nothing_of_it_is_a_forecast() -> None:
-    server = Server({"data": [half(TEN, 70, 71), half(TEN + HALF, 80), half(TEN + 2 * HALF, 90)]})
-    async with serving(server) as client:
-        answer = await bound(server).past(client, TEN, TEN + 3 * HALF, TEN + 2 * HALF - 1.0)
+    server = LocalServer({"/": {"data": [half(TEN, 70, 71), half(TEN + HALF, 80), half(TEN + 2 * HALF, 90)]}})
+    async with server:
+        answer = await bound(server).past(server.client, TEN, TEN + 3 * HALF, TEN + 2 * HALF - 1.0)
     assert told(answer) == [(0, 1800, 71.0, Quality.LIVE), (1800, 3600, 80.0, Quality.ESTIMATED)]
     assert answer.note.startswith("the half hour's forecast counts")
 
 
 async def test_the_note_on_an_estimate_in_an_early_piece_stays() -> None:
-    def answer(path: str) -> dict[str, Any]:
-        return {"data": [half(f, 5, None if f == TEN else 6) for f in ranged(path)]}
+    def answer(request: web.Request) -> dict[str, Any]:
+        return {"data": [half(f, 5, None if f == TEN else 6) for f in ranged(request.path)]}
 
-    server = Server(answer)
-    async with serving(server) as client:
-        found = await bound(server).past(client, TEN, TEN + 14 * DAY, TEN + 20 * DAY)
+    server = LocalServer({"/": answer})
+    async with server:
+        found = await bound(server).past(server.client, TEN, TEN + 14 * DAY, TEN + 20 * DAY)
     assert len(server.asked) == 2
     assert [s.from_s for s in found.samples if s.quality is Quality.ESTIMATED] == [TEN]
     assert found.note.startswith("the half hour's forecast counts")
@@ -336,36 +289,36 @@ async def test_the_note_on_an_estimate_in_an_early_piece_stays() -> None:
 
 @pytest.mark.parametrize("empty", [0, 1, 2])
 async def test_a_piece_without_data_does_not_lose_the_others(empty: int) -> None:
-    def answer(path: str) -> dict[str, Any]:
-        return {"data": [] if len(server.asked) == empty + 1 else [half(f, 5, 6) for f in ranged(path)]}
+    def answer(request: web.Request) -> dict[str, Any]:
+        return {"data": [] if len(server.asked) == empty + 1 else [half(f, 5, 6) for f in ranged(request.path)]}
 
-    server = Server(answer)
-    async with serving(server) as client:
-        found = await bound(server).past(client, TEN, TEN + 39 * DAY, TEN + 40 * DAY)
+    server = LocalServer({"/": answer})
+    async with server:
+        found = await bound(server).past(server.client, TEN, TEN + 39 * DAY, TEN + 40 * DAY)
         days = [n for n in range(39) if any(s.from_s == TEN + n * DAY for s in found.samples)]
         assert days == [n for n in range(39) if n // 13 != empty]
-        server.body = {"data": []}
+        server.answers["/"] = {"data": []}
         with pytest.raises(NoDataError, match="of that time for GB"):
-            await bound(server).past(client, TEN, TEN + 39 * DAY, TEN + 40 * DAY)
+            await bound(server).past(server.client, TEN, TEN + 39 * DAY, TEN + 40 * DAY)
         with pytest.raises(NoDataError):
-            await bound(server).past(client, TEN, TEN, TEN + DAY)
+            await bound(server).past(server.client, TEN, TEN, TEN + DAY)
 
 
 async def test_what_was_found_before_a_failure_is_the_answer() -> None:
-    def answer(path: str) -> Any:
+    def answer(request: web.Request) -> Any:
         if len(server.asked) == failing:
             return web.Response(status=500, text='{"error":{"code":"500","message":"Requested resource not found."}}')
-        return {"data": [half(f, 5, 6) for f in ranged(path)]}
+        return {"data": [half(f, 5, 6) for f in ranged(request.path)]}
 
-    server = Server(answer)
-    async with serving(server) as client:
+    server = LocalServer({"/": answer})
+    async with server:
         failing = 2
-        found = await bound(server).past(client, TEN, TEN + 39 * DAY, TEN + 40 * DAY)
+        found = await bound(server).past(server.client, TEN, TEN + 39 * DAY, TEN + 40 * DAY)
         assert (len(server.asked), found.samples[-1].to_s) == (2, TEN + 13 * DAY)
         server.asked.clear()
         failing = 1
         with pytest.raises(SourceDownError, match="answered 500"):
-            await bound(server).past(client, TEN, TEN + 39 * DAY, TEN + 40 * DAY)
+            await bound(server).past(server.client, TEN, TEN + 39 * DAY, TEN + 40 * DAY)
         assert len(server.asked) == 1
 
 
@@ -375,11 +328,13 @@ async def test_the_nights_of_the_clock_changes_have_each_half_hour_once(month: i
     begin = datetime(2026, month, date, tzinfo=london).timestamp()
     end = datetime(2026, month, date + 1, tzinfo=london).timestamp()
     assert (end - begin) / HALF == halves
-    server = Server(lambda path: {"data": [half(f, 5, (f - begin) / HALF + 1) for f in ranged(path)[1:]]})
-    async with serving(server) as client:
-        past = await bound(server).past(client, begin, end, end)
-        server.body = {"data": [half(begin + n * HALF, n + 1.0) for n in range(halves)]}
-        ahead = await bound(server).forecast(client, begin, (end - begin) / 3600.0)
+    server = LocalServer(
+        {"/": lambda request: {"data": [half(f, 5, (f - begin) / HALF + 1) for f in ranged(request.path)[1:]]}}
+    )
+    async with server:
+        past = await bound(server).past(server.client, begin, end, end)
+        server.answers["/"] = {"data": [half(begin + n * HALF, n + 1.0) for n in range(halves)]}
+        ahead = await bound(server).forecast(server.client, begin, (end - begin) / 3600.0)
     for answer in (past, ahead):
         assert [s.g_per_kwh for s in answer.samples] == [n + 1.0 for n in range(halves)]
         assert (answer.samples[0].from_s, answer.samples[-1].to_s) == (begin, end)
@@ -389,9 +344,9 @@ async def test_the_nights_of_the_clock_changes_have_each_half_hour_once(month: i
 
 
 async def test_of_a_half_hour_that_comes_twice_the_later_one_counts() -> None:
-    server = Server({"data": [half(TEN, 5, 6), half(TEN, 5, 7)]})
-    async with serving(server) as client:
-        assert told(await bound(server).now(client, TEN + 5)) == [(0, 1800, 7.0, Quality.LIVE)]
+    server = LocalServer({"/": {"data": [half(TEN, 5, 6), half(TEN, 5, 7)]}})
+    async with server:
+        assert told(await bound(server).now(server.client, TEN + 5)) == [(0, 1800, 7.0, Quality.LIVE)]
 
 
 def changed(**more: Any) -> dict[str, Any]:
@@ -446,10 +401,10 @@ def changed(**more: Any) -> dict[str, Any]:
     ],
 )
 async def test_what_cannot_be_used_is_no_value(body: Any, error: type[Exception]) -> None:
-    server = Server(body)
-    async with serving(server) as client:
+    server = LocalServer({"/": body})
+    async with server:
         with pytest.raises(error):
-            await bound(server).now(client, TEN + 61.0)
+            await bound(server).now(server.client, TEN + 61.0)
 
 
 @pytest.mark.parametrize(
@@ -466,13 +421,13 @@ async def test_what_cannot_be_used_is_no_value(body: Any, error: type[Exception]
     ],
 )
 async def test_a_region_of_an_unknown_shape_is_no_value(part: Any) -> None:
-    server = Server({"data": [part]})
-    async with serving(server) as client:
+    server = LocalServer({"/": {"data": [part]}})
+    async with server:
         with pytest.raises(BadAnswerError):
-            await bound(server, "GB:N1").now(client, TEN + 61.0)
-        server.body = {"data": [{"data": []}]}
+            await bound(server, "GB:N1").now(server.client, TEN + 61.0)
+        server.answers["/"] = {"data": [{"data": []}]}
         with pytest.raises(NoDataError):
-            await bound(server, "GB:N1").now(client, TEN + 61.0)
+            await bound(server, "GB:N1").now(server.client, TEN + 61.0)
 
 
 @pytest.mark.parametrize(
@@ -485,11 +440,11 @@ async def test_a_region_of_an_unknown_shape_is_no_value(part: Any) -> None:
     ],
 )
 async def test_a_refusal_says_why(status: int, message: str, error: type[Exception], said: str) -> None:
-    server = Server({"error": {"code": f"{status}", "message": message}}, status)
-    async with serving(server) as client:
+    server = LocalServer({"/": {"error": {"code": f"{status}", "message": message}}}, status=status)
+    async with server:
         with pytest.raises(error, match=said):
-            await bound(server, "GB:W7").now(client, TEN)
-    assert server.asked == ["regional/postcode/W7"]
+            await bound(server, "GB:W7").now(server.client, TEN)
+    assert server.asked == [("/regional/postcode/W7", {})]
 
 
 class Said:

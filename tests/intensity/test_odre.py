@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-import anyio
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -24,6 +20,7 @@ from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, Source
 from aiocarbon.intensity import odre
 from aiocarbon.intensity.base import Access, Source
 from aiocarbon.intensity.client import MOST_BYTES, MOST_VALUES, Client
+from aiocarbon.testing import LocalServer
 
 pytestmark = pytest.mark.anyio
 
@@ -38,56 +35,11 @@ LIMITS = re.compile(
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-async def blocking(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await anyio.to_thread.run_sync(function, *arguments)
-
-
-class Server:
-    """Answers by a body, or by a function of the query; keeps what it was asked and what it answered."""
-
-    def __init__(self, body: Any = None, status: int = 200) -> None:
-        self.body = body
-        self.status = status
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.bodies: list[bytes] = []
-        self.url = ""
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append((request.path, dict(request.query)))
-        body = self.body(dict(request.query)) if callable(self.body) else self.body
-        if isinstance(body, web.Response):
-            return body
-        text = body if isinstance(body, str) else json.dumps(body)
-        self.bodies.append(text.encode())
-        return web.Response(text=text, status=self.status, content_type="application/json")
-
-
-@asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[Client]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(blocking)
-    try:
-        yield client
-    finally:
-        await client.aclose()
-        await runner.cleanup()
-
-
 def at(zone: str) -> Location:
     return Location(zone=zone, name=zone, how="given", is_guess=False)
 
 
-def bound(server: Server) -> Source:
+def bound(server: LocalServer) -> Source:
     (source,) = odre.bind(at("FR"), Access(url=server.url))
     return source
 
@@ -108,20 +60,20 @@ def number(at_s: float) -> int:
     return int((at_s - NINETEEN) // QUARTER % 2999)
 
 
-def history(query: dict[str, str], zone: Any = UTC) -> dict[str, Any]:
+def history(request: web.Request, zone: Any = UTC) -> dict[str, Any]:
     """The quarter hours between two instants, of which one answer holds a hundred, in no order."""
-    match = LIMITS.fullmatch(query["where"])
+    match = LIMITS.fullmatch(request.query["where"])
     assert match is not None
     begin, end = (datetime.fromisoformat(text).timestamp() for text in match.groups())
     times = [s for s in range(int(begin // QUARTER * QUARTER), int(end) + QUARTER, QUARTER) if begin <= s < end]
-    rows = [row(s, number(s), zone) for s in times][: min(int(query["limit"]), 100)]
+    rows = [row(s, number(s), zone) for s in times][: min(int(request.query["limit"]), 100)]
     return {"total_count": len(times), "results": rows[1::2] + rows[::2]}
 
 
 async def test_the_newest_values_exactly_and_what_was_asked() -> None:
-    server = Server(results(row(NINETEEN, 15), row(NINETEEN - QUARTER, 16), row(NINETEEN - 2 * QUARTER, 0)))
-    async with serving(server) as client:
-        answer = await bound(server).now(client, NINETEEN + 1500.0)
+    server = LocalServer({"/": results(row(NINETEEN, 15), row(NINETEEN - QUARTER, 16), row(NINETEEN - 2 * QUARTER, 0))})
+    async with server:
+        answer = await bound(server).now(server.client, NINETEEN + 1500.0)
     asked = {
         "select": "date_heure,taux_co2",
         "where": "taux_co2 is not null",
@@ -141,23 +93,25 @@ async def test_the_newest_values_exactly_and_what_was_asked() -> None:
 
 
 async def test_local_times_carry_their_offset() -> None:
-    server = Server(results({"date_heure": "2026-06-14T21:00:00+02:00", "taux_co2": 15}))
-    async with serving(server) as client:
-        assert told(await bound(server).now(client, NINETEEN + 5.0)) == [(0, 900, 15.0, Quality.LIVE)]
+    server = LocalServer({"/": results({"date_heure": "2026-06-14T21:00:00+02:00", "taux_co2": 15})})
+    async with server:
+        assert told(await bound(server).now(server.client, NINETEEN + 5.0)) == [(0, 900, 15.0, Quality.LIVE)]
 
 
 async def test_a_value_older_than_two_hours_or_of_a_time_to_come_is_none_of_now() -> None:
-    server = Server(results(row(NINETEEN, 15)))
-    async with serving(server) as client:
+    server = LocalServer({"/": results(row(NINETEEN, 15))})
+    async with server:
         source = bound(server)
-        assert told(await source.now(client, NINETEEN + 7200.0)) == [(0, 900, 15.0, Quality.LIVE)]
+        assert told(await source.now(server.client, NINETEEN + 7200.0)) == [(0, 900, 15.0, Quality.LIVE)]
         with pytest.raises(NoDataError, match="of 2026-06-14 19:00 UTC, too old"):
-            await source.now(client, NINETEEN + 7201.0)
-        assert told(await source.now(client, NINETEEN - 900.0)) == [(0, 900, 15.0, Quality.LIVE)]  # our clock is slow
+            await source.now(server.client, NINETEEN + 7201.0)
+        assert told(await source.now(server.client, NINETEEN - 900.0)) == [
+            (0, 900, 15.0, Quality.LIVE)
+        ]  # our clock is slow
         with pytest.raises(NoDataError):
-            await source.now(client, NINETEEN - 901.0)
-        server.body = results(row(NINETEEN + 30 * DAY, 99), row(NINETEEN, 15))
-        assert told(await source.now(client, NINETEEN + 5.0)) == [(0, 900, 15.0, Quality.LIVE)]
+            await source.now(server.client, NINETEEN - 901.0)
+        server.answers["/"] = results(row(NINETEEN + 30 * DAY, 99), row(NINETEEN, 15))
+        assert told(await source.now(server.client, NINETEEN + 5.0)) == [(0, 900, 15.0, Quality.LIVE)]
 
 
 async def test_the_rest_of_the_day_has_no_value_and_some_numbers_are_texts() -> None:
@@ -169,17 +123,17 @@ async def test_the_rest_of_the_day_has_no_value_and_some_numbers_are_texts() -> 
         row(NINETEEN - 3 * QUARTER, " 15 "),
         row(NINETEEN - 4 * QUARTER, "15.5"),
     ]
-    server = Server(results(*rows))
-    async with serving(server) as client:
-        answer = await bound(server).now(client, NINETEEN + 5.0)
+    server = LocalServer({"/": results(*rows)})
+    async with server:
+        answer = await bound(server).now(server.client, NINETEEN + 5.0)
     assert [(s.from_s - NINETEEN, s.g_per_kwh) for s in answer.samples] == [(-3600, 15.5), (-2700, 15.0), (-1800, 0.0)]
 
 
 async def test_there_is_no_forecast() -> None:
-    server = Server(results(row(NINETEEN, 15)))
-    async with serving(server) as client:
+    server = LocalServer({"/": results(row(NINETEEN, 15))})
+    async with server:
         with pytest.raises(NoDataError, match="no forecast"):
-            await bound(server).forecast(client, NINETEEN, 24.0)
+            await bound(server).forecast(server.client, NINETEEN, 24.0)
     assert server.asked == []
 
 
@@ -194,9 +148,9 @@ async def test_there_is_no_forecast() -> None:
     ],
 )
 async def test_the_past_has_each_quarter_hour_once(begin: float, end: float, questions: int) -> None:
-    server = Server(history)
-    async with serving(server) as client:
-        found = await bound(server).past(client, NINETEEN + begin, NINETEEN + end, NINETEEN + 30 * DAY)
+    server = LocalServer({"/": history})
+    async with server:
+        found = await bound(server).past(server.client, NINETEEN + begin, NINETEEN + end, NINETEEN + 30 * DAY)
     last = -(-end // QUARTER)
     assert [(s.from_s - NINETEEN) / QUARTER for s in found.samples] == list(range(int(last)))
     assert all(s.g_per_kwh == number(s.from_s) and s.quality is Quality.LIVE for s in found.samples)
@@ -207,39 +161,41 @@ async def test_the_past_has_each_quarter_hour_once(begin: float, end: float, que
     assert (query["select"], query["order_by"]) == ("date_heure,taux_co2", "date_heure asc")
     assert (query["limit"], query["timezone"]) == ("100", "UTC")
     assert "date_heure >= date'2026-06-14T19:00:00Z'" in query["where"]
-    assert max(map(len, server.bodies)) < MOST_BYTES
-    assert max(b.count(b",") + b.count(b"[") + b.count(b"{") for b in server.bodies) < MOST_VALUES
+    assert max(map(len, server.sent)) < MOST_BYTES
+    assert max(b.count(b",") + b.count(b"[") + b.count(b"{") for b in server.sent) < MOST_VALUES
 
 
 async def test_a_past_that_reaches_into_the_present_has_no_value_of_later() -> None:
-    server = Server(history)
-    async with serving(server) as client:
-        found = await bound(server).past(client, NINETEEN, NINETEEN + 3600.0, NINETEEN + 1000.0)
+    server = LocalServer({"/": history})
+    async with server:
+        found = await bound(server).past(server.client, NINETEEN, NINETEEN + 3600.0, NINETEEN + 1000.0)
     assert [s.from_s - NINETEEN for s in found.samples] == [0, 900]
 
 
 @pytest.mark.parametrize("empty", [0, 1, 2])
 async def test_a_piece_without_data_does_not_lose_the_others(empty: int) -> None:
-    server: Server = Server(lambda query: results() if len(server.asked) == empty + 1 else history(query))
-    async with serving(server) as client:
-        found = await bound(server).past(client, NINETEEN, NINETEEN + 3 * DAY, NINETEEN + 9 * DAY)
+    server: LocalServer = LocalServer(
+        {"/": lambda request: results() if len(server.asked) == empty + 1 else history(request)}
+    )
+    async with server:
+        found = await bound(server).past(server.client, NINETEEN, NINETEEN + 3 * DAY, NINETEEN + 9 * DAY)
         begins = {s.from_s for s in found.samples}
         assert [n for n in range(3) if NINETEEN + n * DAY in begins] == [n for n in range(3) if n != empty]
         assert len(begins) == 2 * 96
-        server.body = results(row(NINETEEN, None))
+        server.answers["/"] = results(row(NINETEEN, None))
         with pytest.raises(NoDataError, match="of that time for FR"):
-            await bound(server).past(client, NINETEEN, NINETEEN + 3 * DAY, NINETEEN + 9 * DAY)
+            await bound(server).past(server.client, NINETEEN, NINETEEN + 3 * DAY, NINETEEN + 9 * DAY)
         with pytest.raises(NoDataError):
-            await bound(server).past(client, NINETEEN, NINETEEN, NINETEEN + DAY)
+            await bound(server).past(server.client, NINETEEN, NINETEEN, NINETEEN + DAY)
 
 
 async def test_what_was_found_before_a_failure_is_the_answer() -> None:
-    server: Server = Server(lambda query: web.Response(status=503) if len(server.asked) > 1 else history(query))
-    async with serving(server) as client:
-        found = await bound(server).past(client, NINETEEN, NINETEEN + 3 * DAY, NINETEEN + 9 * DAY)
+    server: LocalServer = LocalServer({"/": lambda request: 503 if len(server.asked) > 1 else history(request)})
+    async with server:
+        found = await bound(server).past(server.client, NINETEEN, NINETEEN + 3 * DAY, NINETEEN + 9 * DAY)
         assert (len(server.asked), found.samples[-1].to_s) == (2, NINETEEN + DAY)
         with pytest.raises(SourceDownError, match="answered 503"):
-            await bound(server).past(client, NINETEEN, NINETEEN + 3 * DAY, NINETEEN + 9 * DAY)
+            await bound(server).past(server.client, NINETEEN, NINETEEN + 3 * DAY, NINETEEN + 9 * DAY)
     assert len(server.asked) == 3
 
 
@@ -251,11 +207,13 @@ async def test_the_nights_of_the_clock_changes_have_each_quarter_hour_once(
     begin = int(datetime(2026, month, date, tzinfo=PARIS).timestamp())
     end = int(datetime(2026, month, date + 1, tzinfo=PARIS).timestamp())
     assert (end - begin) / QUARTER == quarters
-    server = Server(lambda query: history(query, zone))
-    async with serving(server) as client:
-        past = await bound(server).past(client, begin, end, end)
-        server.body = results(*(row(s, number(s), zone) for s in range(end - QUARTER, begin - QUARTER, -QUARTER)))
-        newest = await bound(server).now(client, end - 1.0)
+    server = LocalServer({"/": lambda request: history(request, zone)})
+    async with server:
+        past = await bound(server).past(server.client, begin, end, end)
+        server.answers["/"] = results(
+            *(row(s, number(s), zone) for s in range(end - QUARTER, begin - QUARTER, -QUARTER))
+        )
+        newest = await bound(server).now(server.client, end - 1.0)
     for answer in (past, newest):
         assert [s.from_s for s in answer.samples] == list(range(begin, end, QUARTER))
         assert all(s.g_per_kwh == number(s.from_s) for s in answer.samples)
@@ -302,10 +260,10 @@ async def test_the_nights_of_the_clock_changes_have_each_quarter_hour_once(
     ],
 )
 async def test_what_cannot_be_used_is_no_value(body: Any, error: type[Exception]) -> None:
-    server = Server(body)
-    async with serving(server) as client:
+    server = LocalServer({"/": body})
+    async with server:
         with pytest.raises(error):
-            await bound(server).now(client, NINETEEN + 5.0)
+            await bound(server).now(server.client, NINETEEN + 5.0)
 
 
 @pytest.mark.parametrize(
@@ -313,10 +271,10 @@ async def test_what_cannot_be_used_is_no_value(body: Any, error: type[Exception]
     [(400, SourceRefusedError), (404, SourceRefusedError), (429, SourceDownError), (503, SourceDownError)],
 )
 async def test_a_refusal_says_why(status: int, error: type[Exception]) -> None:
-    server = Server({"error_code": "ODSQLError", "message": "ODSQL query is malformed"}, status)
-    async with serving(server) as client:
+    server = LocalServer({"/": {"error_code": "ODSQLError", "message": "ODSQL query is malformed"}}, status=status)
+    async with server:
         with pytest.raises(error, match=f"answered {status}: .*malformed"):
-            await bound(server).now(client, NINETEEN)
+            await bound(server).now(server.client, NINETEEN)
     assert len(server.asked) == 1
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import traceback
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +16,7 @@ from aiocarbon._core.intensity import FactorBasis, IntensityKind, Location, Qual
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity import watttime
 from aiocarbon.intensity.base import Access, Source
-from aiocarbon.intensity.client import Client
+from aiocarbon.testing import LocalServer
 
 pytestmark = pytest.mark.anyio
 
@@ -33,65 +31,25 @@ NOTE = "marginal: what one more kWh causes"
 G_PER_LB_PER_MWH = 0.45359237
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+class Server(LocalServer):
+    """Gives out numbered tokens and takes only the last one."""
 
-
-async def blocking(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await anyio.to_thread.run_sync(function, *arguments)
-
-
-class Server:
-    """Gives out numbered tokens and takes only the last one; answers by path. Keeps what it was asked."""
-
-    def __init__(self, bodies: dict[str, Any] | None = None, *, bearer: str = "") -> None:
-        self.bodies = bodies or {}
+    def __init__(self, answers: dict[str, Any] | None = None, *, bearer: str = "") -> None:
+        super().__init__(answers)
         self.bearer = bearer
         self.logins = 0
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.authorizations: list[str] = []
-        self.url = ""
 
-    @property
-    def paths(self) -> list[str]:
-        return [path for path, _ in self.asked]
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append((request.path, dict(request.query)))
+    def answer(self, request: web.Request) -> object:
         authorization = request.headers.get("Authorization", "")
-        self.authorizations.append(authorization)
-        body = self.bodies.get(request.path)
-        if request.path == "/login" and body is None:
+        if request.path == "/login" and "/login" not in self.answers:
             if authorization != BASIC:
                 return web.json_response({"error": "no such account"}, status=401)
             self.logins += 1
             self.bearer = f"token-{self.logins}"
-            return web.json_response({"token": self.bearer})
+            return {"token": self.bearer}
         if request.path != "/login" and authorization != f"Bearer {self.bearer}":
             return web.json_response({"message": f"not authorized: {authorization}"}, status=401)
-        if body is None:
-            return web.Response(text="no such path", status=404)
-        found = body(dict(request.query)) if callable(body) else body
-        if isinstance(found, web.StreamResponse):
-            return found
-        return web.Response(text=found) if isinstance(found, str) else web.json_response(found)
-
-
-@asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[Client]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    client = Client(blocking)
-    try:
-        yield client
-    finally:
-        await client.aclose()
-        await runner.cleanup()
+        return super().answer(request)
 
 
 def at(zone: str, latitude: float | None = None, longitude: float | None = None) -> Location:
@@ -111,7 +69,7 @@ def point(at_s: float, value: Any, **more: Any) -> dict[str, Any]:
     return {"point_time": iso(at_s), "value": value, **more}
 
 
-def answered(points: Any, region: str = "DE", **meta: Any) -> dict[str, Any]:
+def answered(points: Any, region: Any = "DE", **meta: Any) -> dict[str, Any]:
     usual = {
         "data_point_period_seconds": 300,
         "region": region,
@@ -130,8 +88,8 @@ async def test_now_is_what_was_found_for_the_last_hour() -> None:
     ]
     points[1]["point_time"] = iso(TEN + STEP, "+00:00")
     server = Server({"/v3/historical": answered(points)})
-    async with serving(server) as client:
-        answer = await bound(server).now(client, NOW)
+    async with server:
+        answer = await bound(server).now(server.client, NOW)
     assert server.asked == [
         ("/login", {}),
         (
@@ -139,7 +97,7 @@ async def test_now_is_what_was_found_for_the_last_hour() -> None:
             {"region": "DE", "start": "2026-07-15T09:05Z", "end": "2026-07-15T10:07Z", "signal_type": "co2_moer"},
         ),
     ]
-    assert server.authorizations == [BASIC, "Bearer token-1"]
+    assert [headers.get("authorization", "") for headers in server.headers] == [BASIC, "Bearer token-1"]
     assert [tuple(s) for s in answer.samples] == [
         (TEN, TEN + STEP, 870 * G_PER_LB_PER_MWH, Quality.ESTIMATED),
         (TEN + STEP, TEN + 2 * STEP, 860.5 * G_PER_LB_PER_MWH, Quality.LIVE),
@@ -161,8 +119,8 @@ async def test_where_there_is_nothing_of_the_last_hour_the_forecast_stands_in(no
     server = Server(
         {"/v3/historical": nothing, "/v3/forecast": answered([point(TEN + i * STEP, 870 + i) for i in range(13)])}
     )
-    async with serving(server) as client:
-        answer = await bound(server).now(client, NOW)
+    async with server:
+        answer = await bound(server).now(server.client, NOW)
     assert server.asked[-1] == ("/v3/forecast", {"region": "DE", "horizon_hours": "1", "signal_type": "co2_moer"})
     assert len(server.asked) == 3
     assert answer.samples[0] == (TEN + STEP, TEN + 2 * STEP, 871 * G_PER_LB_PER_MWH, Quality.FORECAST)
@@ -171,24 +129,24 @@ async def test_where_there_is_nothing_of_the_last_hour_the_forecast_stands_in(no
 
 async def test_a_value_older_than_half_an_hour_is_none() -> None:
     server = Server({"/v3/historical": answered([point(TEN, 870)]), "/v3/forecast": answered([])})
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
-        assert (await source.now(client, TEN + 1800)).samples[0].from_s == TEN
+        assert (await source.now(server.client, TEN + 1800)).samples[0].from_s == TEN
         with pytest.raises(NoDataError):
-            await source.now(client, TEN + 1801)
+            await source.now(server.client, TEN + 1801)
 
 
 async def test_the_past_is_asked_for_in_pieces_of_two_days() -> None:
-    def answer(query: dict[str, str]) -> Any:
-        begin = datetime.fromisoformat(query["start"]).timestamp()
-        end = datetime.fromisoformat(query["end"]).timestamp()
+    def answer(request: web.Request) -> Any:
+        begin = datetime.fromisoformat(request.query["start"]).timestamp()
+        end = datetime.fromisoformat(request.query["end"]).timestamp()
         count = int((end - begin) / STEP) + 1  # the end is in it
         return answered([point(begin + i * STEP, (begin + i * STEP - TEN) / 1e3 + 2000) for i in range(count)])
 
     server = Server({"/v3/historical": answer})
     begin, end = TEN - 20 * DAY + 100, TEN - 100
-    async with serving(server) as client:
-        found = await bound(server).past(client, begin, end, NOW)
+    async with server:
+        found = await bound(server).past(server.client, begin, end, NOW)
     spans = [(q["start"], q["end"]) for path, q in server.asked if path == "/v3/historical"]
     assert spans[:2] == [("2026-06-25T10:00Z", "2026-06-27T10:00Z"), ("2026-06-27T10:00Z", "2026-06-29T10:00Z")]
     assert spans[-1] == ("2026-07-13T10:00Z", "2026-07-15T09:58Z")
@@ -201,21 +159,21 @@ async def test_the_past_is_asked_for_in_pieces_of_two_days() -> None:
 
 async def test_a_past_without_values_is_no_data_and_the_future_is_not_asked_of_it() -> None:
     server = Server({"/v3/historical": answered([])})
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
         with pytest.raises(NoDataError, match="of that time"):
-            await source.past(client, NOW - DAY, NOW + DAY, NOW)
+            await source.past(server.client, NOW - DAY, NOW + DAY, NOW)
         assert [q["end"] for path, q in server.asked if path == "/v3/historical"] == ["2026-07-15T10:07Z"]
         with pytest.raises(NoDataError):
-            await source.past(client, NOW + 600, NOW + DAY, NOW)
+            await source.past(server.client, NOW + 600, NOW + DAY, NOW)
 
 
 @pytest.mark.parametrize(("hours", "horizon"), [(0.5, 1), (1, 1), (24, 24), (24.5, 25), (72, 72), (200, 72)])
 async def test_the_forecast_is_as_long_as_asked_and_at_most_three_days(hours: float, horizon: int) -> None:
     points = [point(TEN - STEP + i * STEP, 1000) for i in range(12 * 80)]
     server = Server({"/v3/forecast": answered(points)})
-    async with serving(server) as client:
-        answer = await bound(server).forecast(client, TEN, hours)
+    async with server:
+        answer = await bound(server).forecast(server.client, TEN, hours)
     assert server.asked[-1][1]["horizon_hours"] == str(horizon)
     assert (answer.samples[0].from_s, answer.samples[-1].to_s) == (TEN, TEN + horizon * 3600)
     assert {s.quality for s in answer.samples} == {Quality.FORECAST}
@@ -225,73 +183,73 @@ async def test_the_forecast_is_as_long_as_asked_and_at_most_three_days(hours: fl
 
 async def test_another_step_is_taken_from_the_answer() -> None:
     server = Server({"/v3/historical": answered([point(TEN, 100)], data_point_period_seconds=900)})
-    async with serving(server) as client:
-        assert (await bound(server).now(client, NOW)).samples[0].to_s == TEN + 900
-        server.bodies["/v3/historical"] = answered([point(TEN, 100)], data_point_period_seconds="often")
-        assert (await bound(server).now(client, NOW)).samples[0].to_s == TEN + STEP
+    async with server:
+        assert (await bound(server).now(server.client, NOW)).samples[0].to_s == TEN + 900
+        server.answers["/v3/historical"] = answered([point(TEN, 100)], data_point_period_seconds="often")
+        assert (await bound(server).now(server.client, NOW)).samples[0].to_s == TEN + STEP
 
 
 async def test_one_login_is_enough_for_25_minutes() -> None:
     server = Server({"/v3/historical": lambda _: answered([point(TEN + i * STEP, 870) for i in range(-20, 8)])})
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
         for _ in range(3):
-            await source.now(client, NOW)
-        await source.now(client, NOW + 25 * 60 - 1)
+            await source.now(server.client, NOW)
+        await source.now(server.client, NOW + 25 * 60 - 1)
         assert server.logins == 1
-        await source.now(client, NOW + 25 * 60)
+        await source.now(server.client, NOW + 25 * 60)
         assert server.logins == 2
-        await source.now(client, NOW - 3600)  # a clock set back says nothing of the token's age
+        await source.now(server.client, NOW - 3600)  # a clock set back says nothing of the token's age
     assert server.logins == 3
 
 
 async def test_two_questions_at_once_log_in_once() -> None:
     server = Server({"/v3/historical": answered([point(TEN, 870)]), "/v3/forecast": answered([point(TEN, 870)])})
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
         async with anyio.create_task_group() as group:
-            group.start_soon(source.now, client, TEN + 60)
-            group.start_soon(source.forecast, client, TEN + 60, 1.0)
+            group.start_soon(source.now, server.client, TEN + 60)
+            group.start_soon(source.forecast, server.client, TEN + 60, 1.0)
     assert server.logins == 1
     assert len(server.asked) == 3
 
 
 async def test_a_token_that_ran_out_early_leads_to_one_new_login() -> None:
     server = Server({"/v3/historical": answered([point(TEN, 870)])})
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
-        await source.now(client, NOW)
+        await source.now(server.client, NOW)
         server.bearer = "another"
-        assert (await source.now(client, NOW)).samples[0].from_s == TEN
+        assert (await source.now(server.client, NOW)).samples[0].from_s == TEN
         assert server.paths == ["/login", "/v3/historical", "/v3/historical", "/login", "/v3/historical"]
 
 
 async def test_a_service_that_takes_no_token_is_asked_twice_and_no_more() -> None:
     server = Server({"/v3/historical": lambda _: web.json_response({"error": "no"}, status=401)})
-    async with serving(server) as client:
+    async with server:
         with pytest.raises(SourceRefusedError, match="401") as caught:
-            await bound(server).now(client, NOW)
+            await bound(server).now(server.client, NOW)
     assert server.paths == ["/login", "/v3/historical", "/login", "/v3/historical"]
     assert caught.value.remedy == watttime.REMEDY
 
 
 async def test_a_wrong_password_is_refused_at_once() -> None:
     server = Server()
-    async with serving(server) as client:
+    async with server:
         with pytest.raises(SourceRefusedError, match="401") as caught:
-            await bound(server, token=f"{USER}:wrong").now(client, NOW)
+            await bound(server, token=f"{USER}:wrong").now(server.client, NOW)
     assert server.paths == ["/login"]
     assert caught.value.remedy == watttime.REMEDY
 
 
 async def test_a_bare_token_is_used_as_it_is_and_never_logs_in() -> None:
     server = Server({"/v3/historical": answered([point(TEN, 870)])}, bearer="bare")
-    async with serving(server) as client:
+    async with server:
         source = bound(server, token="bare")
-        await source.now(client, NOW)
+        await source.now(server.client, NOW)
         server.bearer = "another"
         with pytest.raises(SourceRefusedError) as caught:
-            await source.now(client, NOW)
+            await source.now(server.client, NOW)
     assert server.paths == ["/v3/historical"] * 2
     assert caught.value.remedy == watttime.REMEDY
 
@@ -304,10 +262,10 @@ async def test_coordinates_are_turned_into_a_region_once() -> None:
             "/v3/forecast": answered([point(TEN, 870)], "CAISO_NORTH"),
         }
     )
-    async with serving(server) as client:
+    async with server:
         source = bound(server, at("US-CA", 37.774929, -122.419418), base="/v3")
-        answer = await source.now(client, TEN + 60)
-        assert (await source.forecast(client, TEN + 60, 1.0)).zone == "CAISO_NORTH"
+        answer = await source.now(server.client, TEN + 60)
+        assert (await source.forecast(server.client, TEN + 60, 1.0)).zone == "CAISO_NORTH"
     assert server.asked[1] == (
         "/v3/region-from-loc",
         {"latitude": "37.77", "longitude": "-122.42", "signal_type": "co2_moer"},
@@ -321,9 +279,9 @@ async def test_coordinates_are_turned_into_a_region_once() -> None:
 @pytest.mark.parametrize("body", [{}, {"region": None}, {"region": ""}, {"region": 7}, [], "null"])
 async def test_coordinates_without_a_region_are_no_answer(body: Any) -> None:
     server = Server({"/v3/region-from-loc": body})
-    async with serving(server) as client:
+    async with server:
         with pytest.raises(BadAnswerError):
-            await bound(server, at("WORLD", 0.0, 0.0)).now(client, NOW)
+            await bound(server, at("WORLD", 0.0, 0.0)).now(server.client, NOW)
     assert server.asked[1][1]["latitude"] == "0.00"
 
 
@@ -358,13 +316,14 @@ def test_without_an_account_the_remedy_is_the_line_to_type() -> None:
 async def test_warnings_are_told_on_one_short_line() -> None:
     warnings = [{"type": "A", "message": "first\n\tline"}, {"type": "SECOND"}, 7, {"message": "x" * 500}]
     server = Server({"/v3/historical": answered([point(TEN, 870)], warnings=warnings)})
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
-        answer = await source.now(client, NOW)
+        answer = await source.now(server.client, NOW)
         assert answer.note == f"{NOTE}; " + ("first line; SECOND; " + "x" * 500)[:200]
-        for none in (None, [], {}, "x", 5, [None], [{}]):
-            server.bodies["/v3/historical"] = answered([point(TEN, 870)], warnings=none)
-            assert (await source.now(client, NOW)).note == NOTE
+        nothing: list[Any] = [None, [], {}, "x", 5, [None], [{}]]
+        for none in nothing:
+            server.answers["/v3/historical"] = answered([point(TEN, 870)], warnings=none)
+            assert (await source.now(server.client, NOW)).note == NOTE
 
 
 @pytest.mark.parametrize(
@@ -397,26 +356,26 @@ async def test_warnings_are_told_on_one_short_line() -> None:
 )
 async def test_what_cannot_be_used_is_no_value(body: Any) -> None:
     server = Server({"/v3/historical": body, "/v3/forecast": body})
-    async with serving(server) as client:
+    async with server:
         source = bound(server)
         with pytest.raises(BadAnswerError):
-            await source.now(client, NOW)
+            await source.now(server.client, NOW)
         with pytest.raises(BadAnswerError):
-            await source.forecast(client, TEN + 60, 1.0)
+            await source.forecast(server.client, TEN + 60, 1.0)
 
 
 async def test_zero_is_a_value() -> None:
     server = Server({"/v3/historical": answered([point(TEN, 0)])})
-    async with serving(server) as client:
-        assert (await bound(server).now(client, NOW)).samples[0].g_per_kwh == 0.0
+    async with server:
+        assert (await bound(server).now(server.client, NOW)).samples[0].g_per_kwh == 0.0
 
 
 @pytest.mark.parametrize("body", [{}, {"token": None}, {"token": ""}, {"token": "a\nb"}, {"token": "t\u00fc"}, []])
 async def test_a_login_without_a_token_is_no_answer(body: Any) -> None:
     server = Server({"/login": body})
-    async with serving(server) as client:
+    async with server:
         with pytest.raises(BadAnswerError):
-            await bound(server).now(client, NOW)
+            await bound(server).now(server.client, NOW)
     assert server.paths == ["/login"]
 
 
@@ -432,9 +391,9 @@ async def test_a_login_without_a_token_is_no_answer(body: Any) -> None:
 )
 async def test_a_refusal_keeps_its_status(status: int, error: type[Exception], remedy: str) -> None:
     server = Server({"/v3/forecast": lambda _: web.Response(text="Access denied", status=status)})
-    async with serving(server) as client:
+    async with server:
         with pytest.raises(error, match=f"answered {status}: Access denied") as caught:
-            await bound(server).forecast(client, NOW, 1.0)
+            await bound(server).forecast(server.client, NOW, 1.0)
     assert isinstance(caught.value, SourceRefusedError | SourceDownError)
     assert (caught.value.status, caught.value.remedy) == (status, remedy)
 
@@ -449,11 +408,11 @@ async def test_what_an_answer_repeats_of_the_account_is_told_nowhere(path: str, 
         return web.Response(text=" ".join([*secrets, *tokens[: server.logins]]), status=status)
 
     server = Server({path: answer})
-    server.bodies["/v3/forecast"] = answered([point(TEN, 870)], units="token-1")
-    async with serving(server) as client:
+    server.answers["/v3/forecast"] = answered([point(TEN, 870)], units="token-1")
+    async with server:
         source = bound(server)
         with pytest.raises(IntensityError) as caught:
-            await source.now(client, NOW)
+            await source.now(server.client, NOW)
     told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caught.value.remedy
     told += repr(source) + str(source) + repr(source.traits)
     assert not [secret for secret in secrets + tokens if secret in told]
@@ -463,8 +422,8 @@ async def test_a_warning_that_repeats_the_account_is_cleared() -> None:
     server = Server(
         {"/v3/historical": answered([point(TEN, 870)], warnings=[{"message": f"{ACCOUNT} {PASSWORD} token-1"}])}
     )
-    async with serving(server) as client:
-        answer = await bound(server).now(client, NOW)
+    async with server:
+        answer = await bound(server).now(server.client, NOW)
     assert answer.note == f"{NOTE}; ... ... ..."
 
 
