@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,8 +47,10 @@ class Budget:
                 raise ConfigError(f"budget.{field}", limit, "a number above 0, or None for no limit")
         if not self.limits():
             raise ConfigError("budget", None, "at least one of co2eq_g, energy_kwh and duration_s")
-        if not callable(self.action) and self.action not in ACTIONS:
-            raise ConfigError("budget.action", self.action, '"raise", "warn" or a callable')
+        if needs_await(self.action) or (not callable(self.action) and self.action not in ACTIONS):
+            raise ConfigError(
+                "budget.action", self.action, '"raise", "warn" or a plain callable, since step() calls it too'
+            )
 
     def limits(self) -> dict[str, float]:
         """The limits that are given, by the field of the report that each bounds."""
@@ -77,6 +80,12 @@ class Budget:
                 told = _amount(field, getattr(prediction, field))
                 return f"{_named(field, limit)} {verdict}: {told} predicted, {bound} {_amount(field, value)} (90 %)"
         return ""
+
+
+def needs_await(call: object) -> bool:
+    """Whether calling something only makes a coroutine: a coroutine function, or an object whose call is one."""
+    call_of_object = getattr(type(call), "__call__", None)  # noqa: B004  # what it is, not whether there is one
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(call_of_object)
 
 
 def _named(field: str, limit: float) -> str:

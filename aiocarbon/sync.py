@@ -53,12 +53,13 @@ class Tracker(_async.Verbs):
 
         Raises:
             ConfigError: A value of the environment or of pyproject.toml is not accepted.
-            UsageError: The tracker was started before.
+            UsageError: The tracker was started before, or on_prediction is a coroutine function.
             EngineError: The engine could not begin, and the run is strict.
         """
         from aiocarbon._engine.bridge import block
         from aiocarbon._engine.life import OPEN_LIMIT_S
 
+        self._handle.verdicts.refuse_coroutines()
         future = self._handle.open()
         try:
             block(future, OPEN_LIMIT_S)
@@ -99,6 +100,10 @@ class Tracker(_async.Verbs):
         """
         return Epochs(self._handle, n)
 
+    def epoch_start(self) -> None:
+        """Begin an epoch, which `epoch_end()` ends; a clock read, waits for nothing."""
+        self._handle.begin_epoch(time.monotonic_ns())
+
     def epoch_end(self) -> EpochReport:
         """End the epoch that `epoch_start()` began, and give its report."""
         future = self._handle.end_epoch(time.monotonic_ns(), is_partial=False)
@@ -120,7 +125,7 @@ class Tracker(_async.Verbs):
         self._handle.begun("clean()")
         order = Order(below_g_per_kwh, deadline, duration, **self._handle.place)
         came = _waited(order)
-        wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came))
+        wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came.waited_s, came.note))
         return came
 
     def snapshot(self) -> RunReport:
@@ -166,10 +171,8 @@ class Epochs:
 
     def __init__(self, handle: Handle, n: int | None) -> None:
         self._handle = handle
-        self._n = n
+        self._n = None if n is None else handle.declare(n)
         self._next = 0
-        if n is not None:
-            handle.declare(n)
 
     def __iter__(self) -> Self:
         return self

@@ -86,10 +86,6 @@ class Verbs:
         given = {field: value for field, value in locals().items() if field != "self"}
         self._handle = Handle(check_arguments(given))
 
-    def epoch_start(self) -> None:
-        """Move the begin of the present epoch to now; a clock read, waits for nothing."""
-        self._handle.begin_epoch(time.monotonic_ns())
-
     def step(self, n: int = 1, *, total: int | None = None) -> None:
         """Count progress inside the epoch: no wait, no input or output.
 
@@ -180,6 +176,10 @@ class Tracker(Verbs):
 
     # -- epochs ------------------------------------------------------------------------------------------------
 
+    def epoch_start(self) -> None:
+        """Move the begin of the epoch that is awaited next to now; a clock read, waits for nothing."""
+        self._handle.begin_epoch(time.monotonic_ns(), opens=False)
+
     def epoch(self) -> EpochMark:
         """The border of an epoch; nothing happens at the call.
 
@@ -227,9 +227,12 @@ class Tracker(Verbs):
             came = await answer(future, None)
         except EngineError as error:
             came = order.failed(error)
+        except BaseException:
+            self._handle.paused(time.monotonic_ns(), order.waited_s, "the wait was broken off")
+            raise
         finally:
             order.end()
-        await wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came))
+        await wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came.waited_s, came.note))
         return came
 
     # -- reports -----------------------------------------------------------------------------------------------
@@ -323,10 +326,8 @@ class Epochs:
 
     def __init__(self, handle: Handle, n: int | None) -> None:
         self._handle = handle
-        self._n = n
+        self._n = None if n is None else handle.declare(n)
         self._next = 0
-        if n is not None:
-            handle.declare(n)
 
     def __aiter__(self) -> Self:
         return self

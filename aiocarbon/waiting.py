@@ -149,6 +149,11 @@ class Order:
         if is_joined:
             host.join()
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._began_s
+
     async def _cancel(self, engine: Engine) -> None:
         if self._scope is not None:
             self._scope.cancel()
@@ -161,7 +166,7 @@ class Order:
         return CleanWait(
             reason=WaitEnd.NO_FORECAST,
             note=f"the instrument failed: {error}",
-            waited_s=time.monotonic() - self._began_s,
+            waited_s=self.waited_s,
             below_g_per_kwh=self.wish.below_g_per_kwh,
             duration_s=self.wish.duration_s,
             deadline=None if self.wish.deadline_s is None else datetime.fromtimestamp(self.wish.deadline_s, UTC),

@@ -373,10 +373,7 @@ def test_a_pause_that_is_none_is_not_told_and_lies_in_no_epoch(tmp_path: Path) -
 
 def test_a_pause_lies_in_no_epoch_is_told_and_predicts_no_further_one(tmp_path: Path) -> None:
     """The wait itself is tested elsewhere; here one of 1.2 s is handed in."""
-    from aiocarbon._core.waited import CleanWait, WaitEnd
     from aiocarbon.tracker import wait_for
-
-    came = CleanWait(reason=WaitEnd.CLEAN, note="90 gCO2eq/kWh is below 100", waited_s=1.2)
 
     async def body(tracker: Tracker) -> None:
         for _ in range(2):
@@ -384,7 +381,7 @@ def test_a_pause_lies_in_no_epoch_is_told_and_predicts_no_further_one(tmp_path: 
             await tracker.epoch()
         await anyio.sleep(1.2)
         handle = tracker._handle
-        await wait_for(handle, handle.paused(time.monotonic_ns(), came))
+        await wait_for(handle, handle.paused(time.monotonic_ns(), 1.2, "90 gCO2eq/kWh is below 100"))
         await anyio.sleep(0.03)
         prediction = (await tracker.epoch()).prediction
         assert prediction is not None

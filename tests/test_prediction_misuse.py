@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import math
 import os
 import sys
 import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from aiocarbon import Tracker, sync
+from aiocarbon import Budget, ConfigError, Tracker, TrainingStoppedError, UsageError, sync
 from aiocarbon._core.report import Prediction
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 
@@ -115,3 +118,133 @@ def test_a_forked_child_asks_nobody() -> None:
                 pass
             os._exit(len(asked))
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+# -- epochs ------------------------------------------------------------------------------------------------------------
+
+
+def test_epoch_start_of_the_async_tracker_moves_the_first_begin_and_fixes_no_style() -> None:
+    async def main() -> Any:
+        async with Tracker(meters=[watts()], **KNOWN) as tracker:
+            await anyio.sleep(0.05)  # preparation
+            tracker.epoch_start()
+            first = await tracker.epoch()
+        return first, tracker.report()
+
+    first, report = asyncio.run(main())
+    assert report.epochs_total == 1
+    assert first.duration_s < 0.05
+    assert report.outside.duration_s >= 0.05
+    assert not report.warnings
+
+    async def entered() -> Any:
+        async with Tracker(meters=[watts()], **KNOWN) as tracker:
+            tracker.epoch_start()
+            async with tracker.epoch():
+                pass
+            tracker.epoch_start()  # nothing could end what it would open
+            async with tracker.epoch():
+                pass
+        return tracker.report()
+
+    report = asyncio.run(entered())
+    assert [epoch.is_partial for epoch in report.epochs] == [False, False]
+    assert len(report.warnings) == 1
+    assert "moves nothing" in report.warnings[0]
+
+
+@pytest.mark.parametrize("n", [1.5, math.nan, "many", True, 10**10])
+def test_numbers_of_epochs_that_are_none_are_refused(n: Any) -> None:
+    for tracker in (Tracker(meters=[watts()], **KNOWN), sync.Tracker(meters=[watts()], **KNOWN)):
+        with pytest.raises(ConfigError, match="epochs"):
+            tracker.epochs(n)
+
+
+def test_epochs_are_counted_as_by_range() -> None:
+    numpy = pytest.importorskip("numpy")
+    counted: Any = ((0, 0), (-1, 0), (numpy.int64(0), 0), (numpy.int64(2), 2), (2.0, 2))
+    for n, count in counted:
+        with sync.Tracker(meters=[watts()], **KNOWN) as tracker:
+            assert list(tracker.epochs(n)) == list(range(count))
+
+
+# -- waiting in the middle ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_pause_that_is_cancelled_lies_in_no_epoch_either_and_is_told(backend: str, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    rows = "".join(f"{(now + timedelta(hours=n)).isoformat()},{300 if n < 20 else 100}\n" for n in range(-2, 40))
+    (tmp_path / "dirty.csv").write_text("time,value\n" + rows)
+
+    async def main() -> Any:
+        async with Tracker(meters=[watts()], **{**KNOWN, "intensity": tmp_path / "dirty.csv"}) as tracker:
+            await tracker.epoch()
+            with anyio.move_on_after(1.1) as scope:
+                await tracker.clean(below_g_per_kwh=150)
+            assert scope.cancelled_caught
+            return await tracker.epoch(), await tracker.snapshot()
+
+    epoch, report = anyio.run(main, backend=backend)
+    assert epoch.duration_s < 1.0
+    assert report.outside.duration_s >= 1.0
+    assert any("paused for 1 s" in warning and "broken off" in warning for warning in report.warnings)
+
+
+# -- callbacks ---------------------------------------------------------------------------------------------------------
+
+
+async def coroutine_function(*_: object) -> bool:
+    return True
+
+
+class Callable_:
+    async def __call__(self, _: object) -> bool:
+        return True
+
+    async def method(self, _: object) -> bool:
+        return True
+
+
+COROUTINE_FUNCTIONS = [
+    coroutine_function,
+    functools.partial(coroutine_function, 1),
+    Callable_(),
+    Callable_().method,
+]
+
+
+@pytest.mark.parametrize("call", COROUTINE_FUNCTIONS)
+def test_coroutine_functions_are_refused_where_nothing_awaits_them_before_anything_starts(call: Any) -> None:
+    with pytest.raises(ConfigError, match=r"budget\.action"):
+        Budget(energy_kwh=1.0, action=call)
+    tracker = sync.Tracker(meters=[watts()], on_prediction=call, **KNOWN)
+    with pytest.raises(UsageError, match="async tracker"):
+        tracker.start()
+    with pytest.raises(UsageError, match="before the tracker was entered"):
+        tracker.report()
+
+
+def test_a_coroutine_that_a_budget_makes_is_closed_and_told() -> None:
+    budget = Budget(energy_kwh=1e-12, action=lambda report: coroutine_function(report))
+    with sync.Tracker(meters=[watts()], budget=budget, **KNOWN) as tracker:
+        for _ in tracker.epochs(2):
+            time.sleep(0.01)
+        assert "nobody awaits" in " ".join(tracker.snapshot().warnings)
+
+
+def test_the_false_of_an_array_library_ends_the_run_and_other_arrays_do_not() -> None:
+    numpy = pytest.importorskip("numpy")
+
+    def run(said: Any) -> None:
+        with sync.Tracker(meters=[watts()], epochs=2, on_prediction=lambda _: said, **KNOWN) as tracker:
+            while not is_ready(tracker):
+                time.sleep(0.002)
+            for _ in tracker.epochs(2):
+                time.sleep(0.01)
+
+    for false in (numpy.False_, numpy.float64(2.0) < 1.0, numpy.array(False)):
+        with pytest.raises(TrainingStoppedError):
+            run(false)
+    for said in (numpy.True_, numpy.int64(0), numpy.array([False, False]), numpy.array([]), numpy.float64(0)):
+        run(said)

@@ -10,12 +10,12 @@ from aiocarbon._engine.device_sync import LIMIT_S as SYNC_LIMIT_S
 from aiocarbon._engine.device_sync import prepare, waited
 from aiocarbon._engine.life import DEAD, Life
 from aiocarbon.errors import EngineError
+from aiocarbon.settings import check
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from aiocarbon._core.report import EpochReport, Prediction
-    from aiocarbon._core.waited import CleanWait
 
 MARK_LIMIT_S = 1.0
 MOST_STEPS = 10**15
@@ -59,19 +59,28 @@ class Handle(Life):
         steps, session = self._take_steps(), self.begun("epoch()")
         return self._call_mark(t_ns, lambda at: session.border(at, steps=steps))
 
-    def begin_epoch(self, t_ns: int) -> Future[Any] | None:
-        """Begin an epoch (the entered style), or move the begin of the present one (the awaited style)."""
+    def begin_epoch(self, t_ns: int, *, opens: bool = True) -> Future[Any] | None:
+        """Begin an epoch (the entered style), or move the begin of the present one (the awaited style).
+
+        Args:
+            t_ns: When, monotonic.
+            opens: False where nothing could end what would be opened: then a begin is moved or nothing happens.
+        """
         if not self._may_mark("epoch_start()"):
             return None
         with self._lock:
             if self._is_open:
                 self.tell("an epoch is open already; its begin stays")
                 return None
-            if self._style is not Style.AWAITED:
+            if not opens and self._style is Style.ENTERED:
+                self.tell("this run's epochs are entered; epoch_start() moves nothing")
+                return None
+            if opens and self._style is not Style.AWAITED:
                 self._style = Style.ENTERED
                 self._is_open = True
+            is_entered = self._is_open
         self._take_steps()
-        session, is_entered = self.begun("epoch_start()"), self._style is Style.ENTERED
+        session = self.begun("epoch_start()")
 
         async def verb(engine: Any) -> None:
             async with engine.order(session):
@@ -80,11 +89,11 @@ class Handle(Life):
 
         return self._host.call(verb) if self._host is not None else None
 
-    def paused(self, t_ns: int, came: CleanWait) -> Future[Any] | None:
+    def paused(self, t_ns: int, waited_s: float, note: str) -> Future[Any] | None:
         """Take a pause of the training that ends at an instant: it lies in no epoch, and the report tells it."""
-        if came.waited_s < LEAST_PAUSE_S or not self._may_mark("clean()"):
+        if waited_s < LEAST_PAUSE_S or not self._may_mark("clean()"):
             return None
-        self.tell(f"the training paused for {came.waited_s:.0f} s for clean electricity: {came.note}")
+        self.tell(f"the training paused for {waited_s:.0f} s for clean electricity: {note}")
         with self._lock:
             if self._is_open:
                 self.tell("clean() inside an epoch: the pause is part of that epoch")
@@ -203,11 +212,20 @@ class Handle(Life):
         if session is not None and session.budget_broken and self.is_active:
             self.verdicts.heed(session)
 
-    def declare(self, epochs: int) -> None:
-        """Say how many epochs there will be, where the settings do not."""
-        self._epochs = epochs
+    def declare(self, epochs: int) -> int:
+        """Say how many epochs there will be, where the settings do not.
+
+        Returns:
+            That number, as a plain one: 0 where it is below, as for `range`.
+
+        Raises:
+            ConfigError: It is no number of epochs.
+        """
+        is_none = hasattr(epochs, "__index__") and not isinstance(epochs, bool) and epochs <= 0
+        self._epochs = number = 0 if is_none else int(check("epochs", epochs))
         if self._session is not None:
-            self._session.foresight.declare(epochs)
+            self._session.foresight.declare(number)
+        return number
 
     @property
     def prediction(self) -> Prediction | None:

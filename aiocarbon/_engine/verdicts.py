@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from aiocarbon.budget import needs_await
 from aiocarbon.errors import BudgetExceededError, TrainingStoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ class Verdicts:
             raise BudgetExceededError(session.budget_broken)
         if callable(self.budget.action) and not self._is_budget_told:
             self._is_budget_told = True
-            self.budget.action(session.published)
+            said = self.budget.action(session.published)
+            if inspect.iscoroutine(said):
+                said.close()
+                session.warn("budget.action made a coroutine, which nobody awaits: give it a plain function")
 
     # -- predictions -------------------------------------------------------------------------------------------
 
@@ -82,6 +86,15 @@ class Verdicts:
         """
         said = self._said(prediction)
         self._judge(await said if inspect.isawaitable(said) else said, prediction)
+
+    def refuse_coroutines(self) -> None:
+        """Refuse what code without a loop could not ask, before anything starts.
+
+        Raises:
+            UsageError: The callback is a coroutine function.
+        """
+        if needs_await(self.on_prediction):
+            raise UsageError(NOBODY)
 
     def ask_plainly(self, prediction: Prediction | None) -> None:
         """Ask the callback from code without a loop.
@@ -107,6 +120,12 @@ class Verdicts:
 
     @staticmethod
     def _judge(said: object, prediction: Prediction | None) -> None:
-        if said is False:
+        if said is False or _is_false_of_an_array(said):
             after = f" after epoch {prediction.epochs_seen}" if prediction is not None else ""
             raise TrainingStoppedError(f"the training was stopped by on_prediction{after}")
+
+
+def _is_false_of_an_array(said: object) -> bool:
+    """Whether something is the False that comparing a number of an array gives; arrays themselves say nothing."""
+    dtype = str(getattr(said, "dtype", ""))
+    return dtype in {"bool", "torch.bool"} and getattr(said, "shape", None) == () and not said
