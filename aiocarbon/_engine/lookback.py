@@ -39,6 +39,11 @@ class LookBack:
         self._session = session
         self._asked_day: int | None = None
 
+    def is_outlasting(self, known_until_s: float) -> bool:
+        """True if the run is predicted to go on for longer than is known (UTC seconds)."""
+        ahead = self._session.foresight.newest
+        return ahead is not None and ahead.ends_at is not None and ahead.ends_at.timestamp() > known_until_s
+
     async def look(self, sources: Sequence[Source], known_until_s: float) -> None:
         """Ask, if the run is predicted to go on for longer than anything is known.
 
@@ -47,10 +52,7 @@ class LookBack:
             known_until_s: UTC seconds up to which a source says something.
         """
         foresight, day = self._session.foresight, int(self._exchange.now_s // S_PER_DAY)
-        ahead = foresight.newest
-        if ahead is None or ahead.ends_at is None or ahead.ends_at.timestamp() <= known_until_s:
-            return
-        if self._asked_day == day:
+        if self._asked_day == day or not self.is_outlasting(known_until_s):
             return
         self._asked_day = day
         end_s = float(day * S_PER_DAY)

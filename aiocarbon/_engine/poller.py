@@ -51,7 +51,10 @@ CLOCK_OFF_S: Final = 120.0
 """Less than this is told by nobody: a value holds for five minutes at least."""
 
 FORECAST_AFTER_S: Final = 20.0
-"""A run that ends before this needs no forecast."""
+"""A run that ends before this needs no forecast, unless it is predicted to."""
+
+FORESIGHT_S: Final = 1.0
+"""How soon a first prediction is seen that needs one."""
 
 FORECAST_EVERY_S: Final = 3 * 3600.0
 FORECAST_HOURS: Final = 48.0
@@ -103,6 +106,7 @@ class Poller:
         self._learning = anyio.Lock()
         self._lookback = LookBack(exchange, session)
         self._forecast_due_s = exchange.now_s + FORECAST_AFTER_S
+        self._has_looked_ahead = False
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
@@ -270,15 +274,18 @@ class Poller:
         awaited = self._sources if self._answering is None else self._sources[: self._answering + 1]
         is_cut_off = exchange.client is None and any(source.traits.is_remote for source in awaited)
         least_s = OFFLINE_REST_S if is_cut_off else LEAST_REST_S
+        most_s = LOOK_MOST_S if self._has_looked_ahead else FORESIGHT_S
         began_ns, due_s = clock.monotonic_ns(), math.inf
         while True:
             now_ns, now_s = clock.monotonic_ns(), exchange.now_s
+            if not self._has_looked_ahead and self._lookback.is_outlasting(self._grid.until_s):
+                self._forecast_due_s = now_s
             self._forecast_due_s = min(self._forecast_due_s, now_s + FORECAST_EVERY_S)
             due_s = min([due_s, *(exchange.due_s(source) for source in awaited)])
             left_s = max(min(due_s, self._forecast_due_s) - now_s, least_s - (now_ns - began_ns) * S_PER_NS)
             if left_s <= 0.0:
                 return
-            await clock.sleep_until(now_ns + round(min(left_s, LOOK_MOST_S) * NS_PER_S))
+            await clock.sleep_until(now_ns + round(min(left_s, most_s) * NS_PER_S))
 
     def _tell(self, source: Source, error: IntensityError, *, is_known: bool = False) -> None:
         """Say, once a kind of failure, why a source is not what is used.
@@ -306,7 +313,7 @@ class Poller:
         now_s = self._exchange.now_s
         if now_s < self._forecast_due_s:
             return
-        self._forecast_due_s = now_s + FORECAST_EVERY_S
+        self._forecast_due_s, self._has_looked_ahead = now_s + FORECAST_EVERY_S, True
         for rank, source in enumerate(self._sources):
             if not source.traits.has_forecast or self._exchange.is_left_alone(source):
                 continue

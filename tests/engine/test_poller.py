@@ -9,7 +9,9 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -21,7 +23,7 @@ from aiocarbon._core.intensity import Location, Quality
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.exchange import Exchange
 from aiocarbon._engine.opening import make_session
-from aiocarbon._engine.poller import Poller
+from aiocarbon._engine.poller import FORECAST_AFTER_S, Poller
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings, placed
 from aiocarbon._engine.whereabouts import chain_of
@@ -730,6 +732,33 @@ def test_a_month_takes_one_request_a_published_value_and_knows_each(step_s: floa
     assert all(a.is_integer() and (a - START_S) % step_s == 0.0 for a, _, _ in known)
     assert len(known) == pytest.approx(days * 86400 / step_s, abs=2)  # what is known grows with nothing else
     assert session.warnings == []
+
+
+def test_a_forecast_is_asked_for_as_soon_as_a_prediction_needs_it_and_else_only_by_longer_runs() -> None:
+    source = World(back=0, has_forecast=True)
+
+    async def body(rig: Rig) -> None:
+        await rig.until(lambda: source.count("now") > 0, 0.1)
+        await rig.clock.advance(2.0)
+        assert source.count("forecast") == 0
+        ends_at = datetime.fromtimestamp(START_S + 8 * 3600.0, UTC)
+        rig.session.foresight.newest = SimpleNamespace(ends_at=ends_at)  # type: ignore[assignment]  # what is looked at
+        await rig.clock.advance(2.0)
+        assert source.count("forecast") == 1
+        await rig.clock.advance(60.0)
+        assert source.count("forecast") == 1
+        rig.session.foresight.newest = None
+
+    run(body, source)
+    source = World(back=0, has_forecast=True)
+
+    async def unasked(rig: Rig) -> None:
+        await rig.clock.advance(FORECAST_AFTER_S - 1.0)
+        assert source.count("forecast") == 0
+        await rig.clock.advance(3.0)
+        assert source.count("forecast") == 1
+
+    run(unasked, source)
 
 
 def test_a_source_that_is_down_for_a_month_is_asked_every_quarter_of_an_hour_at_most() -> None:
