@@ -23,6 +23,9 @@ from aiocarbon._core.units import S_PER_HOUR
 from aiocarbon._core.warmup import Progress
 from aiocarbon._core.work import Ahead, WorkClass
 
+TOLD_SHARE: Final = 1e-3
+"""Less of a run without an energy, such as the milliseconds before a first reading, changes no figure that is told."""
+
 BETWEEN: Final = "between epochs"
 """Name of the class of work that lies between epochs where they are entered."""
 
@@ -314,8 +317,8 @@ class Predictor:
         progress = self._progress
         if progress.total is not None and progress.last.done > progress.total:
             notes.append(f"{progress.last.done:g} steps were done in an epoch of {progress.total:g}")
-        if self._unmeasured_s > 0 and self._has_energy:
-            notes.append(f"no energy is known of {self._unmeasured_s:.0f} s of the run: it is in no total")
+        if self._unmeasured_s > TOLD_SHARE * self._observed_s and self._has_energy:
+            notes.append(f"no energy is known of {self._unmeasured_s:.3g} s of the run: it is in no total")
         return tuple(notes)
 
 

@@ -91,6 +91,12 @@ def test_energy_that_begins_late_is_predicted_and_the_gap_is_told() -> None:
     assert any("no energy is known of 2 s" in note for note in outlook.notes)
 
 
+def test_milliseconds_before_the_first_reading_are_no_gap_worth_a_word() -> None:
+    predictor = Predictor(10)
+    predictor.between(0.001, None)
+    assert see(told(predictor, (2.0, 200.0), (2.0, 200.0))).notes == ()
+
+
 def test_a_device_that_draws_nothing_is_known_to_draw_nothing() -> None:
     outlook = see(told(Predictor(10), (2.0, 0.0), (2.0, 0.0)))
     assert outlook.total_j == Band(0.0, 0.0, 0.0)
