@@ -1,0 +1,387 @@
+"""Whose energy was it: each device's measured energy as idle floor + shares of the open spans + unattributed, exactly.
+
+Per stream of energy there is a running integral A(t) of dE / (sum of the open spans' weights); a span's share is its
+weight x (A(end) - A(begin)), so an edge costs the same however many spans are open. Of a chain of spans inside one
+another only the innermost open ones take shares. With more than one stream (policy `device`) that holds in each.
+
+Energy comes later than the edges: edges are kept until their time is settled, then taken in the order of their stamps,
+so the order in which they come does not matter. Sums are integers (see `supply`): the parts make the whole to less than
+1e-15 J an edge.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Final
+
+from aiocarbon._core.amounts import Amounts
+from aiocarbon._core.spans import (
+    CLOSE,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
+    OPEN,
+    SPEND,
+    WEIGH,
+    WEIGHT_SCALE,
+    Book,
+    Edge,
+    Path,
+    Policy,
+    Span,
+    check_name,
+    check_weight,
+)
+from aiocarbon._core.streams import Group, Idle, Streams
+from aiocarbon._core.supply import IdleFloor, Increment, Segment, Supply
+
+MAX_STRAYS: Final = 1024
+"""Ids of closed spans that nobody had opened which are remembered, in case their begin comes later than their end."""
+
+LATER: Final = 1 << 63
+"""An instant after all others."""
+
+
+class Told:
+    """What went wrong with edges and was put right; the report tells it.
+
+    Attributes:
+        late: Edges that came when their time was settled already: their energy is cut at that.
+        repeated: Spans opened twice.
+        strays: Closings, weights and amounts of spans that were not open: closed twice, or never opened.
+        orphans: Spans whose parent was not open (any more): they stand for themselves.
+        refused: Edges with a weight or amount that cannot be.
+        unweighted: Spans without a weight, under a policy that asks for it: they weigh 1.
+        weighted: Spans with one.
+        outlived: Spans that were open at the end of all.
+        bound: Spans bound to a device, by its id.
+    """
+
+    def __init__(self) -> None:
+        self.late = self.repeated = self.strays = self.orphans = self.refused = 0
+        self.unweighted = self.weighted = self.outlived = 0
+        self.bound: dict[str, int] = {}
+
+
+class Attribution:
+    """The split of energy among spans.
+
+    Args:
+        begin_ns: Where it begins, monotonic; edges before it count from there.
+        policy: How what is above the idle floor is split: "even", "weight", "device" or "cpu".
+        idle: Whether the floor is "kept_apart", or "shared" among the open spans like the rest.
+        floor_w: Idle watts by device id; those of other devices are estimated (least 5 s mean while no span is open).
+        book: Where closed spans fold into; one with the default limits if not given.
+
+    Raises:
+        ValueError: The policy, `idle` or a floor is not accepted.
+    """
+
+    def __init__(
+        self,
+        begin_ns: int,
+        *,
+        policy: str = Policy.EVEN,
+        idle: str = Idle.APART,
+        floor_w: Mapping[str, float] | None = None,
+        book: Book | None = None,
+    ) -> None:
+        self.policy = Policy(_among(Policy, "attribution", policy))
+        self._by_device = self.policy is Policy.DEVICE
+        self._by_weight = self.policy is Policy.WEIGHT
+        self.idle = Idle(_among(Idle, "idle", idle))
+        self.book = book or Book()
+        self.supplied = Supply(IdleFloor(floor_w))
+        self.told = Told()
+        self.begin_ns = self.settled_ns = begin_ns
+        self._edges: list[Edge] = []
+        self._inbox: list[Edge] = []
+        self._next = self._last = 0  # of the edges of the open window: the next to take, and where they end
+        self._segments: list[Segment] | None = None  # of the open window, the last first; None: no window is open
+        self._segment_end = begin_ns
+        self._quiet_from = begin_ns
+        self._spans: dict[int, Span] = {}
+        self._strays: dict[int, int] = {}
+        self._amounts = Amounts(self.book) if self.policy is Policy.CPU else None
+        self._streams = Streams(begin_ns, self.supplied.floor, idle=self.idle, holder=self._amounts)
+        self._do: dict[int, Callable[[Edge], None]] = {
+            OPEN: self._open,
+            WEIGH: self._weigh,
+            SPEND: self._spend,
+            CLOSE: self._close,
+        }
+
+    # -- telling -----------------------------------------------------------------------------------------------
+
+    def open(
+        self, t_ns: int, ident: int, name: str, *, parent: int = 0, weight: float | None = None, device: str = ""
+    ) -> None:
+        """Tell that a span opened.
+
+        Args:
+            t_ns: When, monotonic.
+            ident: Its id, > 0, never used again; a span's is greater than its parent's.
+            name: Its name, at most 200 characters of it.
+            parent: Id of the span it lies in; 0 for none.
+            weight: Its weight, 1e-6 to 1e12, for the policy "weight".
+            device: Id of the device it is bound to, for the policy "device"; else that of its parent.
+
+        Raises:
+            ValueError: The name or the weight is not accepted.
+        """
+        checked = 0.0 if weight is None else check_weight(weight)
+        self._inbox.append((t_ns, OPEN, ident, check_name(name), parent, checked, device))
+
+    def weigh(self, t_ns: int, ident: int, weight: float) -> None:
+        """Tell a span's weight from an instant on.
+
+        Raises:
+            ValueError: It is not a number from 1e-6 to 1e12.
+        """
+        self._inbox.append((t_ns, WEIGH, ident, check_weight(weight)))
+
+    def spend(self, t_ns: int, ident: int, amount_ns: int) -> None:
+        """Tell thread CPU time that a span's step took which ended at an instant, nanoseconds, for the policy "cpu"."""
+        self._inbox.append((t_ns, SPEND, ident, amount_ns))
+
+    def close(self, t_ns: int, ident: int) -> None:
+        """Tell that a span closed."""
+        self._inbox.append((t_ns, CLOSE, ident))
+
+    def tell(self, edges: Iterable[Edge]) -> None:
+        """Tell edges as tuples (see `spans`), whose names and weights were checked."""
+        self._inbox.extend(edges)
+
+    def supply(self, increments: Iterable[Increment]) -> None:
+        """Tell what the counted devices used.
+
+        Those of one device must not overlap. Where they come for time that is settled, what they hold of it is
+        unattributed.
+
+        Raises:
+            ValueError: One cannot be.
+        """
+        for told in increments:
+            self.supplied.add(told)
+
+    # -- settling ----------------------------------------------------------------------------------------------
+
+    def settle(self, upto_ns: int, at_most: int | None = None) -> int:
+        """Split all energy up to an instant, up to which all devices' energy was supplied.
+
+        Args:
+            upto_ns: Monotonic.
+            at_most: Edges to take in this call, so that it stays short; call again while it returns more than 0.
+
+        Returns:
+            How many edges are left to take before that instant.
+        """
+        if self._segments is None and not self._begin_window(upto_ns):
+            return 0
+        last = self._last if at_most is None else min(self._next + at_most, self._last)
+        do, segment_end = self._do, self._segment_end
+        for edge in self._edges[self._next : last]:
+            if edge[0] > segment_end:
+                self._pass(edge[0])
+                segment_end = self._segment_end
+            do[edge[1]](edge)
+        self._next = last
+        if last == self._last:
+            self._end_window()
+        return self._last - last
+
+    def _begin_window(self, upto_ns: int) -> bool:
+        if upto_ns < self.settled_ns or (upto_ns == self.settled_ns and not self._inbox):
+            return False
+        if self._inbox:
+            inbox, self._inbox = self._inbox, []
+            self._edges += inbox
+            self._edges.sort()
+        self._next = 0
+        self._last = bisect.bisect_left(self._edges, (upto_ns + 1,))
+        self.told.late += bisect.bisect_left(self._edges, (self.settled_ns,), 0, self._last)
+        self._segments = self.supplied.segments(self.settled_ns, upto_ns)[::-1]
+        self._begin_segment()
+        return True
+
+    def _end_window(self) -> None:
+        self._pass(LATER)
+        self._segments = None
+        del self._edges[: self._last]
+        self._next = self._last = 0
+        self.settled_ns = self._segment_end
+        if self._amounts is not None:
+            self._amounts.end(self._segment_end, is_any_open=bool(self._spans))
+
+    def _pass(self, t_ns: int) -> None:
+        """Leave the segments that end before an instant."""
+        while t_ns > self._segment_end:
+            self._account(self._segment_end)
+            if not self._segments:
+                return
+            self._begin_segment()
+
+    def _account(self, t_ns: int) -> None:
+        streams = self._streams
+        streams.account(t_ns, is_quiet=not self._spans and self._quiet_from <= streams.at)
+
+    def _begin_segment(self) -> None:
+        assert self._segments, "a window has at least one"
+        self._segment_end, rows = self._segments.pop()
+        self._streams.begin(rows)
+
+    # -- edges -------------------------------------------------------------------------------------------------
+
+    def _open(self, edge: Edge) -> None:
+        t_ns, _, ident, name, parent_id, weight, device = edge
+        spans = self._spans
+        if ident in spans:
+            self.told.repeated += 1
+            return
+        parent = spans.get(parent_id) if parent_id else None
+        around = self.book.root
+        group = rival = None
+        if parent is not None:
+            around = parent.path
+            group, rival = parent.group, parent
+        elif parent_id:
+            self.told.orphans += 1
+        if group is None:
+            group = self._streams.shared
+        if device and self._by_device:
+            group, rival = self._bind(t_ns, device, parent)
+        group.advance(t_ns)
+        path = around.under.get(name) or self.book.path(around, name)
+        amount = self._scaled(weight) if self._by_weight else 1
+        if rival is not None:
+            if not rival.inner:
+                rival.pause()
+            rival.inner += 1
+        spans[ident] = Span(t_ns, path, group, parent, rival, amount)
+        group.weight += amount
+        if group.is_bound and group.weight == amount:
+            self._streams.feed()  # the first that is bound to the device
+        if self._strays and (end_ns := self._strays.pop(ident, None)) is not None:
+            self.told.strays -= 1
+            self._close((end_ns, CLOSE, ident))  # its end was settled before its begin came
+
+    def _bind(self, t_ns: int, device: str, parent: Span | None) -> tuple[Group, Span | None]:
+        """The group of a span bound to a device, and the nearest open span around it that is bound there too."""
+        group = self._streams.bound_to(device)
+        self.told.bound[device] = self.told.bound.get(device, 0) + 1
+        if not group.weight:
+            self._account(t_ns)  # from here on, the device's energy goes elsewhere
+        while parent is not None and parent.group is not group:
+            parent = parent.open_parent()
+        return group, parent
+
+    def _close(self, edge: Edge) -> None:
+        t_ns, _, ident = edge
+        span = self._spans.pop(ident, None)
+        if span is None:
+            self._stray(edge)
+            return
+        group = span.group
+        rival = span.rival
+        if rival is not None and not rival.is_open:
+            rival = span.rival = span.open_rival()
+        parent = span.parent
+        if parent is not None and not parent.is_open:
+            span.parent = span.open_parent()  # so that a chain of closed spans is not kept
+        is_last = group.is_bound and rival is None and not span.inner and group.weight == span.weight
+        if is_last:
+            self._account(t_ns)  # from here on, the device's energy goes to those that are bound to none
+        else:
+            group.advance(t_ns)
+        if not span.inner:
+            span.pause()
+        span.is_open = False
+        if rival is not None:
+            rival.inner += span.inner - 1
+            if not rival.inner:
+                rival.resume()
+        if is_last:
+            self._streams.feed()
+        if not self._spans:
+            self._quiet_from = t_ns
+        if self._amounts is not None:
+            self._amounts.close(ident, span, t_ns)
+        else:
+            self.book.fold(span, t_ns, span.energy, span.co2eq)
+
+    def _stray(self, edge: Edge) -> None:
+        self.told.strays += 1
+        if edge[1] == CLOSE:
+            self._strays[edge[2]] = edge[0]
+            if len(self._strays) > MAX_STRAYS:
+                del self._strays[next(iter(self._strays))]
+
+    def _weigh(self, edge: Edge) -> None:
+        span = self._spans.get(edge[2])
+        if span is None:
+            self._stray(edge)
+        elif self._by_weight:
+            amount = self._scaled(edge[3])
+            span.group.advance(edge[0])
+            if not span.inner:
+                span.pause()
+            span.weight = amount
+            if not span.inner:
+                span.resume()
+
+    def _scaled(self, weight: float) -> int:
+        if MIN_WEIGHT <= weight <= MAX_WEIGHT:
+            self.told.weighted += 1
+            return int(weight * WEIGHT_SCALE)
+        if weight:
+            self.told.refused += 1
+        else:
+            self.told.unweighted += 1
+        return int(WEIGHT_SCALE)
+
+    def _spend(self, edge: Edge) -> None:
+        t_ns, _, ident, amount = edge
+        if self._amounts is None:
+            return
+        span = self._spans.get(ident) or self._amounts.closed(ident)
+        if span is None:
+            self._stray(edge)
+        elif not (math.isfinite(amount) and amount >= 0):
+            self.told.refused += 1
+        elif amount:
+            self._amounts.spend(span, t_ns, int(amount))
+
+    def finish(self, at_ns: int) -> None:
+        """Settle up to the end and close there what is still open."""
+        while self.settle(at_ns) or self.settled_ns < at_ns:
+            pass
+        self.told.outlived += len(self._spans)
+        for ident in list(self._spans):
+            self._close((at_ns, CLOSE, ident))
+        if self._amounts is not None:
+            self._amounts.end(at_ns, is_any_open=False)
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    def open_spans(self) -> Iterable[Span]:
+        """The spans that are open where time is settled."""
+        return self._spans.values()
+
+    def still(self) -> dict[Path, list[int]]:
+        """Own quanta of energy and CO2eq of the open spans, by path."""
+        sums: dict[Path, list[int]] = {}
+        for span in self._spans.values():
+            energy, co2eq = span.so_far()
+            into = sums.setdefault(span.path, [0, 0])
+            into[0] += energy
+            into[1] += co2eq
+        return sums
+
+
+def _among(kinds: type[StrEnum], what: str, value: str) -> str:
+    if value not in list(kinds):
+        names = ", ".join(f'"{kind.value}"' for kind in kinds)
+        raise ValueError(f"{what}={value!r} is not accepted: expected one of {names}")
+    return value

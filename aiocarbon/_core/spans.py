@@ -1,0 +1,311 @@
+"""Spans: the edges that are told of them, what is kept of open ones, and what closed ones fold into.
+
+A closed span is folded into its name's statistics and into its path's sums at once. A path is the set of names that a
+span lies in, with its own name: sums by path give each name's inclusive figures and count no joule twice where a name
+lies in itself.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from aiocarbon._core.quantiles import Quantiles
+from aiocarbon._core.streams import Group
+from aiocarbon._core.supply import QUANTUM
+from aiocarbon._core.units import S_PER_NS
+
+OPEN: Final = 0
+"""Edge `(t_ns, OPEN, id, name, parent, weight, device)`: a span opens; parent 0, weight 0.0 and device "" for none."""
+WEIGH: Final = 1
+"""Edge `(t_ns, WEIGH, id, weight)`: a span's weight from here on."""
+SPEND: Final = 2
+"""Edge `(t_ns, SPEND, id, amount)`: a step of a span has ended that took an amount (nanoseconds of thread CPU time)."""
+CLOSE: Final = 3
+"""Edge `(t_ns, CLOSE, id)`: a span closes."""
+
+# One instant's edges are taken in this order of kinds and then of ids, whatever the order in which they come.
+Edge = tuple[Any, ...]
+"""One of those four."""
+
+MIN_WEIGHT: Final = 1e-6
+MAX_WEIGHT: Final = 1e12
+MAX_NAME: Final = 200
+"""Characters of a name that are kept."""
+MAX_NAMES: Final = 1000
+"""Names kept apart; spans of further ones fold into `OTHER_NAMES`."""
+MAX_PATHS: Final = 10_000
+"""Sets of names kept apart; further ones count for their own name only."""
+OTHER_NAMES: Final = "(other names)"
+
+PENDING: Final = 256
+"""Closed spans of a name that fold into its quantiles together."""
+
+WEIGHT_SCALE: Final = 2.0**40
+"""Weights are integers of this many to 1, so that sums of them are exact in any order."""
+
+
+class Policy(StrEnum):
+    """How the energy above the idle floor is split among the open spans."""
+
+    EVEN = "even"
+    WEIGHT = "weight"
+    DEVICE = "device"
+    CPU = "cpu"
+
+
+def check_weight(value: object) -> float:
+    """A span's weight, checked.
+
+    Args:
+        value: What was given.
+
+    Raises:
+        ValueError: It is not a number from 1e-6 to 1e12.
+    """
+    weight = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+        raise ValueError(f"weight={value!r} is not accepted: expected a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}")
+    return weight
+
+
+def check_name(value: object) -> str:
+    """A span's name, checked.
+
+    Raises:
+        ValueError: It is not a text of at least one character; longer than 200 is cut later and told.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"name={str(value)[:50]!r} is not accepted: expected a text of 1 to {MAX_NAME} characters")
+    return value
+
+
+class Names:
+    """One name's closed spans.
+
+    Attributes:
+        name: The name.
+        durations: Seconds of each span.
+        energies: Own joules of each span.
+        length_ns: Sum of the lengths.
+    """
+
+    __slots__ = ("_durations", "_energies", "length_ns", "name", "spent_j", "taken_s")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.length_ns = 0
+        self.taken_s: list[float] = []
+        self.spent_j: list[float] = []
+        self._durations = Quantiles()
+        self._energies = Quantiles()
+
+    def fold(self) -> None:
+        """Take what closed since into the quantiles."""
+        self._durations.add(self.taken_s)
+        self._energies.add(self.spent_j)
+        self.taken_s.clear()
+        self.spent_j.clear()
+
+    @property
+    def durations(self) -> Quantiles:
+        """Of the closed spans' seconds."""
+        self.fold()
+        return self._durations
+
+    @property
+    def energies(self) -> Quantiles:
+        """Of the closed spans' own joules."""
+        self.fold()
+        return self._energies
+
+
+class Path:
+    """A name inside a set of names, with the sums of the spans that closed there.
+
+    Attributes:
+        own: The name.
+        within: All names of the path, the own one too.
+        under: Paths of spans inside, by name.
+        energy: Own quanta of energy of its closed spans.
+        co2eq: Likewise.
+    """
+
+    __slots__ = ("co2eq", "energy", "own", "under", "within")
+
+    def __init__(self, own: Names, within: frozenset[Names]) -> None:
+        self.own = own
+        self.within = within
+        self.under: dict[str, Path] = {}
+        self.energy = self.co2eq = 0
+
+
+class Span:
+    """An open span.
+
+    Attributes:
+        begin: Instant at which it opened.
+        path: What it folds into.
+        group: Whose energy it shares.
+        parent: The span it lies in, while that is open.
+        rival: The nearest span around it in the same group: it takes no share while this one is open.
+        weight: Its weight as an integer.
+        inner: How many open spans have it as their rival; it takes shares while there is none.
+        energy: Quanta of energy taken in earlier turns.
+        co2eq: Likewise.
+        energy0: The group's integral at which its present turn began.
+        co2eq0: Likewise.
+        is_open: False once closed.
+    """
+
+    __slots__ = (
+        "begin", "co2eq", "co2eq0", "energy", "energy0", "group",
+        "inner", "is_open", "parent", "path", "rival", "weight",
+    )  # fmt: skip
+
+    def __init__(
+        self, begin: int, path: Path, group: Group, parent: Span | None, rival: Span | None, weight: int
+    ) -> None:
+        self.begin = begin
+        self.path = path
+        self.group = group
+        self.parent = parent
+        self.rival = rival
+        self.weight = weight
+        self.inner = 0
+        self.energy = self.co2eq = 0
+        self.energy0 = group.energy
+        self.co2eq0 = group.co2eq
+        self.is_open = True
+
+    def pause(self) -> None:
+        """End its turn: its group is at the instant of it."""
+        group, weight = self.group, self.weight
+        self.energy += weight * (group.energy - self.energy0)
+        self.co2eq += weight * (group.co2eq - self.co2eq0)
+        group.weight -= weight
+
+    def resume(self) -> None:
+        """Begin a turn."""
+        group = self.group
+        self.energy0 = group.energy
+        self.co2eq0 = group.co2eq
+        group.weight += self.weight
+
+    def so_far(self) -> tuple[int, int]:
+        """Own quanta of energy and CO2eq up to where its group is."""
+        if self.inner:
+            return self.energy, self.co2eq
+        group, weight = self.group, self.weight
+        return (
+            self.energy + weight * (group.energy - self.energy0),
+            self.co2eq + weight * (group.co2eq - self.co2eq0),
+        )
+
+    def open_rival(self) -> Span | None:
+        """The nearest span around it in the same group that is still open."""
+        rival = self.rival
+        while rival is not None and not rival.is_open:
+            rival = rival.rival
+        return rival
+
+    def open_parent(self) -> Span | None:
+        """The nearest span around it that is still open."""
+        parent = self.parent
+        while parent is not None and not parent.is_open:
+            parent = parent.parent
+        return parent
+
+
+class Sums(NamedTuple):
+    """Quanta of energy and of CO2eq."""
+
+    energy: int
+    co2eq: int
+
+
+class Book:
+    """All names and paths.
+
+    Attributes:
+        root: The path of spans that lie in none; it has no sums.
+        names: By name, in the order in which they came.
+        cut: How many names were too long.
+        folded: Spans whose name came after the limit.
+        unpathed: Spans whose path came after the limit.
+    """
+
+    def __init__(self, *, max_names: int = MAX_NAMES, max_paths: int = MAX_PATHS) -> None:
+        self.names: dict[str, Names] = {}
+        self.root = Path(Names(""), frozenset())
+        self.cut = 0
+        self.folded = 0
+        self.unpathed = 0
+        self._max_names = max_names
+        self._max_paths = max_paths
+        self._paths: dict[tuple[frozenset[Names], Names], Path] = {}
+
+    def path(self, around: Path, name: str) -> Path:
+        """The path of a span of a name inside another path."""
+        known = around.under.get(name)
+        return known if known is not None else self._new(around, name)
+
+    def _new(self, around: Path, told: str) -> Path:
+        name = told
+        if len(name) > MAX_NAME:
+            name = name[:MAX_NAME]
+            self.cut += 1
+        own = self.names.get(name)
+        if own is None:
+            if len(self.names) >= self._max_names:
+                self.folded += 1
+                name = OTHER_NAMES
+                own = self.names.get(name)
+            if own is None:
+                own = self.names[name] = Names(name)
+        key = (around.within | {own}, own)
+        made = self._paths.get(key)
+        if made is None and len(self._paths) >= self._max_paths:
+            self.unpathed += 1
+            key = (frozenset((own,)), own)
+            made = self._paths.get(key)
+            told = ""  # each such span is counted
+        if made is None:
+            made = self._paths[key] = Path(own, key[0])
+        if name == told:  # neither cut nor folded: those are as many as their tellers like
+            around.under[name] = made
+        return made
+
+    def fold(self, span: Span, end_ns: int, energy: int, co2eq: int) -> None:
+        """Take a span that closed with its own quanta."""
+        path = span.path
+        path.energy += energy
+        path.co2eq += co2eq
+        own = path.own
+        length = end_ns - span.begin
+        if length < 0:
+            length = 0
+        own.length_ns += length
+        own.taken_s.append(length * S_PER_NS)
+        own.spent_j.append(energy * QUANTUM)
+        if len(own.taken_s) >= PENDING:
+            own.fold()
+
+    def sums(self, still: dict[Path, list[int]]) -> dict[Names, tuple[Sums, Sums]]:
+        """Own and inclusive quanta by name.
+
+        Args:
+            still: Quanta of energy and CO2eq of the spans that are open, by path.
+        """
+        sums = {name: [0, 0, 0, 0] for name in self.names.values()}
+        for path in self._paths.values():
+            more = still.get(path, (0, 0))
+            energy, co2eq = path.energy + more[0], path.co2eq + more[1]
+            own = sums[path.own]
+            own[0] += energy
+            own[1] += co2eq
+            for name in path.within:
+                sums[name][2] += energy
+                sums[name][3] += co2eq
+        return {name: (Sums(s[0], s[1]), Sums(s[2], s[3])) for name, s in sums.items()}
