@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, cast, overload
 
 from aiocarbon._engine.handle import Handle
-from aiocarbon.tracker import Tracker
+from aiocarbon.errors import UsageError
+from aiocarbon.tracker import Tracker, Verbs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +49,9 @@ def track(function: F | None = None, /, **settings: Any) -> Any:
 
 def _decorate(function: F, settings: dict[str, Any]) -> F:
     settings = {"name": function.__qualname__[:200], **settings}
-    Tracker(**settings)  # refuses bad settings now
+    refusing = Tracker(**settings)  # bad settings, now
+    if not (inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)):
+        refusing._handle.verdicts.refuse_coroutines()
     if inspect.isasyncgenfunction(function):
         wrapper = _async_generator(function, settings)
     elif inspect.iscoroutinefunction(function):
@@ -70,7 +74,7 @@ def _coroutine(function: Callable[..., Any], settings: dict[str, Any]) -> Callab
             async with tracker:
                 return await function(*args, **kwargs)
         finally:
-            run.last_report = tracker.report()  # type: ignore[attr-defined]
+            _remember(run, tracker)
 
     return run
 
@@ -90,7 +94,7 @@ def _async_generator(function: Callable[..., AsyncIterator[Any]], settings: dict
                 yield item
         finally:
             await tracker.aclose()
-            run.last_report = tracker.report()  # type: ignore[attr-defined]
+            _remember(run, tracker)
 
     return run
 
@@ -107,7 +111,7 @@ def _plain(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[.
             with tracker:
                 return function(*args, **kwargs)
         finally:
-            run.last_report = tracker.report()  # type: ignore[attr-defined]
+            _remember(run, tracker)
 
     return run
 
@@ -124,6 +128,13 @@ def _generator(function: Callable[..., Iterator[Any]], settings: dict[str, Any])
             with tracker:
                 return (yield from function(*args, **kwargs))
         finally:
-            run.last_report = tracker.report()  # type: ignore[attr-defined]
+            _remember(run, tracker)
 
     return run
+
+
+def _remember(run: Any, tracker: Verbs) -> None:
+    """Keep the report of a call; None where its run could not begin, whose own error is then the one to be seen."""
+    run.last_report = None
+    with contextlib.suppress(UsageError):
+        run.last_report = tracker.report()

@@ -125,7 +125,8 @@ class Tracker(_async.Verbs):
         self._handle.begun("clean()")
         order = Order(below_g_per_kwh, deadline, duration, **self._handle.place)
         came = _waited(order)
-        wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came.waited_s, came.note))
+        why = f"{_async.FOR_CLEAN}: {came.note}"
+        wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came.waited_s, why))
         return came
 
     def snapshot(self) -> RunReport:
@@ -181,7 +182,8 @@ class Epochs:
         now = time.monotonic_ns()
         if self._next:
             outcome = wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
-            heed(self._handle, outcome)
+            if heed(self._handle, outcome):
+                now = time.monotonic_ns()
         if self._n is not None and self._next >= self._n:
             raise StopIteration
         self._handle.begin_epoch(now)
@@ -189,12 +191,15 @@ class Epochs:
         return self._next - 1
 
 
-def heed(handle: Handle, outcome: EpochReport | None) -> None:
+def heed(handle: Handle, outcome: EpochReport | None) -> bool:
     """Act on the budget and ask about the prediction at the end of an epoch.
 
     Args:
         handle: The run.
         outcome: The epoch's report; None where nothing was marked, and so nobody is asked.
+
+    Returns:
+        True if the training paused for the answer to a question that is put once: the next epoch begins after it.
 
     Raises:
         BudgetExceededError: The budget is used up.
@@ -203,6 +208,10 @@ def heed(handle: Handle, outcome: EpochReport | None) -> None:
     """
     handle.heed_budget()
     handle.verdicts.ask_plainly(outcome.prediction if outcome is not None else None)
+    paused_s = handle.verdicts.answered_s()
+    if paused_s is not None:
+        wait_for(handle, handle.paused(time.monotonic_ns(), paused_s, _async.FOR_ANSWER))
+    return paused_s is not None
 
 
 def wait_for(handle: Handle, future: Future[Any] | None) -> Any:

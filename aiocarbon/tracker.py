@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["EpochMark", "Epochs", "Tracker", "Verbs"]
 
 
+FOR_CLEAN = "for clean electricity"
+FOR_ANSWER = "for an answer to on_prediction"
+
+
 class Verbs:
     """What the async and the blocking tracker have in common: the settings and the verbs that wait for nothing.
 
@@ -228,11 +232,13 @@ class Tracker(Verbs):
         except EngineError as error:
             came = order.failed(error)
         except BaseException:
-            self._handle.paused(time.monotonic_ns(), order.waited_s, "the wait was broken off")
+            self._handle.paused(time.monotonic_ns(), order.waited_s, f"{FOR_CLEAN}: broken off")
             raise
         finally:
             order.end()
-        await wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came.waited_s, came.note))
+        await wait_for(
+            self._handle, self._handle.paused(time.monotonic_ns(), came.waited_s, f"{FOR_CLEAN}: {came.note}")
+        )
         return came
 
     # -- reports -----------------------------------------------------------------------------------------------
@@ -336,7 +342,8 @@ class Epochs:
         now = time.monotonic_ns()
         if self._next:
             outcome = await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
-            await heed(self._handle, outcome)
+            if await heed(self._handle, outcome):
+                now = time.monotonic_ns()
         if self._n is not None and self._next >= self._n:
             raise StopAsyncIteration
         self._handle.begin_epoch(now)
@@ -344,12 +351,15 @@ class Epochs:
         return self._next - 1
 
 
-async def heed(handle: Handle, outcome: EpochReport | None) -> None:
+async def heed(handle: Handle, outcome: EpochReport | None) -> bool:
     """Act on the budget and ask about the prediction at the end of an epoch.
 
     Args:
         handle: The run.
         outcome: The epoch's report; None where nothing was marked, and so nobody is asked.
+
+    Returns:
+        True if the training paused for the answer to a question that is put once: the next epoch begins after it.
 
     Raises:
         BudgetExceededError: The budget is used up.
@@ -357,6 +367,10 @@ async def heed(handle: Handle, outcome: EpochReport | None) -> None:
     """
     handle.heed_budget()
     await handle.verdicts.ask(outcome.prediction if outcome is not None else None)
+    paused_s = handle.verdicts.answered_s()
+    if paused_s is not None:
+        await wait_for(handle, handle.paused(time.monotonic_ns(), paused_s, FOR_ANSWER))
+    return paused_s is not None
 
 
 async def wait_for(handle: Handle, future: Future[Any] | None) -> Any:

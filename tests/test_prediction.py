@@ -381,7 +381,7 @@ def test_a_pause_lies_in_no_epoch_is_told_and_predicts_no_further_one(tmp_path: 
             await tracker.epoch()
         await anyio.sleep(1.2)
         handle = tracker._handle
-        await wait_for(handle, handle.paused(time.monotonic_ns(), 1.2, "90 gCO2eq/kWh is below 100"))
+        await wait_for(handle, handle.paused(time.monotonic_ns(), 1.2, "for clean electricity: it came"))
         await anyio.sleep(0.03)
         prediction = (await tracker.epoch()).prediction
         assert prediction is not None

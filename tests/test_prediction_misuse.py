@@ -16,9 +16,10 @@ from typing import Any
 import anyio
 import pytest
 
-from aiocarbon import Budget, ConfigError, Tracker, TrainingStoppedError, UsageError, sync
+from aiocarbon import Budget, ConfigError, Tracker, TrainingStoppedError, UsageError, sync, track
 from aiocarbon._core.report import Prediction
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
+from aiocarbon.settings import UNSET
 
 KNOWN: dict[str, Any] = {"location": "DK", "pue": 1.0, "intensity": 100, "interval_s": 0.02}
 
@@ -248,3 +249,69 @@ def test_the_false_of_an_array_library_ends_the_run_and_other_arrays_do_not() ->
             run(false)
     for said in (numpy.True_, numpy.int64(0), numpy.array([False, False]), numpy.array([]), numpy.float64(0)):
         run(said)
+
+
+def test_the_time_somebody_takes_to_answer_is_a_pause_and_no_epoch_to_come_is_predicted_to_take_it() -> None:
+    def question() -> Any:
+        def ask(_: Prediction) -> bool:
+            time.sleep(1.1)  # somebody reads
+            return True
+
+        ask.asks_once = True  # type: ignore[attr-defined]  # as of confirm_on_terminal
+        return ask
+
+    async def awaited() -> tuple[Any, Any]:
+        async with Tracker(meters=[watts()], epochs=10, on_prediction=question(), **KNOWN) as tracker:
+            await ready(tracker)
+            for _ in range(3):
+                await anyio.sleep(0.01)
+                await tracker.epoch()
+        return tracker.prediction, tracker.report()
+
+    async def iterated() -> tuple[Any, Any]:
+        async with Tracker(meters=[watts()], on_prediction=question(), **KNOWN) as tracker:
+            await ready(tracker)
+            async for i in tracker.epochs(10):
+                await anyio.sleep(0.01)
+                if i == 3:
+                    break
+        return tracker.prediction, tracker.report()
+
+    def entered() -> tuple[Any, Any]:
+        with sync.Tracker(meters=[watts()], epochs=10, on_prediction=question(), **KNOWN) as tracker:
+            while not is_ready(tracker):
+                time.sleep(0.002)
+            for _ in range(3):
+                with tracker.epoch():
+                    time.sleep(0.01)
+        return tracker.prediction, tracker.report()
+
+    def blocking() -> tuple[Any, Any]:
+        with sync.Tracker(meters=[watts()], on_prediction=question(), **KNOWN) as tracker:
+            while not is_ready(tracker):
+                time.sleep(0.002)
+            for i in tracker.epochs(10):
+                time.sleep(0.01)
+                if i == 3:
+                    break
+        return tracker.prediction, tracker.report()
+
+    for prediction, report in (asyncio.run(awaited()), asyncio.run(iterated()), entered(), blocking()):
+        assert max(epoch.duration_s for epoch in report.epochs[1:]) < 1.0
+        assert report.outside.duration_s > 1.0
+        assert prediction.remaining_duration_s < 1.0
+        assert any("paused for 1 s for an answer" in warning for warning in report.warnings)
+
+
+def test_track_refuses_at_the_decoration_and_shows_the_error_of_a_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="async tracker"):
+        track(on_prediction=coroutine_function)(lambda: None)
+
+    @track(meters=[watts()], **{**KNOWN, "pue": UNSET})
+    def work() -> int:
+        return 1
+
+    monkeypatch.setenv("AIOCARBON_PUE", "many")  # read at the begin
+    with pytest.raises(ConfigError, match="AIOCARBON_PUE"):
+        work()
+    assert work.last_report is None  # type: ignore[attr-defined]  # functions take attributes

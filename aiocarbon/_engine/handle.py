@@ -89,14 +89,20 @@ class Handle(Life):
 
         return self._host.call(verb) if self._host is not None else None
 
-    def paused(self, t_ns: int, waited_s: float, note: str) -> Future[Any] | None:
-        """Take a pause of the training that ends at an instant: it lies in no epoch, and the report tells it."""
+    def paused(self, t_ns: int, waited_s: float, why: str) -> Future[Any] | None:
+        """Take a pause of the training that ends at an instant: it lies in no epoch, and the report tells it.
+
+        Args:
+            t_ns: Its end, monotonic.
+            waited_s: How long it was.
+            why: What for, in words that follow "the training paused for 5 s".
+        """
         if waited_s < LEAST_PAUSE_S or not self._may_mark("clean()"):
             return None
-        self.tell(f"the training paused for {waited_s:.0f} s for clean electricity: {note}")
+        self.tell(f"the training paused for {waited_s:.0f} s {why}")
         with self._lock:
             if self._is_open:
-                self.tell("clean() inside an epoch: the pause is part of that epoch")
+                self.tell("a pause inside an epoch, such as of clean(), is part of that epoch")
                 return None
         self._take_steps()
         session, moves = self.begun("clean()"), self._style is not Style.ENTERED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class Verdicts:
         self._exceeded: Future[None] | None = None
         self._is_budget_told = False
         self._is_asked = False
+        self._asked_at_s: float | None = None  # of a question that is put once, until its answer was taken
 
     def take(self, settings: Settings) -> None:
         """Take what the environment and files say too."""
@@ -110,11 +112,18 @@ class Verdicts:
             raise UsageError(NOBODY)
         self._judge(said, prediction)
 
+    def answered_s(self) -> float | None:
+        """How long a question that is put once took, seconds: a pause. None if none was put, or this was told."""
+        asked_at_s, self._asked_at_s = self._asked_at_s, None
+        return None if asked_at_s is None else time.monotonic() - asked_at_s
+
     def _said(self, prediction: Prediction | None) -> Any:
         if self.on_prediction is None or prediction is None:
             return None
-        if self._is_asked and getattr(self.on_prediction, "asks_once", False):
-            return None
+        if getattr(self.on_prediction, "asks_once", False):
+            if self._is_asked:
+                return None
+            self._asked_at_s = time.monotonic()
         self._is_asked = True
         return self.on_prediction(prediction)
 
