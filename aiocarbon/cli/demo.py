@@ -130,6 +130,8 @@ class _Table(_Lines):
     def ended(self, epoch: EpochReport, stats: EpochStats) -> None:
         """An epoch was trained."""
         self._rows.append(_cells(epoch, stats, self._epochs))
+        if epoch.prediction is not None:  # else the last picture would show what was left before it
+            self._ahead = prediction_words(epoch.prediction)
 
     def _picture(self) -> Any:
         rich = _Rich()

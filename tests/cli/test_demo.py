@@ -45,3 +45,16 @@ def test_a_short_demo_tells_each_epoch_and_ends_with_its_report() -> None:
     assert report.epochs_total == 3
     assert all(epoch.steps > 0 for epoch in report.epochs)
     assert report.it_energy_kwh * 3.6e6 == pytest.approx(250 * report.duration_s, rel=0.05)
+
+
+def test_the_last_picture_on_a_terminal_has_nothing_left() -> None:
+    pytest.importorskip("rich", reason="the demo's display needs the extra demo")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    asyncio.run(demo(epochs=3, seconds=1.0, stream=out, tracker_options=SIMULATED))
+    assert "whole run" in out.getvalue()
+    assert " 0 s left" in out.getvalue().rpartition("whole run")[2].partition("\n")[0]
