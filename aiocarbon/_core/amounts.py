@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-from aiocarbon._core.spans import Book, Span
+from aiocarbon._core.spans import Span
 from aiocarbon._core.supply import DeviceSums
 
 MAX_HELD: Final = 3600
@@ -27,8 +27,7 @@ class _Piece(NamedTuple):
 class Amounts:
     """The amounts of the open window, the spans that closed in it, and what is held."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self) -> None:
         self._told: dict[Span, int] = {}
         self._from: int | None = None
         self._closed: dict[int, tuple[Span, int]] = {}
@@ -68,7 +67,7 @@ class Amounts:
         elif not is_any_open:
             self._held.clear()  # nobody is left who could tell
         for span, t_ns in self._closed.values():
-            self._book.fold(span, t_ns, span.energy, span.co2eq)
+            span.path.take(t_ns - span.begin, span.energy, span.co2eq)
         self._closed = {}
 
     def _split(self, pieces: list[_Piece]) -> None:

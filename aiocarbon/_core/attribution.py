@@ -31,6 +31,8 @@ from aiocarbon._core.spans import (
     Path,
     Policy,
     Span,
+    Told,
+    check_amount,
     check_name,
     check_weight,
 )
@@ -40,29 +42,11 @@ from aiocarbon._core.supply import IdleFloor, Increment, Segment, Supply
 MAX_STRAYS: Final = 1024
 """Ids of closed spans that nobody had opened which are remembered, in case their begin comes later than their end."""
 
+MAX_DEVICES: Final = 256
+"""Devices that spans can be bound to: each has a stream of its own."""
+
 LATER: Final = 1 << 63
 """An instant after all others."""
-
-
-class Told:
-    """What went wrong with edges and was put right; the report tells it.
-
-    Attributes:
-        late: Edges that came when their time was settled already: their energy is cut at that.
-        repeated: Spans opened twice.
-        strays: Closings, weights and amounts of spans that were not open: closed twice, or never opened.
-        orphans: Spans whose parent was not open (any more): they stand for themselves.
-        refused: Edges with a weight or amount that cannot be.
-        unweighted: Spans without a weight, under a policy that asks for it: they weigh 1.
-        weighted: Spans with one.
-        outlived: Spans that were open at the end of all.
-        bound: Spans bound to a device, by its id.
-    """
-
-    def __init__(self) -> None:
-        self.late = self.repeated = self.strays = self.orphans = self.refused = 0
-        self.unweighted = self.weighted = self.outlived = 0
-        self.bound: dict[str, int] = {}
 
 
 class Attribution:
@@ -93,6 +77,7 @@ class Attribution:
         self._by_weight = self.policy is Policy.WEIGHT
         self.idle = Idle(_among(Idle, "idle", idle))
         self.book = book or Book()
+        self._root = self.book.root
         self.supplied = Supply(IdleFloor(floor_w))
         self.told = Told()
         self.begin_ns = self.settled_ns = begin_ns
@@ -104,7 +89,7 @@ class Attribution:
         self._quiet_from = begin_ns
         self._spans: dict[int, Span] = {}
         self._strays: dict[int, int] = {}
-        self._amounts = Amounts(self.book) if self.policy is Policy.CPU else None
+        self._amounts = Amounts() if self.policy is Policy.CPU else None
         self._streams = Streams(begin_ns, self.supplied.floor, idle=self.idle, holder=self._amounts)
         self._do: dict[int, Callable[[Edge], None]] = {
             OPEN: self._open,
@@ -143,8 +128,12 @@ class Attribution:
         self._inbox.append((t_ns, WEIGH, ident, check_weight(weight)))
 
     def spend(self, t_ns: int, ident: int, amount_ns: int) -> None:
-        """Tell thread CPU time that a span's step took which ended at an instant, nanoseconds, for the policy "cpu"."""
-        self._inbox.append((t_ns, SPEND, ident, amount_ns))
+        """Tell the thread CPU time of a span's step that ended at an instant, for the policy "cpu".
+
+        Raises:
+            ValueError: It is not a finite number of nanoseconds >= 0.
+        """
+        self._inbox.append((t_ns, SPEND, ident, check_amount(amount_ns)))
 
     def close(self, t_ns: int, ident: int) -> None:
         """Tell that a span closed."""
@@ -173,14 +162,14 @@ class Attribution:
 
         Args:
             upto_ns: Monotonic.
-            at_most: Edges to take in this call, so that it stays short; call again while it returns more than 0.
+            at_most: Edges to take in this call, at least 1, so that it stays short; call again while it returns more.
 
         Returns:
             How many edges are left to take before that instant.
         """
         if self._segments is None and not self._begin_window(upto_ns):
             return 0
-        last = self._last if at_most is None else min(self._next + at_most, self._last)
+        last = self._last if at_most is None else min(self._next + max(at_most, 1), self._last)
         do, segment_end = self._do, self._segment_end
         for edge in self._edges[self._next : last]:
             if edge[0] > segment_end:
@@ -241,24 +230,23 @@ class Attribution:
             self.told.repeated += 1
             return
         parent = spans.get(parent_id) if parent_id else None
-        around = self.book.root
-        group = rival = None
         if parent is not None:
-            around = parent.path
-            group, rival = parent.group, parent
-        elif parent_id:
-            self.told.orphans += 1
-        if group is None:
-            group = self._streams.shared
-        if device and self._by_device:
+            around, group = parent.path, parent.group
+        else:
+            around, group = self._root, self._streams.shared
+            if parent_id:
+                self.told.orphans += 1
+        rival = parent
+        if device and self._by_device and self._may_bind(device):
             group, rival = self._bind(t_ns, device, parent)
-        group.advance(t_ns)
-        path = around.under.get(name) or self.book.path(around, name)
+        if t_ns > group.at:
+            group.advance(t_ns)
         amount = self._scaled(weight) if self._by_weight else 1
         if rival is not None:
             if not rival.inner:
                 rival.pause()
             rival.inner += 1
+        path = around.under.get(name) or self.book.path(around, name)
         spans[ident] = Span(t_ns, path, group, parent, rival, amount)
         group.weight += amount
         if group.is_bound and group.weight == amount:
@@ -267,10 +255,17 @@ class Attribution:
             self.told.strays -= 1
             self._close((end_ns, CLOSE, ident))  # its end was settled before its begin came
 
+    def _may_bind(self, device: str) -> bool:
+        bound = self.told.bound
+        if device not in bound and len(bound) >= MAX_DEVICES:
+            self.told.unbound += 1
+            return False
+        bound[device] = bound.get(device, 0) + 1
+        return True
+
     def _bind(self, t_ns: int, device: str, parent: Span | None) -> tuple[Group, Span | None]:
         """The group of a span bound to a device, and the nearest open span around it that is bound there too."""
         group = self._streams.bound_to(device)
-        self.told.bound[device] = self.told.bound.get(device, 0) + 1
         if not group.weight:
             self._account(t_ns)  # from here on, the device's energy goes elsewhere
         while parent is not None and parent.group is not group:
@@ -283,17 +278,13 @@ class Attribution:
         if span is None:
             self._stray(edge)
             return
-        group = span.group
-        rival = span.rival
-        if rival is not None and not rival.is_open:
-            rival = span.rival = span.open_rival()
-        parent = span.parent
-        if parent is not None and not parent.is_open:
-            span.parent = span.open_parent()  # so that a chain of closed spans is not kept
+        group, rival = span.group, span.rival
+        if span.parent is not None:
+            rival = span.let_go()
         is_last = group.is_bound and rival is None and not span.inner and group.weight == span.weight
         if is_last:
             self._account(t_ns)  # from here on, the device's energy goes to those that are bound to none
-        else:
+        elif t_ns > group.at:
             group.advance(t_ns)
         if not span.inner:
             span.pause()
@@ -309,7 +300,7 @@ class Attribution:
         if self._amounts is not None:
             self._amounts.close(ident, span, t_ns)
         else:
-            self.book.fold(span, t_ns, span.energy, span.co2eq)
+            span.path.take(t_ns - span.begin, span.energy, span.co2eq)
 
     def _stray(self, edge: Edge) -> None:
         self.told.strays += 1

@@ -43,7 +43,7 @@ class Quantiles:
         self.least = float("inf")
         self.most = 0.0
         self._bits = FIRST_BITS
-        self._buckets: dict[int, int] = {}
+        self._buckets: Counter[int] = Counter()
 
     @property
     def error(self) -> float:
@@ -63,22 +63,19 @@ class Quantiles:
         """Take values, each finite and >= 0."""
         if not values:
             return
-        packed = array("d", values)
-        self.count += len(packed)
-        self.total += sum(packed)
-        self.least = min(self.least, min(packed))
-        self.most = max(self.most, max(packed))
-        buckets = self._buckets
-        words = memoryview(packed).cast("B").cast("q")
-        for key, n in Counter(map(rshift, words, repeat(SIGNIFICAND_BITS - self._bits))).items():
-            buckets[key] = buckets.get(key, 0) + n
+        self.count += len(values)
+        self.total += sum(values)
+        self.least = min(self.least, min(values))
+        self.most = max(self.most, max(values))
+        words = memoryview(array("d", values)).cast("B").cast("q")
+        self._buckets.update(map(rshift, words, repeat(SIGNIFICAND_BITS - self._bits)))
         while len(self._buckets) > MOST_BUCKETS and self._bits > 0:
             self._merge()
 
     def _merge(self) -> None:
-        merged: dict[int, int] = {}
+        merged: Counter[int] = Counter()
         for key, n in self._buckets.items():
-            merged[key >> 1] = merged.get(key >> 1, 0) + n
+            merged[key >> 1] += n
         self._buckets = merged
         self._bits -= 1
 

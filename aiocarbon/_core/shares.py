@@ -230,6 +230,8 @@ def _notes(attribution: Attribution) -> Iterator[str]:
     unknown = [ident for ident in told.bound if ident not in supplied.devices]
     if unknown:
         yield f"spans are bound to devices that told no energy, and got none: {', '.join(sorted(unknown)[:5])}"
+    if told.unbound:
+        yield f"spans were bound to more than {len(told.bound)} devices: {told.unbound} count as bound to none"
     unfloored = [ident for ident in supplied.devices if supplied.floor.floor_w(ident) is None]
     if unfloored and attribution.idle is Idle.APART:
         yield f"the idle floor is not known (no 5 s without a span), 0 W was taken: {', '.join(unfloored[:5])}"

@@ -39,7 +39,7 @@ MAX_PATHS: Final = 10_000
 """Sets of names kept apart; further ones count for their own name only."""
 OTHER_NAMES: Final = "(other names)"
 
-PENDING: Final = 256
+PENDING: Final = 512
 """Closed spans of a name that fold into its quantiles together."""
 
 WEIGHT_SCALE: Final = 2.0**40
@@ -64,10 +64,32 @@ def check_weight(value: object) -> float:
     Raises:
         ValueError: It is not a number from 1e-6 to 1e12.
     """
-    weight = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    weight = _number(value)
     if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
         raise ValueError(f"weight={value!r} is not accepted: expected a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}")
     return weight
+
+
+def check_amount(value: object) -> int:
+    """Thread CPU time of a step in nanoseconds, checked.
+
+    Raises:
+        ValueError: It is not a finite number >= 0.
+    """
+    amount = _number(value)
+    if not 0.0 <= amount < math.inf:
+        raise ValueError(f"amount_ns={value!r} is not accepted: expected nanoseconds, finite and >= 0")
+    return int(amount)
+
+
+def _number(value: object) -> float:
+    """A number of any library; NaN for all else, also for texts and truth values."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def check_name(value: object) -> str:
@@ -140,6 +162,20 @@ class Path:
         self.under: dict[str, Path] = {}
         self.energy = self.co2eq = 0
 
+    def take(self, length_ns: int, energy: int, co2eq: int) -> None:
+        """Fold a span that closed: its length and its own quanta."""
+        self.energy += energy
+        self.co2eq += co2eq
+        own = self.own
+        if length_ns < 0:
+            length_ns = 0
+        own.length_ns += length_ns
+        taken_s = own.taken_s
+        taken_s.append(length_ns * S_PER_NS)
+        own.spent_j.append(energy * QUANTUM)
+        if len(taken_s) >= PENDING:
+            own.fold()
+
 
 class Span:
     """An open span.
@@ -203,19 +239,47 @@ class Span:
             self.co2eq + weight * (group.co2eq - self.co2eq0),
         )
 
-    def open_rival(self) -> Span | None:
-        """The nearest span around it in the same group that is still open."""
-        rival = self.rival
-        while rival is not None and not rival.is_open:
-            rival = rival.rival
-        return rival
-
     def open_parent(self) -> Span | None:
         """The nearest span around it that is still open."""
         parent = self.parent
         while parent is not None and not parent.is_open:
             parent = parent.parent
         return parent
+
+    def let_go(self) -> Span | None:
+        """Forget the spans around it that have closed, so that a chain of closed ones is not kept.
+
+        Returns:
+            The nearest span around it in the same group that is still open.
+        """
+        rival = self.rival
+        while rival is not None and not rival.is_open:
+            rival = rival.rival
+        self.rival = rival
+        self.parent = self.open_parent()
+        return rival
+
+
+class Told:
+    """What went wrong with edges and was put right; the report tells it.
+
+    Attributes:
+        late: Edges that came when their time was settled already: their energy is cut at that.
+        repeated: Spans opened twice.
+        strays: Closings, weights and amounts of spans that were not open: closed twice, or never opened.
+        orphans: Spans whose parent was not open (any more): they stand for themselves.
+        refused: Edges with a weight or amount that cannot be.
+        unweighted: Spans without a weight, under a policy that asks for it: they weigh 1.
+        weighted: Spans with one.
+        outlived: Spans that were open at the end of all.
+        bound: Spans bound to a device, by its id.
+        unbound: Spans that could not be bound, since there were too many devices.
+    """
+
+    def __init__(self) -> None:
+        self.late = self.repeated = self.strays = self.orphans = self.refused = 0
+        self.unweighted = self.weighted = self.outlived = self.unbound = 0
+        self.bound: dict[str, int] = {}
 
 
 class Sums(NamedTuple):
@@ -276,21 +340,6 @@ class Book:
         if name == told:  # neither cut nor folded: those are as many as their tellers like
             around.under[name] = made
         return made
-
-    def fold(self, span: Span, end_ns: int, energy: int, co2eq: int) -> None:
-        """Take a span that closed with its own quanta."""
-        path = span.path
-        path.energy += energy
-        path.co2eq += co2eq
-        own = path.own
-        length = end_ns - span.begin
-        if length < 0:
-            length = 0
-        own.length_ns += length
-        own.taken_s.append(length * S_PER_NS)
-        own.spent_j.append(energy * QUANTUM)
-        if len(own.taken_s) >= PENDING:
-            own.fold()
 
     def sums(self, still: dict[Path, list[int]]) -> dict[Names, tuple[Sums, Sums]]:
         """Own and inclusive quanta by name.

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiocarbon._core.attribution import Attribution
+from aiocarbon._core.attribution import MAX_DEVICES, Attribution
 from aiocarbon._core.quantiles import MOST_BUCKETS, Quantiles
 from aiocarbon._core.shares import AttributionReport, SpanReport, attribution_report
-from aiocarbon._core.spans import CLOSE, MAX_NAME, OPEN, OTHER_NAMES, PENDING, WEIGH, Book
+from aiocarbon._core.spans import CLOSE, MAX_NAME, OPEN, OTHER_NAMES, PENDING, SPEND, WEIGH, Book
 from aiocarbon._core.supply import IdleFloor, Increment
 from aiocarbon._core.units import j_from_kwh
 
@@ -285,6 +285,35 @@ def test_other_arguments_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="gpu"):
             Attribution(0).supply([told])
+
+
+@pytest.mark.parametrize("amount", [-1, math.nan, math.inf, "5", None, True])
+def test_cpu_time_that_cannot_be_is_refused(amount: object) -> None:
+    attribution = Attribution(0, policy="cpu")
+    with pytest.raises(ValueError, match="finite and >= 0"):
+        attribution.spend(0, 1, amount)  # type: ignore[arg-type]
+
+
+def test_cpu_time_told_of_spans_that_are_not_open_or_in_bad_form_is_counted() -> None:
+    attribution = Attribution(0, policy="cpu")
+    attribution.open(0, 1, "A")
+    attribution.tell([(1, SPEND, 1, -5), (1, SPEND, 9, 5), (2, SPEND, 1, S)])
+    attribution.close(2, 1)
+    attribution.supply(constant(100, 0, 1))
+    report = finished(attribution, 1)
+    assert total_j(report) == pytest.approx(100)
+    assert {note.split(" were ")[0] for note in report.notes if note[0].isdigit()} >= {"1 edges"}
+    assert any(note.startswith("1 weights or amounts") for note in report.notes)
+
+
+def test_spans_bound_to_more_devices_than_there_can_be_count_as_bound_to_none() -> None:
+    attribution = Attribution(0, policy="device")
+    for i in range(MAX_DEVICES + 5):
+        attribution.open(0, i + 1, "A", device=f"gpu-{i}")
+    attribution.supply(constant(100, 0, 1, device="cpu"))
+    report = finished(attribution, 1)
+    assert joules(named(report)["A"]) == pytest.approx(100)
+    assert any("5 count as bound to none" in note for note in report.notes)
 
 
 def test_weights_asked_for_and_never_told_split_evenly_and_say_so() -> None:
@@ -762,4 +791,4 @@ def test_the_quantiles_of_a_name_are_those_of_its_spans() -> None:
     assert span.duration_s_p50 == pytest.approx(count / 2 * 1e-4, rel=0.005)
     assert span.duration_s_p95 == pytest.approx(count * 0.95 * 1e-4, rel=0.005)
     assert span.it_energy_j_p95 == pytest.approx(count * 0.95 * 1e-2, rel=0.005)
-    assert 0 < span.quantile_error <= 1 / 256
+    assert 0 < span.quantile_error <= 1 / 128
