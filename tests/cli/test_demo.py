@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 
 import pytest
 
@@ -56,5 +57,6 @@ def test_the_last_picture_on_a_terminal_has_nothing_left() -> None:
 
     out = Terminal()
     asyncio.run(demo(epochs=3, seconds=1.0, stream=out, tracker_options=SIMULATED))
-    assert "whole run" in out.getvalue()
-    assert " 0 s left" in out.getvalue().rpartition("whole run")[2].partition("\n")[0]
+    picture = out.getvalue().rpartition("whole run")[2].partition("aiocarbon: ")[0]
+    words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", picture).split()  # a narrow terminal breaks the line anywhere
+    assert " 0 s left" in " ".join(words)
