@@ -345,20 +345,20 @@ class LocalServer:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         # What still waits for an answer is cut off at the end, and no question is logged.
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Close the client and the server; questions without an answer yet get none."""
+        """Close the server and the client; questions without an answer yet get none."""
         runner, self._runner = self._runner, None
         try:
-            await self.client.aclose()
-        finally:
             if runner is not None:
                 await runner.cleanup()
+        finally:
+            await self.client.aclose()
 
     @property
     def paths(self) -> list[str]:

@@ -101,6 +101,16 @@ async def test_its_end_ends_an_answer_that_never_comes() -> None:
     assert cut_off.is_set()
 
 
+async def test_a_question_that_was_given_up_leaves_nothing_open() -> None:
+    async def never(_: web.Request) -> None:
+        await anyio.sleep_forever()
+
+    async with LocalServer({"/": never}) as server:
+        with pytest.raises(SourceDownError, match=r"did not answer within 0\.05 s"):
+            await server.client.json(f"{server.url}/", source="it", limit_s=0.05)
+    assert server.paths == ["/"]
+
+
 def test_its_environment_leads_every_source_and_every_service_of_the_place_to_it() -> None:
     environ = environ_at("http://127.0.0.1:1")
     assert {f"AIOCARBON_{name.upper()}_URL" for name in REGISTRY} < set(environ)
