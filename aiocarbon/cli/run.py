@@ -76,6 +76,8 @@ def run(options: Options) -> int:
             on_spawn = lambda _: stack.enter_context(_live(tracker, max(resolved.interval_s, LEAST_LIVE_S)))  # noqa: E731
         result = child.run(before_spawn=begin, on_spawn=on_spawn)
     report = _finish(tracker, troubles)
+    if result.ended_by_us and not options.quiet:
+        say(f"aiocarbon: the command was ended: {tracker._handle.begun('run').budget_broken}")
     if result.error:
         say(f"aiocarbon: {result.error}")
     else:

@@ -95,6 +95,7 @@ def test_a_command_beyond_its_limit_is_asked_to_end_and_exits_with_124(tmp_path:
     done, report = run(tmp_path, *limit, command=polite)
     assert done.returncode == 124
     assert done.stdout == "asked\n"
+    assert "aiocarbon: the command was ended: the " in done.stderr
     assert report["is_final"]
     assert any("budget" in warning and "is used up" in warning for warning in report["warnings"])
 
