@@ -27,6 +27,7 @@ from aiocarbon.cli.main import main
 from aiocarbon.intensity.cache import Cache
 from aiocarbon.intensity.client import Client
 from aiocarbon.settings import Settings
+from aiocarbon.testing import LocalServer, environ_at
 
 pytestmark = pytest.mark.anyio
 
@@ -35,18 +36,8 @@ NOW_S = datetime(2026, 11, 21, 13, 37, tzinfo=UTC).timestamp()
 QUARTER_S = 900
 COPENHAGEN = ZoneInfo("Europe/Copenhagen")
 TOKEN = "tok-4711-secret"
-HANG = "hang"
 
 ENERGYCHARTS, ELECTRICITYMAPS = "/co2eq", "/carbon-intensity/"
-SERVICES = (
-    "ENERGYCHARTS", "ELECTRICITYMAPS", "CARBONINTENSITY_GB", "ENERGIDATASERVICE", "ODRE", "WATTTIME",
-    "GEOJS", "IPINFO", "AWS", "GCP", "AZURE",
-)  # fmt: skip
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 async def blocking(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -60,45 +51,13 @@ class At(SystemClock):
         return round(NOW_S * 1e9)
 
 
-class Server:
-    """Answers by the begin of the path with a body, a status, or not at all; keeps what it was asked."""
-
-    def __init__(self, answers: Mapping[str, Any]) -> None:
-        self.answers = answers
-        self.asked: list[str] = []
-        self.url = ""
-        self.ends = anyio.Event()
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(request.path)
-        answer = next((body for path, body in self.answers.items() if path in request.path), 404)
-        if answer == HANG:
-            await self.ends.wait()
-            return web.Response(status=500)
-        if isinstance(answer, int):
-            # The body repeats what was sent, as some services do.
-            return web.Response(text=f"no, {request.headers.get('auth-token')}", status=answer)
-        return web.Response(text=answer) if isinstance(answer, str) else web.json_response(answer)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return {f"AIOCARBON_{name}_URL": self.url for name in SERVICES}
+async def hang(_: web.Request) -> None:
+    await anyio.sleep_forever()
 
 
-@asynccontextmanager
-async def serving(answers: Mapping[str, Any]) -> AsyncIterator[Server]:
-    server = Server(answers)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield server
-    finally:
-        server.ends.set()
-        await runner.cleanup()
+def repeating(status: int) -> Callable[[web.Request], web.Response]:
+    """Refuses with what was sent in the answer, as some services do."""
+    return lambda request: web.Response(text=f"no, {request.headers['auth-token']}", status=status)
 
 
 def germany(now_s: float = NOW_S, *, ahead: int = 96) -> dict[str, Any]:
@@ -135,12 +94,12 @@ async def surveyed(
 ) -> tuple[Survey, list[str]]:
     """A survey of a fresh process, and the paths that were asked."""
     made = Settings(**({"location": "DE"} | settings))
-    async with serving(answers) as server, exchanging(folder, is_offline=made.offline) as exchange:
+    async with LocalServer(answers) as server, exchanging(folder, is_offline=made.offline) as exchange:
         arguments = {"location": made.location} if made.location else {}
         found = await survey(
             exchange, made, arguments, hours=hours, limit_s=limit_s, environ=server.environ | dict(environ or {})
         )
-        return found, server.asked
+        return found, server.paths
 
 
 def shown(found: Survey, *, hours: float = 24.0, width: int | None = None, blocks: bool = True) -> str:
@@ -174,7 +133,7 @@ async def test_every_source_of_the_chain_is_asked_though_the_first_one_answers()
         "updatedAt": "2026-11-21T13:10:00.000Z", "emissionFactorType": "lifecycle",
     }  # fmt: skip
     found, _ = await surveyed(
-        {ENERGYCHARTS: germany(), f"{ELECTRICITYMAPS}latest": latest, ELECTRICITYMAPS: 403},
+        {ENERGYCHARTS: germany(), f"{ELECTRICITYMAPS}latest": latest, ELECTRICITYMAPS: repeating(403)},
         environ={"AIOCARBON_ELECTRICITYMAPS_TOKEN": TOKEN},
     )
     told = {one.name: one for one in found.told}
@@ -206,7 +165,7 @@ async def test_source_that_fails_is_told_with_its_reason_and_the_average_counts(
 
 
 async def test_server_that_hangs_costs_no_more_than_the_limit() -> None:
-    found, asked = await surveyed({ENERGYCHARTS: HANG}, limit_s=0.4)
+    found, asked = await surveyed({ENERGYCHARTS: hang}, limit_s=0.4)
     one = next(one for one in found.told if one.name == "energycharts")
     assert asked
     assert (one.word, one.why) == ("does not answer", "no answer within 0.4 s")
@@ -222,7 +181,7 @@ async def test_server_that_fails_while_it_is_tried_again_is_told_with_its_last_e
 
 
 async def test_nobody_at_home_is_said_and_no_failure() -> None:
-    dead = dict.fromkeys((f"AIOCARBON_{name}_URL" for name in SERVICES), "http://127.0.0.1:1")
+    dead = environ_at("http://127.0.0.1:1")
     found, _ = await surveyed({}, limit_s=0.4, environ=dead)
     one = next(one for one in found.told if one.name == "energycharts")
     assert one.word == "does not answer"
@@ -232,12 +191,12 @@ async def test_nobody_at_home_is_said_and_no_failure() -> None:
 
 async def test_source_that_is_left_alone_is_not_asked_by_the_next_process(tmp_path: Path) -> None:
     told = []
-    async with serving({ENERGYCHARTS: {"unix_seconds": [1], "co2eq": [9e9], "co2eq_forecast": [None]}}) as server:
+    async with LocalServer({ENERGYCHARTS: {"unix_seconds": [1], "co2eq": [9e9], "co2eq_forecast": [None]}}) as server:
         for _ in range(2):
             async with exchanging(tmp_path) as exchange:
                 found = await survey(exchange, Settings(location="DE"), {"location": "DE"}, environ=server.environ)
                 told.append(next(one for one in found.told if one.name == "energycharts"))
-        asked = len(server.asked)
+        asked = len(server.paths)
     first, second = told
     assert (first.word, second.word, asked) == ("answers nonsense", "does not answer", 1)
     assert "not in 0..3000" in second.why
@@ -258,12 +217,12 @@ async def test_offline_sends_nothing_and_shows_what_was_known_last(tmp_path: Pat
 
 
 async def test_offline_after_an_answer_uses_it(tmp_path: Path) -> None:
-    async with serving({ENERGYCHARTS: germany()}) as server:
+    async with LocalServer({ENERGYCHARTS: germany()}) as server:
         for is_offline in (False, True):
             async with exchanging(tmp_path, is_offline=is_offline) as exchange:
                 settings = Settings(location="DE", offline=is_offline)
                 found = await survey(exchange, settings, {"location": "DE"}, hours=24.0, environ=server.environ)
-        asked = len(server.asked)
+        asked = len(server.paths)
     assert found.now.g_per_kwh == 400.0
     assert next(told for told in found.told if told.name == "energycharts").word == "from the cache"
     assert asked == 2  # now and the forecast, both before
@@ -279,13 +238,13 @@ async def test_place_that_was_given_is_asked_of_nobody() -> None:
 
 
 async def test_place_that_is_asked_for_is_told_with_whom_and_once_a_day(tmp_path: Path) -> None:
-    answers = {"/geo.json": {"country_code": "DE"}, "/json": {"country": "DE"}, ENERGYCHARTS: germany()}
-    async with serving(answers) as server:
+    answers = {"/v1/ip/geo.json": {"country_code": "DE"}, "/json": {"country": "DE"}, ENERGYCHARTS: germany()}
+    async with LocalServer(answers) as server:
         told = []
         for _ in range(2):
             async with exchanging(tmp_path) as exchange:
                 told.append(await survey(exchange, Settings(), {}, environ=server.environ))
-        asked = server.asked
+        asked = server.paths
     first, second = told
     assert (first.location.zone, first.location.how) == ("DE", "geolocation")
     assert server.url in first.place_asked
@@ -295,7 +254,7 @@ async def test_place_that_is_asked_for_is_told_with_whom_and_once_a_day(tmp_path
 
 
 async def test_geolocation_that_hangs_leaves_time_for_the_sources() -> None:
-    found, _ = await surveyed({"/geo.json": HANG, "/json": HANG}, limit_s=0.4, location=None)
+    found, _ = await surveyed({"/v1/ip/geo.json": hang, "/json": hang}, limit_s=0.4, location=None)
     assert found.place_note == "the services that were asked did not answer in time"
     assert found.location.is_guess
 
@@ -375,8 +334,10 @@ async def test_source_without_forecast_is_why_there_is_none() -> None:
 
 
 async def test_no_secret_is_shown() -> None:
-    for answers in ({ELECTRICITYMAPS: 401}, {ELECTRICITYMAPS: 403}, {ELECTRICITYMAPS: f'"{TOKEN}"'}):
-        found, asked = await surveyed(answers, environ={"AIOCARBON_ELECTRICITYMAPS_TOKEN": TOKEN}, limit_s=2.0)
+    for answer in (repeating(401), repeating(403), f'"{TOKEN}"'):
+        found, asked = await surveyed(
+            {ELECTRICITYMAPS: answer}, environ={"AIOCARBON_ELECTRICITYMAPS_TOKEN": TOKEN}, limit_s=2.0
+        )
         assert any(ELECTRICITYMAPS in path for path in asked)
         assert TOKEN not in shown(found) + json.dumps(to_dict(found, 24.0)) + repr(found)
 
@@ -419,11 +380,11 @@ async def command(
 
 
 async def test_command_shows_and_writes_and_asks_once(tmp_path: Path) -> None:
-    async with serving({ENERGYCHARTS: germany(time.time())}) as server:
+    async with LocalServer({ENERGYCHARTS: germany(time.time())}) as server:
         text = await command("--location", "DE", environ=server.environ, folder=tmp_path)
-        asked = len(server.asked)
+        asked = len(server.paths)
         data = await command("--location", "DE", "--forecast", "6h", "--json", environ=server.environ, folder=tmp_path)
-        assert len(server.asked) == asked  # what one process asked, the next one has
+        assert len(server.paths) == asked  # what one process asked, the next one has
     assert (text.returncode, text.stderr) == (0, b"")
     assert text.stdout.decode().startswith("aiocarbon: 400 gCO2eq/kWh now in Germany (DE)\n")
     assert b"\x1b" not in text.stdout

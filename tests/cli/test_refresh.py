@@ -9,8 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from aiocarbon.journal.read import gather, tell
 from aiocarbon.journal.records import SCHEMA
 from aiocarbon.meters.simulated import SimulatedMeter, Square
 from aiocarbon.settings import Settings
-from aiocarbon.testing import FakeClock
+from aiocarbon.testing import FakeClock, LocalServer, environ_at
 
 pytestmark = pytest.mark.anyio
 
@@ -45,19 +44,7 @@ BEGIN_S = datetime(2026, 3, 1, 0, 10, tzinfo=UTC).timestamp()
 HALF_HOUR_S = 1800
 WATTS = 100.0
 KWH = 3.6e6
-HANG = "hang"
-SERVICES = (
-    "ENERGYCHARTS", "ELECTRICITYMAPS", "CARBONINTENSITY_GB", "ENERGIDATASERVICE", "ODRE", "WATTTIME",
-    "GEOJS", "IPINFO", "AWS", "GCP", "AZURE",
-)  # fmt: skip
-NOBODY = {f"AIOCARBON_{name}_URL": "http://127.0.0.1:1" for name in SERVICES}
-
-Answer = Callable[[web.Request], Any]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+NOBODY = environ_at("http://127.0.0.1:1")
 
 
 async def blocking(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -100,43 +87,8 @@ def quarters(request: web.Request) -> dict[str, Any]:
     return {"unix_seconds": times, "co2eq": values, "co2eq_forecast": [None] * len(times), "deprecated": False}
 
 
-class Server:
-    """Answers by the begin of the path with a status, or what a function gives; keeps what it was asked."""
-
-    def __init__(self, answers: Mapping[str, Answer | int | str]) -> None:
-        self.answers = answers
-        self.asked: list[str] = []
-        self.url = ""
-        self.ends = anyio.Event()
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(request.path)
-        answer = next((answer for path, answer in self.answers.items() if request.path.startswith(path)), 404)
-        said = answer(request) if callable(answer) else answer
-        if said == HANG:
-            await self.ends.wait()
-            return web.Response(status=500)
-        return web.Response(status=said) if isinstance(said, int) else web.json_response(said)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return {f"AIOCARBON_{name}_URL": self.url for name in SERVICES}
-
-
-@asynccontextmanager
-async def serving(answers: Mapping[str, Answer | int | str]) -> AsyncIterator[Server]:
-    server = Server(answers)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield server
-    finally:
-        server.ends.set()
-        await runner.cleanup()
+async def hang(_: web.Request) -> None:
+    await anyio.sleep_forever()
 
 
 GB = {"/intensity/": half_hours}
@@ -277,11 +229,11 @@ async def test_run_made_offline_gets_the_grid_s_own_intensity_and_shows_both_fig
     )
     before = json.loads((await command(str(tmp_path), "--json", "-", environ=NOBODY)).stdout)["runs"][0]
     assert before["co2eq_g_before"] is None
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         text = await command(str(tmp_path), "--refresh", environ=server.environ)
-        asked = list(server.asked)
+        asked = list(server.paths)
         again = await command(str(tmp_path), "--refresh", "--json", "-", environ=server.environ)
-        assert server.asked == asked
+        assert server.paths == asked
     assert len(asked) == 1
     assert (text.returncode, again.returncode) == (0, 0)
     assert (
@@ -310,7 +262,7 @@ async def test_server_that_is_down_changes_nothing_is_said_and_may_be_asked_late
     assert b"cannot be reached" in down.stderr
     assert b"run-1: the intensity of 3 h 00 min of 3 h 00 min is a guess still:\naiocarbon:   " in down.stderr
     assert names(tmp_path) == ["node-1-7-0.jsonl"]
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         up = await command(str(tmp_path), "--refresh", "--json", "-", environ=server.environ)
     (run,) = json.loads(up.stdout)["runs"]
     assert run["co2eq_g"] == pytest.approx(grams(g_at), rel=1e-9)
@@ -319,9 +271,9 @@ async def test_server_that_is_down_changes_nothing_is_said_and_may_be_asked_late
 
 async def test_offline_asks_nobody_and_says_so(tmp_path: Path) -> None:
     a_journal(tmp_path)
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         done = await command(str(tmp_path), "--refresh", environ=server.environ | {"AIOCARBON_OFFLINE": "true"})
-        assert server.asked == []
+        assert server.paths == []
     assert done.returncode == 0
     assert b"no packet may be sent (offline)" in done.stderr
     assert b"CO2eq" in done.stdout
@@ -330,7 +282,7 @@ async def test_offline_asks_nobody_and_says_so(tmp_path: Path) -> None:
 async def test_figure_that_cannot_be_kept_is_shown_all_the_same(tmp_path: Path) -> None:
     # The name of a temporary file would be too long: for the superuser no folder is read-only.
     path = a_journal(tmp_path).rename(tmp_path / f"{'x' * 240}.jsonl")
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         done = await command(str(path), "--refresh", "--json", "-", environ=server.environ)
     assert done.returncode == 0
     assert b"what was learnt of run-1 could not be kept: " in done.stderr
@@ -339,9 +291,9 @@ async def test_figure_that_cannot_be_kept_is_shown_all_the_same(tmp_path: Path) 
 
 
 async def test_nothing_readable_is_a_failure_and_nobody_is_asked(tmp_path: Path) -> None:
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         done = await command(str(tmp_path), "--refresh", environ=server.environ)
-        assert server.asked == []
+        assert server.paths == []
     assert (done.returncode, done.stdout) == (1, b"")
 
 
@@ -360,7 +312,7 @@ async def test_guesses_alone_are_replaced(tmp_path: Path) -> None:
         (5 * hour, value(666.0, Quality.GIVEN)),
         hours=6.0,
     )
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         loaded, _, _ = await refreshed(tmp_path, server.environ)
 
     def g_of(at_s: float) -> float:
@@ -373,7 +325,7 @@ async def test_guesses_alone_are_replaced(tmp_path: Path) -> None:
 async def test_no_sliver_of_a_guess_is_left_at_the_ends_of_a_run(tmp_path: Path) -> None:
     for n in range(40):
         a_journal(tmp_path, begin_s=BEGIN_S + n * 0.123456789, hours=0.5 + n * 0.00123, pid=n, run_id=f"run-{n}")
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         loaded, found, _ = await refreshed(tmp_path, server.environ)
     assert found.left == ()
     assert {use.quality for run in loaded.runs for use in run.intensity_sources} == {"live"}
@@ -381,9 +333,9 @@ async def test_no_sliver_of_a_guess_is_left_at_the_ends_of_a_run(tmp_path: Path)
 
 async def test_number_of_the_user_is_never_asked_about(tmp_path: Path) -> None:
     a_journal(tmp_path, (-1e6, value(444.0, Quality.GIVEN)))
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         loaded, found, said = await refreshed(tmp_path, server.environ)
-        assert server.asked == []
+        assert server.paths == []
     assert loaded.runs[0].co2eq_g == pytest.approx(grams(lambda _: 444.0), rel=1e-9)
     assert found.left == ()
     assert said == "nothing is missing or a guess: nothing was asked"
@@ -398,7 +350,7 @@ async def test_hole_in_what_a_source_has_stays_a_guess_and_is_told_with_its_leng
         said = half_hours(request)
         return {"data": [one for one in said["data"] if one["from"] != stamp(hole_s)]}
 
-    async with serving({"/intensity/": answer}) as server:
+    async with LocalServer({"/intensity/": answer}) as server:
         loaded, found, said = await refreshed(tmp_path, server.environ | environ)
 
     def g_of(at_s: float) -> float:
@@ -416,10 +368,10 @@ async def test_half_hour_that_is_not_metered_yet_is_asked_for_again_later(tmp_pa
     def unmetered(request: web.Request) -> Any:
         return half_hours(request, actual=lambda _: None)
 
-    async with serving({"/intensity/": unmetered}) as server:
+    async with LocalServer({"/intensity/": unmetered}) as server:
         first, _, _ = await refreshed(tmp_path, server.environ)
     assert first.runs[0].co2eq_g == pytest.approx(grams(lambda _: 7.0, hours=1.0), rel=1e-9)
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         second, _, _ = await refreshed(tmp_path, server.environ)
     assert second.runs[0].co2eq_g == pytest.approx(grams(g_at, hours=1.0), rel=1e-9)
     assert second.runs[0].co2eq_g_before == pytest.approx(grams(lambda _: 300.0, hours=1.0), rel=1e-9)
@@ -430,16 +382,16 @@ async def test_run_of_this_very_time_is_not_asked_about_before_its_value_is_publ
     begin_s = now_s // HALF_HOUR_S * HALF_HOUR_S + 60.0  # of the half hour that runs, wherever in it the test does
     a_journal(tmp_path, hours=0.1, begin_s=begin_s)
     environ = {"AIOCARBON_ENERGYCHARTS_URL": "http://127.0.0.1:1"}
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         _, found, said = await refreshed(tmp_path, server.environ | environ)
-        assert "/intensity/" not in "".join(server.asked)
+        assert "/intensity/" not in "".join(server.paths)
     assert "Carbon Intensity GB (NESO) has not published it yet" in said
     assert found.problems == ()
 
 
 async def test_run_that_broke_off_is_refreshed_up_to_its_newest_point(tmp_path: Path) -> None:
     a_journal(tmp_path, ended=False)
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         loaded, _, _ = await refreshed(tmp_path, server.environ)
     assert loaded.runs[0].co2eq_g == pytest.approx(grams(g_at), rel=1e-9)
     assert not loaded.runs[0].ended_well
@@ -449,7 +401,7 @@ async def test_run_whose_wall_clock_was_set_back_is_asked_about_both_its_times(t
     path = a_journal(tmp_path)
     set_back = {"k": "wall", "t": T0 + 5400 * S, "wall_ns": round((BEGIN_S + 5400 - 7200) * S)}
     path.write_text(path.read_text() + records.line(set_back))
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         loaded, found, _ = await refreshed(tmp_path, server.environ)
     first = grams(g_at, hours=1.5)
     second = grams(g_at, hours=1.5, begin_s=BEGIN_S + 5400 - 7200)
@@ -464,9 +416,9 @@ async def test_processes_of_one_place_share_one_question(tmp_path: Path) -> None
     for n in range(8):
         a_journal(tmp_path / "run-1", pid=n, begin_s=BEGIN_S + n)
     a_journal(tmp_path / "run-2", pid=99, begin_s=BEGIN_S + 20 * 3600.0, run_id="run-2")
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         loaded, _, _ = await refreshed(tmp_path, server.environ)
-        assert len(server.asked) == 1
+        assert len(server.paths) == 1
     assert [run.run_id for run in loaded.runs] == ["run-1", "run-2"]
     assert loaded.runs[1].co2eq_g == pytest.approx(grams(g_at, begin_s=BEGIN_S + 20 * 3600.0), rel=1e-9)
     assert all(run.co2eq_g_before is not None for run in loaded.runs)
@@ -487,18 +439,18 @@ async def test_processes_of_a_run_that_lack_the_same_are_told_as_one(tmp_path: P
 async def test_long_run_is_asked_for_by_the_week_the_newest_first(tmp_path: Path) -> None:
     hours = 24.0 * 20
     a_journal(tmp_path, hours=hours)
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         loaded, _, _ = await refreshed(tmp_path, server.environ)
-        asked = server.asked
+        asked = server.paths
     assert 3 <= len(asked) <= 4
     assert asked == sorted(asked, reverse=True)
     assert loaded.runs[0].co2eq_g == pytest.approx(grams(g_at, hours=hours), rel=1e-9)
 
 
-@pytest.mark.parametrize(("fails", "why"), [(404, "answered 404"), (HANG, "no answer within 0.5 s")])
-async def test_next_source_is_asked_where_the_first_one_fails(tmp_path: Path, fails: int | str, why: str) -> None:
+@pytest.mark.parametrize(("fails", "why"), [(404, "answered 404"), (hang, "no answer within 0.5 s")])
+async def test_next_source_is_asked_where_the_first_one_fails(tmp_path: Path, fails: object, why: str) -> None:
     a_journal(tmp_path, zone="FR")
-    async with serving({"/api/": fails, "/co2eq": quarters}) as server:
+    async with LocalServer({"/api/": fails, "/co2eq": quarters}) as server:
         loaded, found, said = await refreshed(tmp_path, server.environ, ask_limit_s=0.5)
     assert loaded.runs[0].co2eq_g == pytest.approx(grams(lambda _: 640.0), rel=1e-9)
     assert found.left == ()
@@ -510,9 +462,9 @@ async def test_next_source_is_asked_where_the_first_one_fails(tmp_path: Path, fa
 
 async def test_source_that_fails_is_not_asked_for_older_pieces(tmp_path: Path) -> None:
     a_journal(tmp_path, hours=24.0 * 30)
-    async with serving({"/intensity/": 404, "/co2eq": 404}) as server:
+    async with LocalServer({"/intensity/": 404, "/co2eq": 404}) as server:
         _, found, _ = await refreshed(tmp_path, server.environ)
-        assert len([path for path in server.asked if path.startswith("/intensity/")]) == 1
+        assert len([path for path in server.paths if path.startswith("/intensity/")]) == 1
     assert len(found.left) == 1
 
 
@@ -521,9 +473,9 @@ async def test_time_that_is_up_keeps_what_is_known_by_then(tmp_path: Path) -> No
     times = iter(range(100))
 
     def first_only(request: web.Request) -> Any:
-        return half_hours(request) if next(times) == 0 else HANG
+        return half_hours(request) if next(times) == 0 else hang(request)
 
-    async with serving({"/intensity/": first_only}) as server:
+    async with LocalServer({"/intensity/": first_only}) as server:
         loaded, found, said = await refreshed(tmp_path, server.environ, limit_s=1.0)
     assert names(tmp_path, "*.intensity") == ["node-1-7-0.intensity"]
     assert found.left
@@ -540,7 +492,7 @@ async def test_place_that_no_source_covers_is_told(tmp_path: Path) -> None:
 
 async def test_source_that_lacks_its_token_is_told_where_something_is_left(tmp_path: Path) -> None:
     a_journal(tmp_path, zone="DE")
-    async with serving({}) as server:
+    async with LocalServer({}) as server:
         _, _, said = await refreshed(tmp_path, server.environ)
     assert "electricitymaps: " in said
     assert "AIOCARBON_ELECTRICITYMAPS_TOKEN" in said
@@ -550,7 +502,7 @@ async def test_file_that_the_user_names_now_comes_first(tmp_path: Path) -> None:
     a_journal(tmp_path / "runs")
     own = tmp_path / "mine.csv"
     own.write_text(f"time,g_per_kwh\n{stamp(BEGIN_S)},77\n{stamp(BEGIN_S + 3600.0)},88\n")
-    async with serving(GB) as server:
+    async with LocalServer(GB) as server:
         loaded, _, _ = await refreshed(tmp_path / "runs", server.environ, settings={"intensity": str(own)})
 
     def g_of(at_s: float) -> float:
@@ -563,7 +515,7 @@ async def test_file_that_the_user_names_now_comes_first(tmp_path: Path) -> None:
 async def test_several_places_are_each_asked_their_own_sources(tmp_path: Path) -> None:
     a_journal(tmp_path / "gb")
     a_journal(tmp_path / "de", zone="DE", pid=8, run_id="run-2")
-    async with serving({**GB, "/co2eq": quarters}) as server:
+    async with LocalServer({**GB, "/co2eq": quarters}) as server:
         loaded, found, _ = await refreshed(tmp_path, server.environ)
     figures = {run.run_id: run.co2eq_g for run in loaded.runs}
     assert figures["run-1"] == pytest.approx(grams(g_at), rel=1e-9)
