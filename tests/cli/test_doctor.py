@@ -49,11 +49,6 @@ class Failing(Meter):
 """
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def doctor(folder: Path, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("AIOCARBON_")}
     return subprocess.run(

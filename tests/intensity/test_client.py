@@ -45,11 +45,6 @@ USER, PASSWORD = "me", "pw1"
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def blocking(function: Callable[..., Any], *args: Any) -> Any:
     return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
 

@@ -22,11 +22,6 @@ pytestmark = pytest.mark.anyio
 TOKEN = "AQAEAD-sixty-seconds=="
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def blocking(function: Callable[..., Any], *args: Any) -> Any:
     return await anyio.to_thread.run_sync(function, *args)
 

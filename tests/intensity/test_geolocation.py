@@ -19,11 +19,6 @@ pytestmark = pytest.mark.anyio
 ADDRESS = "192.0.2.77"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def blocking(function: Callable[..., Any], *args: Any) -> Any:
     return await anyio.to_thread.run_sync(function, *args)
 

@@ -31,11 +31,6 @@ T0 = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
 HOUR = 3600.0
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def blocking(function: Callable[..., Any], *args: Any) -> Any:
     return await anyio.to_thread.run_sync(function, *args)
 
