@@ -80,14 +80,18 @@ class Unattributed(SpanPart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceShares:
-    """Where one device's energy went: the three parts make `it_energy_j`.
+    """Where one device's energy and CO2eq went: the three parts make `it_energy_j` and `co2eq_g`.
 
     Attributes:
         id: The device.
         it_energy_j: Measured, joules.
-        idle_j: Idle floor kept apart.
+        idle_j: Idle floor that no span shares.
         spans_j: Owned by spans.
         unattributed_j: Neither.
+        co2eq_g: Grams, PUE counted.
+        idle_g: Of the idle floor.
+        spans_g: Of what spans own.
+        unattributed_g: Neither.
         idle_floor_w: The floor, watts; None where it is not known, and 0 was taken.
     """
 
@@ -96,6 +100,10 @@ class DeviceShares:
     idle_j: float
     spans_j: float
     unattributed_j: float
+    co2eq_g: float
+    idle_g: float
+    spans_g: float
+    unattributed_g: float
     idle_floor_w: float | None
 
 
@@ -199,6 +207,10 @@ def _device_shares(sums: DeviceSums, floor_w: float | None) -> DeviceShares:
         idle_j=sums.idle * QUANTUM,
         spans_j=sums.spans * QUANTUM,
         unattributed_j=(sums.energy - sums.idle - sums.spans) * QUANTUM,
+        co2eq_g=sums.co2eq * QUANTUM,
+        idle_g=sums.idle_co2eq * QUANTUM,
+        spans_g=sums.spans_co2eq * QUANTUM,
+        unattributed_g=(sums.co2eq - sums.idle_co2eq - sums.spans_co2eq) * QUANTUM,
         idle_floor_w=floor_w,
     )
 

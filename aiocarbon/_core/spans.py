@@ -25,9 +25,8 @@ SPEND: Final = 2
 CLOSE: Final = 3
 """Edge `(t_ns, CLOSE, id)`: a span closes."""
 
-# One instant's edges are taken in this order of kinds and then of ids, whatever the order in which they come.
 Edge = tuple[Any, ...]
-"""One of those four."""
+"""One of those four. Of one instant they are taken in this order of kinds and then of ids, however they come."""
 
 MIN_WEIGHT: Final = 1e-6
 MAX_WEIGHT: Final = 1e12
@@ -108,9 +107,9 @@ class Names:
 
     Attributes:
         name: The name.
-        durations: Seconds of each span.
-        energies: Own joules of each span.
         length_ns: Sum of the lengths.
+        taken_s: Seconds of those that are not yet in `durations`.
+        spent_j: Own joules of those that are not yet in `energies`.
     """
 
     __slots__ = ("_durations", "_energies", "length_ns", "name", "spent_j", "taken_s")
