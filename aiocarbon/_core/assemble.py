@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from aiocarbon._core.body import Body, Facts
 from aiocarbon._core.carbon import CarbonCut
-from aiocarbon._core.intensity import Equivalent, Quality
+from aiocarbon._core.intensity import Quality
 from aiocarbon._core.ledger import Cut, Ledger
 from aiocarbon._core.reading import Basis, Part
 from aiocarbon._core.report import (
     EpochReport,
+    Equivalent,
     IntensityUse,
     Quantities,
     RunReport,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from aiocarbon._core.intensity import IntensityValue
@@ -48,8 +48,10 @@ class Use(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CarbonCut:
+NO_USES: Final[Mapping[UseKey, Use]] = MappingProxyType({})
+
+
+class CarbonCut(NamedTuple):
     """CO2eq of a window, already multiplied by PUE, in grams; the intensity that weighs it in g/kWh.
 
     Attributes:
@@ -66,7 +68,7 @@ class CarbonCut:
     high_g: float
     edge_g: float
     intensity_g_per_kwh: float
-    uses: Mapping[UseKey, Use] = field(default_factory=dict)
+    uses: Mapping[UseKey, Use] = NO_USES
 
 
 class Sums(NamedTuple):

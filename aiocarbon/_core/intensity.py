@@ -129,27 +129,6 @@ class Pue:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Equivalent:
-    """An amount of CO2eq told as something people know.
-
-    Attributes:
-        id: Row of the table: "eu_new_car_2018".
-        amount: How many `unit` emit the same.
-        unit: "km travelled by an average new car (EU)".
-        g_per_unit: gCO2eq per unit.
-        year: Year of the factor, None where the source gives none.
-        source: Where the factor was read.
-    """
-
-    id: str
-    amount: float
-    unit: str
-    g_per_unit: float
-    year: int | None
-    source: str
-
-
 class IntensityCurve:
     """A step series of intensity over UTC: each value holds from its instant until the next one's.
 

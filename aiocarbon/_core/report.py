@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from aiocarbon._core.body import Overhead
-from aiocarbon._core.intensity import Equivalent, Location, Pue
+from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.ledger import Cut, DeviceCut, coverage, weakest
 from aiocarbon._core.reading import Basis, DeviceKind
 from aiocarbon._core.units import kwh_from_j
@@ -246,6 +246,27 @@ class IntensityUse:
     g_per_kwh: float
     share: float = 1.0
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equivalent:
+    """An amount of CO2eq told as something people know.
+
+    Attributes:
+        id: Row of the table: "eu_new_car_2018".
+        amount: How many `unit` emit the same.
+        unit: "km travelled by an average new car (EU)".
+        g_per_unit: gCO2eq per unit.
+        year: Year of the factor, None where the source gives none.
+        source: Where the factor was read.
+    """
+
+    id: str
+    amount: float
+    unit: str
+    g_per_unit: float
+    year: int | None
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aiocarbon._core.body import Facts, Overhead
 from aiocarbon._core.curve import Curve
@@ -14,8 +15,10 @@ from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings
 from aiocarbon._version import __version__
-from aiocarbon.intensity.equivalents import equivalents
 from aiocarbon.settings import Settings
+
+if TYPE_CHECKING:
+    from aiocarbon._core.report import Equivalent
 
 
 def make_session(
@@ -55,7 +58,14 @@ def make_session(
         ledger,
         curves,
         overhead=overhead,
-        equivalents=equivalents,
+        equivalents=_equivalents,
         budget=settings.budget,
         on_exceeded=on_exceeded,
     )
+
+
+def _equivalents(co2eq_g: float) -> tuple[Equivalent, ...]:
+    """The CO2eq told as other things; loaded with the first report that is read."""
+    from aiocarbon.intensity.equivalents import equivalents
+
+    return equivalents(co2eq_g)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiocarbon._core.body import Body, Facts, Overhead
 from aiocarbon._core.curve import Curve, State
-from aiocarbon._core.intensity import Equivalent, Location, Pue
+from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.reading import Part
 from aiocarbon._core.units import NS_PER_MS
@@ -23,7 +23,7 @@ from aiocarbon._engine.windows import Border, Past, Window
 from aiocarbon.budget import Budget
 
 if TYPE_CHECKING:
-    from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._core.report import EpochReport, Equivalent, RunReport
 
 WAITING_BORDERS = 1000
 SETTLE_NS = 150 * NS_PER_MS

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.intensity import (
-    Equivalent,
     FactorBasis,
     IntensityCurve,
     IntensityKind,
@@ -25,6 +24,7 @@ from aiocarbon._core.intensity import (
 
 if TYPE_CHECKING:
     from aiocarbon._core.answer import Answer, Sample
+    from aiocarbon._core.report import Equivalent
     from aiocarbon.intensity.base import Access, Row, Source, Traits, make_answer, utc_s
     from aiocarbon.intensity.client import Client
     from aiocarbon.intensity.location import find as find_location
@@ -60,6 +60,7 @@ _LAZY: Final = {
     "Access": ("intensity.base", "Access"),
     "Answer": ("_core.answer", "Answer"),
     "Client": ("intensity.client", "Client"),
+    "Equivalent": ("_core.report", "Equivalent"),
     "Row": ("intensity.base", "Row"),
     "Sample": ("_core.answer", "Sample"),
     "Source": ("intensity.base", "Source"),

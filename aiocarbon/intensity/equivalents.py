@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from aiocarbon import data
-from aiocarbon._core.intensity import Equivalent
+from aiocarbon._core.report import Equivalent
 
 __all__ = ["equivalents"]
 

@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from aiocarbon._core.intensity import Equivalent, Location
+from aiocarbon._core.intensity import Location
 from aiocarbon._core.reading import Basis
-from aiocarbon._core.report import DeviceReport, EpochReport, IntensityUse, Prediction, Quantities, RunReport
+from aiocarbon._core.report import (
+    DeviceReport,
+    EpochReport,
+    Equivalent,
+    IntensityUse,
+    Prediction,
+    Quantities,
+    RunReport,
+)
 from aiocarbon._core.units import M_PER_KM
 from aiocarbon.render import numbers
 

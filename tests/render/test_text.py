@@ -8,9 +8,18 @@ from typing import Any
 
 import pytest
 
-from aiocarbon._core.intensity import Equivalent, Location, Pue
+from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.reading import Basis, DeviceKind
-from aiocarbon._core.report import DeviceReport, EpochReport, IntensityUse, Overhead, Quantities, RunReport, Scope
+from aiocarbon._core.report import (
+    DeviceReport,
+    EpochReport,
+    Equivalent,
+    IntensityUse,
+    Overhead,
+    Quantities,
+    RunReport,
+    Scope,
+)
 from aiocarbon.render.text import WARNING, live_line, report_text, total_text
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
