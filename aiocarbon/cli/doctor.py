@@ -8,7 +8,6 @@ Every source of the place is asked meanwhile, with a deadline of its own (`docto
 from __future__ import annotations
 
 import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,15 +18,14 @@ from aiocarbon import meters
 from aiocarbon._core.reading import Device, Finding, Part, Quantity, Reading
 from aiocarbon._core.units import J_PER_UJ, s_from_ns
 from aiocarbon._version import __version__
+from aiocarbon.cli.asking import ask_engine
 from aiocarbon.cli.doctor_grid import Grid, grid_dict, grid_lines
 from aiocarbon.cli.doctor_grid import examine as grid_of
-from aiocarbon.cli.output import coloured, say, show, write_json
-from aiocarbon.errors import EngineError, MeterError, MeterPermissionError, MeterUnavailableError
+from aiocarbon.cli.output import deliver
+from aiocarbon.errors import MeterError, MeterPermissionError, MeterUnavailableError
 from aiocarbon.render import numbers
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from aiocarbon._engine.engine import Engine
     from aiocarbon.settings import Settings
 
@@ -128,29 +126,16 @@ def doctor(arguments: Mapping[str, Any], *, json_file: str | None = None) -> int
         EngineError: The engine could not begin, or does not answer.
     """
     found = _diagnose(arguments)
-    if json_file is not None:
-        problem = write_json(json_file, _to_dict(found))
-        if problem:
-            say(f"aiocarbon: {problem}")
-        return 1 if problem else 0
-    return 0 if show(coloured("\n".join(_lines(found)), sys.stdout)) else 1
+    return deliver(json_file, lambda: _to_dict(found), lambda: "\n".join(_lines(found)))
 
 
 def _diagnose(arguments: Mapping[str, Any]) -> Diagnosis:
-    from aiocarbon._engine import host as hosts
     from aiocarbon.settings import resolve
 
     settings = resolve(arguments)
     named = [spec for spec in settings.meters or () if isinstance(spec, str)]
-    host = hosts.lease()
-    try:
-        # Measuring meters, then models, each at most one deadline; the rest is patience with a busy machine.
-        future: Future[Diagnosis] = host.call(lambda engine: _examine_all(engine, settings, arguments, named))
-        return future.result(4 * DEADLINE_S)
-    except TimeoutError as error:
-        raise EngineError(f"the engine did not answer within {4 * DEADLINE_S:g} s") from error
-    finally:
-        hosts.release(host)
+    # Measuring meters, then models, each at most one deadline; the rest is patience with a busy machine.
+    return ask_engine(lambda engine: _examine_all(engine, settings, arguments, named), 4 * DEADLINE_S)
 
 
 async def _examine_all(

@@ -9,10 +9,9 @@ from typing import Final
 from aiocarbon import data
 from aiocarbon._core.estimate import Estimate, Given, as_printed, exact
 from aiocarbon._core.intensity import Quality
-from aiocarbon._version import __version__
 from aiocarbon.cli.foresight_options import EstimateOptions
 from aiocarbon.cli.options import CommandLineError
-from aiocarbon.cli.output import coloured, say, show, write_json
+from aiocarbon.cli.output import deliver, with_version
 from aiocarbon.cli.width import columns
 from aiocarbon.data.accelerators import Accelerator, find
 from aiocarbon.render.estimate import estimate_lines
@@ -40,14 +39,11 @@ def estimate(options: EstimateOptions, *, json_file: str | None = None) -> int:
         ConfigError: A value of the environment or of pyproject.toml is not accepted.
     """
     found = _estimated(options)
-    if json_file is not None:
-        plain = found.to_dict()
-        problem = write_json(json_file, {"schema": plain.pop("schema"), "version": __version__, **plain})
-        if problem:
-            say(f"aiocarbon: {problem}")
-        return 1 if problem else 0
-    lines = estimate_lines(found, width=columns(sys.stdout))
-    return 0 if show(coloured("\n".join(lines), sys.stdout)) else 1
+    return deliver(
+        json_file,
+        lambda: with_version(found.to_dict()),
+        lambda: "\n".join(estimate_lines(found, width=columns(sys.stdout))),
+    )
 
 
 def _estimated(options: EstimateOptions) -> Estimate:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from datetime import UTC, datetime, tzinfo
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._version import __version__
-from aiocarbon.cli.output import coloured, say, show, write_json
+from aiocarbon.cli.asking import ask_engine
+from aiocarbon.cli.output import deliver
 from aiocarbon.cli.width import columns
-from aiocarbon.errors import EngineError
 from aiocarbon.render import numbers
 from aiocarbon.render.labelled import labelled
 from aiocarbon.render.plot import Step, can_show_blocks, cleanest, clock_time, plot, zone_names
 from aiocarbon.render.text import QUALITY_WORDS, intensity_words, location_words
 
 if TYPE_CHECKING:
+    from aiocarbon._engine.engine import Engine
     from aiocarbon._engine.probe import Told
     from aiocarbon._engine.survey import Survey
 
@@ -53,19 +53,16 @@ def intensity(arguments: Mapping[str, Any], *, hours: float, json_file: str | No
         ConfigError: A value of the environment or of pyproject.toml is not accepted.
         EngineError: The engine could not begin, or does not answer.
     """
-    found = _asked(arguments, hours)
-    if json_file is not None:
-        problem = write_json(json_file, to_dict(found, hours))
-        if problem:
-            say(f"aiocarbon: {problem}")
-        return 1 if problem else 0
-    lines = text_lines(found, hours, width=columns(sys.stdout), blocks=can_show_blocks(_encoding(sys.stdout)))
-    return 0 if show(coloured("\n".join(lines), sys.stdout)) else 1
+    found = _surveyed(arguments, hours)
+
+    def text() -> str:
+        blocks = can_show_blocks(getattr(sys.stdout, "encoding", None))
+        return "\n".join(text_lines(found, hours, width=columns(sys.stdout), blocks=blocks))
+
+    return deliver(json_file, lambda: to_dict(found, hours), text)
 
 
-def _asked(arguments: Mapping[str, Any], hours: float) -> Survey:
-    from aiocarbon._engine import host as hosts
-    from aiocarbon._engine.engine import Engine
+def _surveyed(arguments: Mapping[str, Any], hours: float) -> Survey:
     from aiocarbon._engine.survey import survey
     from aiocarbon.settings import resolve
 
@@ -75,18 +72,7 @@ def _asked(arguments: Mapping[str, Any], hours: float) -> Survey:
         exchange = engine.exchange(is_offline=settings.offline)
         return await survey(exchange, settings, arguments, hours=hours, limit_s=LIMIT_S)
 
-    host = hosts.lease()
-    try:
-        future: Future[Survey] = host.call(verb)
-        return future.result(LIMIT_S + PATIENCE_S)
-    except TimeoutError as error:
-        raise EngineError(f"the engine did not answer within {LIMIT_S + PATIENCE_S:g} s") from error
-    finally:
-        hosts.release(host)
-
-
-def _encoding(stream: IO[str] | None) -> str | None:
-    return getattr(stream, "encoding", None)
+    return ask_engine(verb, LIMIT_S + PATIENCE_S)
 
 
 # -- telling -----------------------------------------------------------------------------------------------------

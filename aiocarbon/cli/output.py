@@ -12,13 +12,24 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
+from aiocarbon._version import __version__
 from aiocarbon.render.text import WARNING
 
-__all__ = ["STDOUT", "coloured", "fill_closed_streams", "say", "show", "write_json", "write_live"]
+__all__ = [
+    "STDOUT",
+    "coloured",
+    "deliver",
+    "fill_closed_streams",
+    "say",
+    "show",
+    "with_version",
+    "write_json",
+    "write_live",
+]
 
 STDOUT: Final = "-"
 """The file name that stands for stdout."""
@@ -97,6 +108,30 @@ def write_json(target: str, value: Any) -> str:
     except OSError as error:
         return f"{target} cannot be written: {error.strerror or error}"
     return ""
+
+
+def deliver(json_file: str | None, plain: Callable[[], Any], text: Callable[[], str]) -> int:
+    """Write what a command found where it is wanted; only what is wanted is made.
+
+    Args:
+        json_file: File for it as JSON, "-" for stdout; None: it is shown as text on stdout.
+        plain: Makes it as plain values.
+        text: Makes it as text.
+
+    Returns:
+        0, or 1 if it could not be written, which is said.
+    """
+    if json_file is None:
+        return 0 if show(coloured(text(), sys.stdout)) else 1
+    problem = write_json(json_file, plain())
+    if problem:
+        say(f"aiocarbon: {problem}")
+    return 1 if problem else 0
+
+
+def with_version(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as plain values, with the version of aiocarbon that made it behind its schema."""
+    return {"schema": plain["schema"], "version": __version__, **{k: v for k, v in plain.items() if k != "schema"}}
 
 
 def folder_problem(target: str | None) -> str:

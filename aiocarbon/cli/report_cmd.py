@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from aiocarbon.cli.output import coloured, say, show, write_json
+from aiocarbon.cli.asking import ask_engine
+from aiocarbon.cli.output import deliver, say
 from aiocarbon.errors import EngineError
 from aiocarbon.render import numbers
 from aiocarbon.render.text import report_text, total_text
@@ -49,15 +48,14 @@ def report(paths: Sequence[str], *, json_file: str | None = None, is_refresh: bo
     loaded = tell(processes, problems)
     for problem in loaded.problems:
         say(f"aiocarbon: {problem}")
-    if json_file is not None:
-        problem = write_json(json_file, loaded.to_dict())
-        if problem:
-            say(f"aiocarbon: {problem}")
-        return 1 if problem else 0
-    parts = [report_text(run) for run in loaded.runs]
-    if len(parts) > 1:
-        parts.append(total_text(loaded.total, len(parts)))
-    return 0 if show(coloured("\n\n".join(parts), sys.stdout)) else 1
+
+    def text() -> str:
+        parts = [report_text(run) for run in loaded.runs]
+        if len(parts) > 1:
+            parts.append(total_text(loaded.total, len(parts)))
+        return "\n\n".join(parts)
+
+    return deliver(json_file, loaded.to_dict, text)
 
 
 def _refresh(processes: Sequence[Process]) -> Iterator[str]:
@@ -69,7 +67,6 @@ def _refresh(processes: Sequence[Process]) -> Iterator[str]:
 
 
 def _refreshed(processes: Sequence[Process]) -> Refreshed:
-    from aiocarbon._engine import host as hosts
     from aiocarbon._engine.refresh import LIMIT_S, refresh
     from aiocarbon.settings import resolve
 
@@ -78,14 +75,7 @@ def _refreshed(processes: Sequence[Process]) -> Refreshed:
     async def verb(engine: Engine) -> Refreshed:
         return await refresh(engine.exchange(is_offline=settings.offline), settings, processes)
 
-    host = hosts.lease()
-    try:
-        future: Future[Refreshed] = host.call(verb)
-        return future.result(LIMIT_S + PATIENCE_S)
-    except TimeoutError as error:
-        raise EngineError(f"the engine did not answer within {LIMIT_S + PATIENCE_S:g} s") from error
-    finally:
-        hosts.release(host)
+    return ask_engine(verb, LIMIT_S + PATIENCE_S)
 
 
 def refreshed_lines(found: Refreshed) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,17 +11,18 @@ from aiocarbon._core.clean import Block, Plan, Range
 from aiocarbon._core.profile import Filler
 from aiocarbon._core.units import S_PER_MIN
 from aiocarbon._version import __version__
+from aiocarbon.cli.asking import ask_engine
 from aiocarbon.cli.clean_options import WhenOptions
 from aiocarbon.cli.intensity_cmd import place_dict, told_dict, told_lines, value_dict
-from aiocarbon.cli.output import coloured, say, show, write_json
+from aiocarbon.cli.output import deliver
 from aiocarbon.cli.width import WIDTH, columns
-from aiocarbon.errors import EngineError
 from aiocarbon.render import numbers
 from aiocarbon.render.labelled import labelled
 from aiocarbon.render.plot import can_show_blocks, clock_time, plot, zone_names
 from aiocarbon.render.text import location_words
 
 if TYPE_CHECKING:
+    from aiocarbon._engine.engine import Engine
     from aiocarbon._engine.hours import Hours
 
 __all__ = ["text_lines", "to_dict", "when"]
@@ -51,21 +51,17 @@ def when(options: WhenOptions, *, json_file: str | None = None) -> int:
         ConfigError: A value of the environment or of pyproject.toml is not accepted.
         EngineError: The engine could not begin, or does not answer.
     """
-    hours = _asked(options)
+    hours = _looked_ahead(options)
     plan = hours.plan(options.duration_s, blocks=options.blocks, least_s=options.least_s, power_w=options.power_w)
-    if json_file is not None:
-        problem = write_json(json_file, to_dict(hours, plan, options))
-        if problem:
-            say(f"aiocarbon: {problem}")
-        return 1 if problem else 0
-    blocks = can_show_blocks(getattr(sys.stdout, "encoding", None))
-    lines = text_lines(hours, plan, options, width=columns(sys.stdout), blocks=blocks)
-    return 0 if show(coloured("\n".join(lines), sys.stdout)) else 1
+
+    def text() -> str:
+        blocks = can_show_blocks(getattr(sys.stdout, "encoding", None))
+        return "\n".join(text_lines(hours, plan, options, width=columns(sys.stdout), blocks=blocks))
+
+    return deliver(json_file, lambda: to_dict(hours, plan, options), text)
 
 
-def _asked(options: WhenOptions) -> Hours:
-    from aiocarbon._engine import host as hosts
-    from aiocarbon._engine.engine import Engine
+def _looked_ahead(options: WhenOptions) -> Hours:
     from aiocarbon._engine.hours import Outlooker
     from aiocarbon.settings import resolve
 
@@ -76,14 +72,7 @@ def _asked(options: WhenOptions) -> Hours:
         ahead = Outlooker(exchange, settings, options.settings, limit_s=LIMIT_S)
         return await ahead.look(ahead_s=options.within_s)
 
-    host = hosts.lease()
-    try:
-        future: Future[Hours] = host.call(verb)
-        return future.result(LIMIT_S + PATIENCE_S)
-    except TimeoutError as error:
-        raise EngineError(f"the engine did not answer within {LIMIT_S + PATIENCE_S:g} s") from error
-    finally:
-        hosts.release(host)
+    return ask_engine(verb, LIMIT_S + PATIENCE_S)
 
 
 # -- as text -----------------------------------------------------------------------------------------------------

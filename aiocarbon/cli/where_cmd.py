@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.places import Energy, Place, Ran, Where, rank
-from aiocarbon._version import __version__
 from aiocarbon.cli.foresight_options import WhereOptions
 from aiocarbon.cli.options import CommandLineError
-from aiocarbon.cli.output import coloured, say, show, write_json
+from aiocarbon.cli.output import deliver, say, with_version
 from aiocarbon.cli.width import columns
 from aiocarbon.errors import JournalError
 from aiocarbon.render.places import can_show_bars, where_lines
@@ -38,17 +37,14 @@ def where(options: WhereOptions, *, json_file: str | None = None) -> int:
         JournalError: Nothing could be read of the journals, or they hold no energy.
     """
     found = _found(options)
-    if json_file is not None:
-        plain = found.to_dict()
-        problem = write_json(json_file, {"schema": plain.pop("schema"), "version": __version__, **plain})
-        if problem:
-            say(f"aiocarbon: {problem}")
-        return 1 if problem else 0
-    many = sum(len(ranking.rows) for ranking in found.rankings)
-    top, bottom = (many, 0) if options.is_all else (options.top, options.bottom)
-    blocks = can_show_bars(getattr(sys.stdout, "encoding", None))
-    lines = where_lines(found, top=top, bottom=bottom, width=columns(sys.stdout), blocks=blocks)
-    return 0 if show(coloured("\n".join(lines), sys.stdout)) else 1
+
+    def text() -> str:
+        many = sum(len(ranking.rows) for ranking in found.rankings)
+        top, bottom = (many, 0) if options.is_all else (options.top, options.bottom)
+        blocks = can_show_bars(getattr(sys.stdout, "encoding", None))
+        return "\n".join(where_lines(found, top=top, bottom=bottom, width=columns(sys.stdout), blocks=blocks))
+
+    return deliver(json_file, lambda: with_version(found.to_dict()), text)
 
 
 def _found(options: WhereOptions) -> Where:
