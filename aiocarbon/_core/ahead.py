@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from aiocarbon._core.hindsight import Z_90
 from aiocarbon._core.intensity import IntensityValue, Quality
-from aiocarbon._core.profile import daily_profile
+from aiocarbon._core.profile import daily_profile, typical
 from aiocarbon._core.rates import Band
 from aiocarbon._core.units import S_PER_DAY, kwh_from_j
 
@@ -43,8 +43,6 @@ MAE_TO_90: Final = Z_90 * math.sqrt(math.pi / 2)
 
 LEAST_S: Final = 1.0
 """What counts as a window's length where it has less: the sums are seconds since 1970, told to some 1e-7 s."""
-
-KNOWN: Final = (Quality.GIVEN, Quality.LIVE, Quality.ESTIMATED, Quality.FORECAST)
 
 
 class Stretch(NamedTuple):
@@ -110,7 +108,7 @@ class Horizon:
             profile_share: Least half width of a profile's hour, as a share.
         """
         series = list(steps)
-        known = [i for i, (_, value) in enumerate(series) if value.quality in KNOWN]
+        known = [i for i, (_, value) in enumerate(series) if value.quality.is_told]
         end = known[-1] + 1 if known else 0
         self.known_to_s = series[end][0] if end < len(series) else _valid_to_s(series[-1][1])
         self._profile = _profile(series, self.known_to_s, profile_share)
@@ -230,7 +228,7 @@ class _Profile:
 
     def __init__(self, profile: Sequence[tuple[float, list[float]]], least_share: float) -> None:
         self._from_s = [from_s for from_s, _ in profile]
-        self._values = [_typical(values, least_share) for _, values in profile]
+        self._values = [typical(values, least_share) for _, values in profile]
         lengths = [b - a for a, b in itertools.pairwise((*self._from_s, float(S_PER_DAY)))]
         amounts = (
             (length * g, length * low, length * high)
@@ -250,12 +248,6 @@ class _Profile:
         return _add(self._upto(end_s), _scaled(self._upto(begin_s), -1.0))
 
 
-def _typical(values: Sequence[float], least_share: float) -> Amounts:
-    """The mean of what was measured at one time of the day; its range holds all of them."""
-    mean = sum(values) / len(values)
-    return mean, min(mean * (1.0 - least_share), *values), max(mean * (1.0 + least_share), *values)
-
-
 def _profile(series: Sequence[tuple[float, IntensityValue]], known_to_s: float, least_share: float) -> _Profile | None:
     """The daily profile of the steps before an instant; None where less than a day was measured, or none is needed."""
     if not math.isfinite(known_to_s):
@@ -265,5 +257,5 @@ def _profile(series: Sequence[tuple[float, IntensityValue]], known_to_s: float, 
         for i, (from_s, value) in enumerate(series)
         if math.isfinite(from_s) and from_s < known_to_s
     ]
-    profile = daily_profile([step for step in steps if step[2].quality in KNOWN])
+    profile = daily_profile([step for step in steps if step[2].quality.is_told])
     return _Profile(profile, least_share) if profile else None

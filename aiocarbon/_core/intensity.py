@@ -31,6 +31,16 @@ class Quality(StrEnum):
         """Its place in this order, 0 for the surest."""
         return _RANK[self]
 
+    @property
+    def is_measured(self) -> bool:
+        """True for what was stated, measured or estimated of a time; not for what was only foreseen or filled in."""
+        return self.rank <= _RANK[Quality.ESTIMATED]
+
+    @property
+    def is_told(self) -> bool:
+        """True for what somebody says of that very time, if only as a forecast."""
+        return self.rank <= _RANK[Quality.FORECAST]
+
     def is_surer_than(self, other: Quality) -> bool:
         """Whether a value that is known this way stands in the place of one that is known the other way."""
         return self.rank < other.rank

@@ -20,11 +20,6 @@ from aiocarbon._core.units import S_PER_DAY
 Step = tuple[float, float, IntensityValue]
 """From and to (UTC seconds since 1970), and what holds in between."""
 
-GUESSES: Final = frozenset({Quality.AVERAGE, Quality.CACHED})
-"""What a curve holds where no source says anything of that time."""
-
-MEASURED: Final = frozenset({Quality.GIVEN, Quality.LIVE, Quality.ESTIMATED})
-
 PROFILE_DAYS: Final = 7.0
 """How far back a profile reaches at most: a week has every weekday once, and seasons do not matter in it."""
 
@@ -66,7 +61,7 @@ def continued(steps: Sequence[Step], until_s: float, fallback: IntensityValue) -
         fallback: What counts where there is no profile.
     """
     begin_s = steps[0][0]
-    known = [step for step in steps if step[2].quality not in GUESSES]
+    known = [step for step in steps if step[2].quality.is_told]
     known_until_s = min(max((to for _, to, _ in known), default=begin_s), until_s)
     head = [(at, min(to, known_until_s), value) for at, to, value in steps if at < known_until_s]
     if known_until_s >= until_s:
@@ -91,7 +86,7 @@ def daily_profile(steps: Sequence[Step]) -> list[tuple[float, list[float]]]:
         From (seconds of the UTC day, ascending, the first 0), and the values, g/kWh, of the days; empty if less than
         the whole of a day was measured.
     """
-    measured = [step for step in steps if step[2].quality in MEASURED and step[1] > step[0]]
+    measured = [step for step in steps if step[2].quality.is_measured and step[1] > step[0]]
     if not measured:
         return []
     newest = steps[-1][2]
@@ -140,14 +135,25 @@ def _repeated(
     return steps
 
 
+def typical(values: Sequence[float], share: float) -> tuple[float, float, float]:
+    """The mean of what was measured at one time of the day, and a range that holds all of it.
+
+    Args:
+        values: What was measured, at least one, g/kWh.
+        share: Least half width of the range, as a share of the mean.
+    """
+    mean = sum(values) / len(values)
+    return mean, min(mean * (1.0 - share), *values), max(mean * (1.0 + share), *values)
+
+
 def _typical(values: Sequence[float], like: IntensityValue, note: str) -> IntensityValue:
-    """The mean of what was measured at one time of the day; its range holds all of them, and what a guess deserves."""
-    mean, spread = sum(values) / len(values), SPREAD[Quality.CACHED]
+    """What is typical of one time of the day, as a value, with the range that a guess deserves."""
+    mean, low, high = typical(values, SPREAD[Quality.CACHED])
     return replace(
         like,
         g_per_kwh=mean,
-        low_g_per_kwh=min(mean * (1.0 - spread), *values),
-        high_g_per_kwh=max(mean * (1.0 + spread), *values),
+        low_g_per_kwh=low,
+        high_g_per_kwh=high,
         quality=Quality.AVERAGE,
         note=note,
     )

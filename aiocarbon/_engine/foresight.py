@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
-from aiocarbon._core.intensity import IntensityValue, Quality
+from aiocarbon._core.intensity import IntensityValue
 from aiocarbon._core.units import S_PER_DAY, j_from_kwh, s_from_ns
 from aiocarbon._logging import get_logger
 
@@ -36,7 +36,6 @@ SLOT_S: Final = 1800.0
 
 DAYS: Final = 7.0
 UNTOLD_MOST: Final = 1000
-MEASURED: Final = frozenset({Quality.GIVEN, Quality.LIVE, Quality.ESTIMATED})
 
 
 P = ParamSpec("P")
@@ -235,7 +234,7 @@ def mean_of(steps: Iterable[tuple[float, float, IntensityValue]]) -> IntensityVa
         steps: From, to (UTC seconds), value.
     """
     pieces = list(steps)
-    if not pieces or any(value.quality not in MEASURED for _, _, value in pieces):
+    if not pieces or any(not value.quality.is_measured for _, _, value in pieces):
         return None
     length_s = math.fsum(to - at for at, to, _ in pieces)
     g, low, high = (

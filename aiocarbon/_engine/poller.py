@@ -24,7 +24,7 @@ from aiocarbon._engine.exchange import Exchange
 from aiocarbon._engine.lookback import LookBack
 from aiocarbon._engine.questions import NOW, Kind, Question
 from aiocarbon._engine.surroundings import Surroundings, placed
-from aiocarbon._engine.whereabouts import chain_of, locate
+from aiocarbon._engine.whereabouts import chain_of, is_own, locate
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import IntensityError, SourceDownError
 from aiocarbon.intensity.guesses import guessed
@@ -162,7 +162,7 @@ class Poller:
         """Find out where the run takes place, if that was a guess, and whom to ask."""
         if self._is_settled:
             return
-        if not self._is_own:
+        if not is_own(self._settings):
             self._is_locating = self._place.location.is_guess and self._exchange.client is not None
             found = await locate(self._exchange, self._place, self._environ)
             self._is_locating = False
@@ -187,15 +187,9 @@ class Poller:
                 self._session.ledger.intensity.set(self._place.intensity, float("-inf"))
                 await self._cut_again(self._session.begin_s)
 
-    @property
-    def _is_own(self) -> bool:
-        """True if the user's own file or URL says the intensity, wherever the machine is."""
-        named = self._settings.intensity
-        return isinstance(named, str) and ("/" in named or os.sep in named)
-
     def _tell_guess(self) -> None:
         place = self._place.location
-        if place.is_guess and not self._is_own:
+        if place.is_guess and not is_own(self._settings):
             self._session.warn(
                 f"location {place.zone} is a guess ({place.how}); give it with location= or AIOCARBON_LOCATION, "
                 "since it decides the CO2eq"

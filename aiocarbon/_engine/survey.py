@@ -18,7 +18,7 @@ from aiocarbon._core.intensity import IntensityValue, Location, Pue
 from aiocarbon._engine.exchange import Exchange
 from aiocarbon._engine.probe import OFFLINE, Probe, Told
 from aiocarbon._engine.surroundings import Surroundings, placed, surroundings
-from aiocarbon._engine.whereabouts import Found, chain_of, locate
+from aiocarbon._engine.whereabouts import Found, chain_of, is_own, locate
 from aiocarbon.errors import IntensityError
 from aiocarbon.intensity.base import shown
 
@@ -155,7 +155,7 @@ async def _located(
     exchange: Exchange, settings: Settings, first: Surroundings, limit_s: float, environ: Mapping[str, str]
 ) -> tuple[Surroundings, tuple[tuple[str, ...], str]]:
     """Where the machine is, and what was asked of whom to know that."""
-    if _is_own(settings.intensity):
+    if is_own(settings):
         return first, ((), "nothing was asked: the intensity comes from what the user named")
     if not first.location.is_guess:
         return first, ((), "nothing was asked: the location was given")
@@ -195,11 +195,6 @@ def _bases(services: Iterable[tuple[str, str]], environ: Mapping[str, str]) -> t
         except IntensityError:
             continue  # its variable holds no URL, so it is not asked
     return tuple(dict.fromkeys(found))
-
-
-def _is_own(intensity: object) -> bool:
-    """True if the user's own file or URL says the intensity, wherever the machine is."""
-    return isinstance(intensity, str) and ("/" in intensity or os.sep in intensity)
 
 
 def _curve(grid: Grid, begin_s: float, end_s: float) -> tuple[Piece, ...]:

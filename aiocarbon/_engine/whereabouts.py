@@ -81,6 +81,12 @@ async def _geolocated(exchange: Exchange, place: Location, environ: Mapping[str,
     return Found(location=known, notice=notice if is_fresh else "")
 
 
+def is_own(settings: Settings) -> bool:
+    """True if the user's own file or URL says the intensity, wherever the machine is."""
+    named = settings.intensity
+    return isinstance(named, str) and ("/" in named or os.sep in named)
+
+
 def chain_of(
     settings: Settings, place: Location, blocking: Any, environ: Mapping[str, str] = os.environ
 ) -> tuple[Link, ...]:

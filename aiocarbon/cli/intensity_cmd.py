@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiocarbon._engine.probe import Told
     from aiocarbon._engine.survey import Survey
 
-__all__ = ["intensity", "place_dict", "told_dict", "told_lines", "value_dict"]
+__all__ = ["intensity", "place_dict", "told_dict", "told_lines", "utc_text", "value_dict"]
 
 SCHEMA: Final = "aiocarbon.intensity/1"
 LIMIT_S: Final = 5.0
@@ -34,8 +34,6 @@ WIDTH: Final = 72
 """Where no terminal says its own."""
 
 INDENT: Final = "  "
-GUESSED: Final = frozenset({Quality.AVERAGE, Quality.CACHED})
-"""What fills the hours of which no source says anything; no part of a forecast."""
 
 
 def intensity(arguments: Mapping[str, Any], *, hours: float, json_file: str | None = None) -> int:
@@ -135,7 +133,7 @@ def known_ahead(found: Survey) -> list[Step]:
     return [
         (max(piece.from_s, found.now_s), piece.to_s, piece.value.g_per_kwh)
         for piece in found.curve
-        if piece.to_s > found.now_s and piece.value.quality not in GUESSED
+        if piece.to_s > found.now_s and piece.value.quality.is_told
     ]
 
 
@@ -143,7 +141,7 @@ def why_no_forecast(found: Survey, hours: float) -> str:
     """Why nothing is known of the time ahead; empty if something is."""
     if not found.told:
         return "the intensity was given as a number" if found.now.quality is Quality.GIVEN else "no source covers it"
-    is_ahead = any(piece.from_s > found.now_s and piece.value.quality not in GUESSED for piece in found.curve)
+    is_ahead = any(piece.from_s > found.now_s and piece.value.quality.is_told for piece in found.curve)
     is_forecast = any(piece.value.quality is Quality.FORECAST for piece in found.curve if piece.to_s > found.now_s)
     until_s = max((to_s for _, to_s, _ in known_ahead(found)), default=found.now_s)
     if is_ahead or is_forecast or until_s >= found.now_s + hours * 3600.0:
@@ -244,17 +242,17 @@ def to_dict(found: Survey, hours: float) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "version": __version__,
-        "at": _utc(found.now_s),
+        "at": utc_text(found.now_s),
         "location": place_dict(found),
         "now": value_dict(found.now),
         "fallback": value_dict(found.fallback),
         "forecast_hours": hours,
         "no_forecast": why_no_forecast(found, hours),
-        "cleanest_hour": None if best is None else {"from": _utc(best[0]), "g_per_kwh": best[1]},
+        "cleanest_hour": None if best is None else {"from": utc_text(best[0]), "g_per_kwh": best[1]},
         "curve": [
             {
-                "from": _utc(piece.from_s),
-                "to": _utc(piece.to_s),
+                "from": utc_text(piece.from_s),
+                "to": utc_text(piece.to_s),
                 "g_per_kwh": piece.value.g_per_kwh,
                 "source": piece.value.source,
                 "zone": piece.value.zone,
@@ -293,7 +291,7 @@ def told_dict(told: Told) -> dict[str, Any]:
         "url": told.url,
         "latency_s": told.latency_s,
         "value": None if told.value is None else value_dict(told.value),
-        "forecast_until": None if told.forecast_until_s is None else _utc(told.forecast_until_s),
+        "forecast_until": None if told.forecast_until_s is None else utc_text(told.forecast_until_s),
         "no_forecast": told.forecast_why,
     }
 
@@ -309,11 +307,12 @@ def value_dict(value: IntensityValue) -> dict[str, Any]:
         "quality": value.quality.value,
         "kind": value.kind.value,
         "factor_basis": value.factor_basis.value,
-        "valid_from": None if value.valid_from_s is None else _utc(value.valid_from_s),
-        "valid_to": None if value.valid_to_s is None else _utc(value.valid_to_s),
+        "valid_from": None if value.valid_from_s is None else utc_text(value.valid_from_s),
+        "valid_to": None if value.valid_to_s is None else utc_text(value.valid_to_s),
         "note": value.note,
     }
 
 
-def _utc(at_s: float) -> str:
+def utc_text(at_s: float) -> str:
+    """UTC seconds since 1970 as ISO 8601 text."""
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")

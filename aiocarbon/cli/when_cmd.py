@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, tzinfo
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.clean import Block, Plan, Range
@@ -13,7 +13,7 @@ from aiocarbon._core.units import S_PER_MIN
 from aiocarbon._version import __version__
 from aiocarbon.cli.asking import ask_engine
 from aiocarbon.cli.clean_options import WhenOptions
-from aiocarbon.cli.intensity_cmd import place_dict, told_dict, told_lines, value_dict
+from aiocarbon.cli.intensity_cmd import place_dict, told_dict, told_lines, utc_text, value_dict
 from aiocarbon.cli.output import deliver
 from aiocarbon.cli.width import WIDTH, columns
 from aiocarbon.render import numbers
@@ -227,33 +227,33 @@ def to_dict(hours: Hours, plan: Plan, options: WhenOptions) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "version": __version__,
-        "at": _utc(plan.now_s),
+        "at": utc_text(plan.now_s),
         "location": place_dict(found),
         "pue": {"value": found.pue.value, "source": found.pue.source},
         "duration_s": plan.duration_s,
         "within_s": options.within_s,
         "power_w": options.power_w,
         "energy_kwh": plan.energy_kwh,
-        "begins_at": _utc(plan.begins_s),
-        "ends_at": _utc(plan.blocks[-1].ends_s),
+        "begins_at": utc_text(plan.begins_s),
+        "ends_at": utc_text(plan.blocks[-1].ends_s),
         "is_now": plan.is_now,
         "blocks": [_block_dict(block) for block in plan.blocks],
         "grid_s": plan.grid_s,
-        "planned_until": _utc(plan.until_s),
+        "planned_until": utc_text(plan.until_s),
         **_amounts_dict(plan, plan.g_per_kwh),
         "now": {**_block_dict(plan.now), **_amounts_dict(plan, plan.now.g_per_kwh)},
         "window": _block_dict(plan.window),
         "saved": _saved_dict(plan, plan.saved_g_per_kwh, plan.saved_share),
         "saved_of_window_mean": _saved_dict(plan, plan.saved_of_mean_g_per_kwh, plan.saved_of_mean_share),
         "intensity_now": value_dict(hours.now),
-        "known_until": _utc(hours.known_until_s),
+        "known_until": utc_text(hours.known_until_s),
         "beyond": hours.filler.value,
         "profile_days": hours.days,
         "is_mixed": hours.is_mixed(plan.until_s),
         "curve": [
             {
-                "from": _utc(at),
-                "to": _utc(to),
+                "from": utc_text(at),
+                "to": utc_text(to),
                 "g_per_kwh": value.g_per_kwh,
                 "g_per_kwh_low": value.low_g_per_kwh,
                 "g_per_kwh_high": value.high_g_per_kwh,
@@ -278,13 +278,9 @@ def _amounts_dict(plan: Plan, of: Range) -> dict[str, Any]:
 def _block_dict(block: Block) -> dict[str, Any]:
     """A block; what the work emits in it is not told, since only all blocks together are the work."""
     g_per_kwh = dict(zip(("g_per_kwh", "g_per_kwh_low", "g_per_kwh_high"), block.g_per_kwh, strict=True))
-    return {"begins_at": _utc(block.begins_s), "ends_at": _utc(block.ends_s), **g_per_kwh}
+    return {"begins_at": utc_text(block.begins_s), "ends_at": utc_text(block.ends_s), **g_per_kwh}
 
 
 def _saved_dict(plan: Plan, of: Range, share: Range | None) -> dict[str, Any]:
     shares = share or (None, None, None)
     return {**_amounts_dict(plan, of), **dict(zip(("share", "share_low", "share_high"), shares, strict=True))}
-
-
-def _utc(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")

@@ -12,7 +12,7 @@ from aiocarbon.intensity.base import Traits
 
 __all__ = ["GUESSES", "guessed", "is_guess", "knows_better", "stands_over"]
 
-GUESSES: Final = frozenset({Quality.AVERAGE, Quality.CACHED, Quality.FORECAST})
+GUESSES: Final = frozenset(quality for quality in Quality if not quality.is_measured)
 """What is asked for again once it is past."""
 
 
