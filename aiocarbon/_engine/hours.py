@@ -8,32 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
-
 from aiocarbon._core.clean import Plan, RefusedError, horizon_s, plan
 from aiocarbon._core.grid import Layer
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.profile import Filler, Step, continued
-from aiocarbon._core.units import S_PER_DAY, S_PER_HOUR
+from aiocarbon._core.units import S_PER_HOUR
 from aiocarbon._engine.exchange import Exchange
+from aiocarbon._engine.lookback import days_before
 from aiocarbon._engine.poller import FORECAST_HOURS
-from aiocarbon._engine.questions import Kind, Question
 from aiocarbon._engine.survey import LIMIT_S, Survey, survey
 from aiocarbon._engine.whereabouts import chain_of
-from aiocarbon._logging import get_logger
-from aiocarbon.errors import ConfigError, IntensityError
+from aiocarbon.errors import ConfigError
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.base import Source
     from aiocarbon.settings import Settings
 
-log = get_logger("hours")
-
 MOST_FORECAST_HOURS: Final = 96.0
 """No source forecasts further ahead."""
-
-PAST_S: Final = 3.0 * S_PER_DAY
-"""How far back the past is asked for: three days make a profile with a spread, in one question."""
 
 PAST_EVERY_S: Final = 6.0 * S_PER_HOUR
 """How often the past is asked for anew during a wait."""
@@ -191,19 +183,10 @@ class Outlooker:
             return
         self._past_due_s = found.now_s + PAST_EVERY_S
         end_s = found.now_s // S_PER_HOUR * S_PER_HOUR
-        question = Question(Kind.PAST, end_s - PAST_S, end_s)
-        for source in await self._chain(found):
-            if not source.traits.has_past or exchange.is_left_alone(source):
-                continue
-            try:
-                with anyio.fail_after(PAST_LIMIT_S):
-                    answer = await exchange.ask(source, question)
-            except (IntensityError, TimeoutError) as error:
-                log.debug("hours.past", source=source.traits.name, why=str(error))
-                continue
+        answer = await days_before(exchange, await self._chain(found), end_s, PAST_LIMIT_S)
+        if answer is not None:
             layer = Layer(answer, 0.0, 0.0)
             self._past = [(s.from_s, min(s.to_s, end_s), layer.value(s)) for s in answer.samples if s.from_s < end_s]
-            return
 
     async def _chain(self, found: Survey) -> tuple[Source, ...]:
         blocking = self._exchange.blocking

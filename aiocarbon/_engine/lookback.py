@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+import anyio
+
 from aiocarbon._core.grid import Layer
 from aiocarbon._core.intensity import IntensityValue
 from aiocarbon._core.units import S_PER_DAY
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 log = get_logger("lookback")
 
 DAYS: Final = 3
-"""So many whole days (UTC), so that all runs of a machine ask the same question: they make a profile with a spread."""
+"""How far back is asked: three days make a profile with a spread. A run asks for whole ones (UTC), as all of a machine do."""
 
 
 class LookBack:
@@ -56,17 +58,32 @@ class LookBack:
             return
         self._asked_day = day
         end_s = float(day * S_PER_DAY)
-        question = Question(Kind.PAST, end_s - DAYS * S_PER_DAY, end_s)
-        for source in sources:
-            if not source.traits.has_past or self._exchange.is_left_alone(source):
-                continue
-            try:
-                answer = await self._exchange.ask(source, question)
-            except IntensityError as error:
-                log.debug("lookback.failed", source=source.traits.name, why=str(error))
-                continue
-            foresight.days_before(await self._exchange.blocking(lambda found=answer: list(half_hours(found))))
-            return
+        answer = await days_before(self._exchange, sources, end_s)
+        if answer is not None:
+            foresight.days_before(await self._exchange.blocking(lambda: list(half_hours(answer))))
+
+
+async def days_before(
+    exchange: Exchange, sources: Sequence[Source], end_s: float, limit_s: float | None = None
+) -> Answer | None:
+    """What was measured in the days before an instant, by the first source of a chain that tells; None if none does.
+
+    Args:
+        exchange: Asks.
+        sources: The chain.
+        end_s: The instant, UTC seconds.
+        limit_s: How long each source has, seconds; None: as long as the exchange lets it.
+    """
+    question = Question(Kind.PAST, end_s - DAYS * S_PER_DAY, end_s)
+    for source in sources:
+        if not source.traits.has_past or exchange.is_left_alone(source):
+            continue
+        try:
+            with anyio.fail_after(limit_s):
+                return await exchange.ask(source, question)
+        except (IntensityError, TimeoutError) as error:
+            log.debug("lookback.failed", source=source.traits.name, why=str(error))
+    return None
 
 
 def half_hours(answer: Answer) -> Iterator[tuple[float, IntensityValue]]:
