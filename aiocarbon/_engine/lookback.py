@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = get_logger("lookback")
 
 DAYS: Final = 3
-"""How far back is asked: three days make a profile with a spread. A run asks for whole ones (UTC), as all of a machine do."""
+"""How far back: three days make a profile with a spread. A run asks for whole ones (UTC), as all of a machine do."""
 
 
 class LookBack:
