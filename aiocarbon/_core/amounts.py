@@ -67,7 +67,7 @@ class Amounts:
         elif not is_any_open:
             self._held.clear()  # nobody is left who could tell
         for span, t_ns in self._closed.values():
-            span.path.take(t_ns - span.begin, span.energy, span.co2eq)
+            span.fold(t_ns)
         self._closed = {}
 
     def _split(self, pieces: list[_Piece]) -> None:

@@ -18,25 +18,10 @@ from enum import StrEnum
 from typing import Final
 
 from aiocarbon._core.amounts import Amounts
-from aiocarbon._core.spans import (
-    CLOSE,
-    MAX_WEIGHT,
-    MIN_WEIGHT,
-    OPEN,
-    SPEND,
-    WEIGH,
-    WEIGHT_SCALE,
-    Book,
-    Edge,
-    Path,
-    Policy,
-    Span,
-    Told,
-    check_amount,
-    check_name,
-    check_weight,
-)
-from aiocarbon._core.streams import Group, Idle, Streams
+from aiocarbon._core.edges import CLOSE, MAX_WEIGHT, MIN_WEIGHT, OPEN, SPEND, TALLY, WEIGH, Edge, Inbox
+from aiocarbon._core.policy import Idle, Policy
+from aiocarbon._core.spans import WEIGHT_SCALE, Book, Owner, Path, Span, Sums, Told
+from aiocarbon._core.streams import Group, Streams
 from aiocarbon._core.supply import IdleFloor, Increment, Segment, Supply
 
 MAX_STRAYS: Final = 1024
@@ -49,7 +34,7 @@ LATER: Final = 1 << 63
 """An instant after all others."""
 
 
-class Attribution:
+class Attribution(Inbox):
     """The split of energy among spans.
 
     Args:
@@ -58,6 +43,10 @@ class Attribution:
         idle: Whether the floor is "kept_apart", or "shared" among the open spans like the rest.
         floor_w: Idle watts by device id; those of other devices are estimated (least 5 s mean while no span is open).
         book: Where closed spans fold into; one with the default limits if not given.
+
+    Attributes:
+        owners: Whose spans there were, by name.
+        tallies: Answers by the ids of the questions; who asked takes them away.
 
     Raises:
         ValueError: The policy, `idle` or a floor is not accepted.
@@ -72,6 +61,7 @@ class Attribution:
         floor_w: Mapping[str, float] | None = None,
         book: Book | None = None,
     ) -> None:
+        super().__init__()
         self.policy = Policy(_among(Policy, "attribution", policy))
         self._by_device = self.policy is Policy.DEVICE
         self._by_weight = self.policy is Policy.WEIGHT
@@ -82,7 +72,9 @@ class Attribution:
         self.told = Told()
         self.begin_ns = self.settled_ns = begin_ns
         self._edges: list[Edge] = []
-        self._inbox: list[Edge] = []
+        self.owners: dict[str, Owner] = {}
+        self.tallies: dict[int, Sums] = {}
+        self._asked: list[tuple[int, str]] = []  # by the policy "cpu", whose shares are known at a window's end
         self._next = self._last = 0  # of the edges of the open window: the next to take, and where they end
         self._segments: list[Segment] | None = None  # of the open window, the last first; None: no window is open
         self._segment_end = begin_ns
@@ -96,52 +88,10 @@ class Attribution:
             WEIGH: self._weigh,
             SPEND: self._spend,
             CLOSE: self._close,
+            TALLY: self._tally,
         }
 
-    # -- telling -----------------------------------------------------------------------------------------------
-
-    def open(
-        self, t_ns: int, ident: int, name: str, *, parent: int = 0, weight: float | None = None, device: str = ""
-    ) -> None:
-        """Tell that a span opened.
-
-        Args:
-            t_ns: When, monotonic.
-            ident: Its id, > 0, never used again; a span's is greater than its parent's.
-            name: Its name, at most 200 characters of it.
-            parent: Id of the span it lies in; 0 for none.
-            weight: Its weight, 1e-6 to 1e12, for the policy "weight".
-            device: Id of the device it is bound to, for the policy "device"; else that of its parent.
-
-        Raises:
-            ValueError: The name or the weight is not accepted.
-        """
-        checked = 0.0 if weight is None else check_weight(weight)
-        self._inbox.append((t_ns, OPEN, ident, check_name(name), parent, checked, device))
-
-    def weigh(self, t_ns: int, ident: int, weight: float) -> None:
-        """Tell a span's weight from an instant on.
-
-        Raises:
-            ValueError: It is not a number from 1e-6 to 1e12.
-        """
-        self._inbox.append((t_ns, WEIGH, ident, check_weight(weight)))
-
-    def spend(self, t_ns: int, ident: int, amount_ns: int) -> None:
-        """Tell the thread CPU time of a span's step that ended at an instant, for the policy "cpu".
-
-        Raises:
-            ValueError: It is not a finite number of nanoseconds >= 0.
-        """
-        self._inbox.append((t_ns, SPEND, ident, check_amount(amount_ns)))
-
-    def close(self, t_ns: int, ident: int) -> None:
-        """Tell that a span closed."""
-        self._inbox.append((t_ns, CLOSE, ident))
-
-    def tell(self, edges: Iterable[Edge]) -> None:
-        """Tell edges as tuples (see `spans`), whose names and weights were checked."""
-        self._inbox.extend(edges)
+    # -- settling ----------------------------------------------------------------------------------------------
 
     def supply(self, increments: Iterable[Increment]) -> None:
         """Tell what the counted devices used.
@@ -154,8 +104,6 @@ class Attribution:
         """
         for told in increments:
             self.supplied.add(told)
-
-    # -- settling ----------------------------------------------------------------------------------------------
 
     def settle(self, upto_ns: int, at_most: int | None = None) -> int:
         """Split all energy up to an instant, up to which all devices' energy was supplied.
@@ -203,6 +151,9 @@ class Attribution:
         self.settled_ns = self._segment_end
         if self._amounts is not None:
             self._amounts.end(self._segment_end, is_any_open=bool(self._spans))
+            for ident, owner in self._asked:
+                self.tallies[ident] = self._sums_of(owner)
+            self._asked.clear()
 
     def _pass(self, t_ns: int) -> None:
         """Leave the segments that end before an instant."""
@@ -224,16 +175,16 @@ class Attribution:
     # -- edges -------------------------------------------------------------------------------------------------
 
     def _open(self, edge: Edge) -> None:
-        t_ns, _, ident, name, parent_id, weight, device = edge
+        t_ns, _, ident, name, parent_id, weight, device, tags, owned = edge
         spans = self._spans
         if ident in spans:
             self.told.repeated += 1
             return
         parent = spans.get(parent_id) if parent_id else None
         if parent is not None:
-            around, group = parent.path, parent.group
+            around, group, owner = parent.path, parent.group, parent.owner
         else:
-            around, group = self._root, self._streams.shared
+            around, group, owner = self._root, self._streams.shared, None
             if parent_id:
                 self.told.orphans += 1
         rival = parent
@@ -246,8 +197,12 @@ class Attribution:
             if not rival.inner:
                 rival.pause()
             rival.inner += 1
-        path = around.under.get(name) or self.book.path(around, name)
-        spans[ident] = Span(t_ns, path, group, parent, rival, amount)
+        path = (None if tags else around.under.get(name)) or self.book.path(around, name, tags)
+        if owned:
+            owner = self.owners.get(owned) or self.owners.setdefault(owned, Owner())
+        span = spans[ident] = Span(t_ns, path, group, parent, rival, amount, owner)
+        if owner is not None:
+            owner.open.add(span)
         group.weight += amount
         if group.is_bound and group.weight == amount:
             self._streams.feed()  # the first that is bound to the device
@@ -300,7 +255,20 @@ class Attribution:
         if self._amounts is not None:
             self._amounts.close(ident, span, t_ns)
         else:
-            span.path.take(t_ns - span.begin, span.energy, span.co2eq)
+            span.fold(t_ns)
+
+    def _tally(self, edge: Edge) -> None:
+        t_ns, _, ident, owner = edge
+        if self._amounts is not None:
+            self._asked.append((ident, owner))
+            return
+        for group in {span.group for span in self.owners[owner].open} if owner in self.owners else ():
+            group.advance(t_ns)
+        self.tallies[ident] = self._sums_of(owner)
+
+    def _sums_of(self, owner: str) -> Sums:
+        known = self.owners.get(owner)
+        return Sums(0, 0) if known is None else known.sums()
 
     def _stray(self, edge: Edge) -> None:
         self.told.strays += 1

@@ -88,20 +88,24 @@ class Quantiles:
         Returns:
             None while there is no value.
         """
-        if not self.count:
-            return None
-        rank = q * (self.count - 1)
+        return self.quantiles((q,))[0]
+
+    def quantiles(self, shares: Sequence[float]) -> list[float | None]:
+        """Several of them, ascending, in one pass."""
+        found: list[float | None] = []
         seen = 0
-        key = 0
         for key in sorted(self._buckets):
             seen += self._buckets[key]
-            if seen > rank:
-                break
+            while len(found) < len(shares) and seen > shares[len(found)] * (self.count - 1):
+                found.append(self._middle(key))
+        return found + [None] * (len(shares) - len(found))
+
+    def _middle(self, key: int) -> float:
+        """The value that stands for a bucket."""
         if not key:
             return 0.0
         shift = SIGNIFICAND_BITS - self._bits
         low, high = memoryview(array("q", [key << shift, (key + 1) << shift])).cast("B").cast("d")
         # The top bucket's upper end may be infinity.
-        return min(
-            max((low + min(high, self.most)) / 2 if high > self.most else (low + high) / 2, self.least), self.most
-        )
+        middle = (low + min(high, self.most)) / 2 if high > self.most else (low + high) / 2
+        return min(max(middle, self.least), self.most)

@@ -1,38 +1,72 @@
-"""What a user gets of spans: frozen reports by name, what no span owns, and where each device's energy went."""
+"""What became of the energy, frozen: shares by name, what no span owns, and where each device's energy went.
+
+In joules and grams as the attribution was told them; reports are made of them in `span_report`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from aiocarbon._core.attribution import Attribution
+from aiocarbon._core.edges import MAX_NAME, Tags
+from aiocarbon._core.policy import Idle, Policy
 from aiocarbon._core.quantiles import Quantiles
-from aiocarbon._core.spans import MAX_NAME, OTHER_NAMES, Names, Policy, Sums
-from aiocarbon._core.streams import Idle
+from aiocarbon._core.spans import OTHER_NAMES, Names, Span, Sums, TaggedPath
 from aiocarbon._core.supply import QUANTUM, DeviceSums
-from aiocarbon._core.units import S_PER_NS, kwh_from_j
+from aiocarbon._core.units import S_PER_NS
 
 READINGS_THAT_RESOLVE = 2
 """A span shorter than so many readings is interpolated between them: its energy is that of its neighbourhood."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpanPart:
-    """Energy and CO2eq of a part.
+class Part:
+    """A part of the energy.
 
     Attributes:
-        it_energy_kwh: What the meters say, kWh.
-        energy_kwh: `it_energy_kwh` x PUE.
-        co2eq_g: Grams of CO2 equivalent, PUE counted.
+        energy_j: IT energy, joules.
+        co2eq_g: Grams, PUE counted.
     """
 
-    it_energy_kwh: float
-    energy_kwh: float
+    energy_j: float
     co2eq_g: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpanReport(SpanPart):
+class TagsShare(Part):
+    """The spans of a name that had one set of tags.
+
+    Attributes:
+        tags: Value by key.
+        count: How many spans, the open ones too.
+        duration_s: Sum of their lengths.
+    """
+
+    tags: Mapping[str, str]
+    count: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How an amount varies over the closed spans of a name; None where none has closed.
+
+    Attributes:
+        mean: Mean.
+        p50: Median.
+        p95: 95 % are below.
+        error: The most by which a median or p95 may differ from a true value at its rank, as a share of it.
+    """
+
+    mean: float | None
+    p50: float | None
+    p95: float | None
+    error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameShare(Part):
     """All spans of one name: own, exclusive figures; all names and what is unattributed add up to the whole.
 
     Attributes:
@@ -40,182 +74,209 @@ class SpanReport(SpanPart):
         count: How many spans, the open ones too.
         open: How many of them are open: in the sums they count up to now.
         duration_s: Sum of their lengths, seconds; spans that run at once count each.
-        duration_s_mean: Of the closed ones; None while there is none, likewise the following.
-        duration_s_p50: Median.
-        duration_s_p95: 95 % of them were shorter.
-        it_energy_j_mean: Own joules of a closed span.
-        it_energy_j_p50: Median.
-        it_energy_j_p95: 95 % of them used less.
-        quantile_error: The most by which a median or p95 may differ from a true value at its rank, as a share of it.
-        with_children: Inclusive figures: with those of the spans inside. They do not add up over names.
+        durations_s: Spread of the lengths, seconds.
+        energies_j: Spread of the own energies, joules.
+        inclusive: With those of the spans inside. They do not add up over names.
         below_resolution: True where the median span is shorter than two readings: energies of single spans are then
             those of their neighbourhood, and only their sum tells something.
+        by_tags: The spans that had tags, by these.
     """
 
     name: str
     count: int
     open: int
     duration_s: float
-    duration_s_mean: float | None
-    duration_s_p50: float | None
-    duration_s_p95: float | None
-    it_energy_j_mean: float | None
-    it_energy_j_p50: float | None
-    it_energy_j_p95: float | None
-    quantile_error: float
-    with_children: SpanPart
+    durations_s: Spread
+    energies_j: Spread
+    inclusive: Part
     below_resolution: bool
+    by_tags: tuple[TagsShare, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unattributed(SpanPart):
-    """What no span owns, the idle floor included.
+class OwnerShare(Part):
+    """All spans of one owner: their own figures.
 
     Attributes:
-        idle: The part of it that is idle floor.
+        name: The owner's.
+        count: How many spans, the open ones too.
+        duration_s: Sum of their lengths.
     """
 
-    idle: SpanPart
+    name: str
+    count: int
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceShares:
-    """Where one device's energy and CO2eq went: the three parts make `it_energy_j` and `co2eq_g`.
+class DeviceShares(Part):
+    """Where one device's energy and CO2eq went: the three parts make `energy_j` and `co2eq_g`.
 
     Attributes:
         id: The device.
-        it_energy_j: Measured, joules.
-        idle_j: Idle floor that no span shares.
-        spans_j: Owned by spans.
-        unattributed_j: Neither.
-        co2eq_g: Grams, PUE counted.
-        idle_g: Of the idle floor.
-        spans_g: Of what spans own.
-        unattributed_g: Neither.
+        idle: Idle floor that no span shares.
+        spans: Owned by spans.
+        unattributed: Neither.
         idle_floor_w: The floor, watts; None where it is not known, and 0 was taken.
     """
 
     id: str
-    it_energy_j: float
-    idle_j: float
-    spans_j: float
-    unattributed_j: float
-    co2eq_g: float
-    idle_g: float
-    spans_g: float
-    unattributed_g: float
+    idle: Part
+    spans: Part
+    unattributed: Part
     idle_floor_w: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttributionReport:
-    """Spans and what no span owns: together they are all that was measured up to `as_of_ns`.
+class Shares(Part):
+    """All that was measured up to `as_of_ns`: `spans` and what no span owns make it.
 
     Attributes:
-        policy: How what is above the idle floor was split: "even", "weight", "device" or "cpu".
-        idle: What became of the floor: "kept_apart" or "shared".
+        policy: How what is above the idle floor was split.
+        idle_policy: What became of the floor.
         as_of_ns: Monotonic instant up to which energy is split.
         spans: One entry a name, in the order in which they came.
-        unattributed: What no span owns.
+        unattributed: What no span owns, the idle floor included.
+        idle: The part of it that is idle floor.
         devices: Each device's parts.
+        owners: One entry an owner, in the order in which they came.
         resolution_s: Mean distance of the readings, weighed by energy; None before any.
         notes: What a reader must know.
     """
 
-    policy: str
-    idle: str
+    policy: Policy
+    idle_policy: Idle
     as_of_ns: int
-    spans: tuple[SpanReport, ...]
-    unattributed: Unattributed
+    spans: tuple[NameShare, ...]
+    unattributed: Part
+    idle: Part
     devices: tuple[DeviceShares, ...]
+    owners: tuple[OwnerShare, ...]
     resolution_s: float | None
     notes: tuple[str, ...]
 
 
-def attribution_report(attribution: Attribution, now_ns: int, *, pue: float = 1.0) -> AttributionReport:
-    """The report of an attribution; costs a look at each open span and each name.
+def shares_of(attribution: Attribution, now_ns: int) -> Shares:
+    """The shares as of now; costs a look at each open span and each name.
 
     Args:
         attribution: Of which; nothing in it changes but what waits to be folded.
         now_ns: Up to when open spans' lengths count, monotonic; their energy counts up to where it is settled.
-        pue: By which `it_energy_kwh` is multiplied; CO2eq was told with it.
     """
-    open_of: dict[Names, list[int]] = {}
+    steps = steps_of(attribution, now_ns)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            made: Shares = done.value
+            return made
+
+
+def steps_of(attribution: Attribution, now_ns: int) -> Generator[None, None, Shares]:
+    """As `shares_of`, in steps of a name each; nothing may be settled in between."""
+    open_of: dict[Names, list[Span]] = {}
     for span in attribution.open_spans():
-        count = open_of.setdefault(span.path.own, [0, 0])
-        count[0] += 1
-        count[1] += max(now_ns - span.begin, 0)
+        open_of.setdefault(span.path.own, []).append(span)
+    yield
     resolution_s = attribution.supplied.resolution_s
     sums = attribution.book.sums(attribution.still())
-    spans = tuple(
-        _span_report(name, own, inclusive, open_of.get(name, [0, 0]), resolution_s, pue)
-        for name, (own, inclusive) in sums.items()
-    )
+    tagged = attribution.book.tagged()
+    yield
+    spans = []
+    for name, (own, inclusive) in sums.items():
+        spans.append(_name_share(name, own, inclusive, open_of.get(name, []), tagged.get(name), resolution_s, now_ns))
+        yield
     devices = attribution.supplied.devices.values()
     owned = Sums(sum(own.energy for own, _ in sums.values()), sum(own.co2eq for own, _ in sums.values()))
     idle = Sums(sum(d.idle for d in devices), sum(d.idle_co2eq for d in devices))
-    rest = Sums(sum(d.energy for d in devices) - owned.energy, sum(d.co2eq for d in devices) - owned.co2eq)
-    return AttributionReport(
-        policy=attribution.policy.value,
-        idle=attribution.idle.value,
+    whole = Sums(sum(d.energy for d in devices), sum(d.co2eq for d in devices))
+    return Shares(
+        **_part(whole),
+        policy=attribution.policy,
+        idle_policy=attribution.idle,
         as_of_ns=attribution.settled_ns,
-        spans=spans,
-        unattributed=Unattributed(**_part(rest, pue), idle=SpanPart(**_part(idle, pue))),
+        spans=tuple(spans),
+        unattributed=Part(**_part(Sums(whole.energy - owned.energy, whole.co2eq - owned.co2eq))),
+        idle=Part(**_part(idle)),
         devices=tuple(_device_shares(d, attribution.supplied.floor.floor_w(d.id)) for d in devices),
+        owners=tuple(
+            OwnerShare(
+                **_part(owner.sums()),
+                name=name,
+                count=owner.count + len(owner.open),
+                duration_s=_length_s(owner.length_ns, owner.open, now_ns),
+            )
+            for name, owner in attribution.owners.items()
+        ),
         resolution_s=resolution_s,
-        notes=tuple(_notes(attribution)),
+        notes=tuple(notes_of(attribution)),
     )
 
 
-def _part(sums: Sums, pue: float) -> dict[str, float]:
-    it_energy_kwh = kwh_from_j(sums.energy * QUANTUM)
-    return {"it_energy_kwh": it_energy_kwh, "energy_kwh": it_energy_kwh * pue, "co2eq_g": sums.co2eq * QUANTUM}
+def _part(sums: Sums) -> dict[str, float]:
+    return {"energy_j": sums.energy * QUANTUM, "co2eq_g": sums.co2eq * QUANTUM}
 
 
-def _span_report(
-    name: Names, own: Sums, inclusive: Sums, still: list[int], resolution_s: float | None, pue: float
-) -> SpanReport:
-    durations, energies = name.durations, name.energies
-    median = durations.quantile(0.5)
+def _length_s(closed_ns: int, still: Iterable[Span], now_ns: int) -> float:
+    return (closed_ns + sum(max(now_ns - span.begin, 0) for span in still)) * S_PER_NS
+
+
+def _name_share(
+    name: Names,
+    own: Sums,
+    inclusive: Sums,
+    still: list[Span],
+    tagged: dict[Tags, list[TaggedPath]] | None,
+    resolution_s: float | None,
+    now_ns: int,
+) -> NameShare:
+    durations = _spread(name.durations)
     shortest = (resolution_s or 0.0) * READINGS_THAT_RESOLVE
-    return SpanReport(
-        **_part(own, pue),
+    return NameShare(
+        **_part(own),
         name=name.name,
-        count=durations.count + still[0],
-        open=still[0],
-        duration_s=(name.length_ns + still[1]) * S_PER_NS,
-        duration_s_mean=durations.mean,
-        duration_s_p50=median,
-        duration_s_p95=durations.quantile(0.95),
-        it_energy_j_mean=energies.mean,
-        it_energy_j_p50=energies.quantile(0.5),
-        it_energy_j_p95=energies.quantile(0.95),
-        quantile_error=max(_error(durations), _error(energies)),
-        with_children=SpanPart(**_part(inclusive, pue)),
-        below_resolution=median is not None and median < shortest,
+        count=name.durations.count + len(still),
+        open=len(still),
+        duration_s=_length_s(name.length_ns, still, now_ns),
+        durations_s=durations,
+        energies_j=_spread(name.energies),
+        inclusive=Part(**_part(inclusive)),
+        below_resolution=durations.p50 is not None and durations.p50 < shortest,
+        by_tags=tuple(_tags_share(tags, paths, still, now_ns) for tags, paths in (tagged or {}).items()),
     )
 
 
-def _error(of: Quantiles) -> float:
-    return of.error if of.count else 0.0
+def _tags_share(tags: Tags, paths: list[TaggedPath], still: list[Span], now_ns: int) -> TagsShare:
+    mine = [span for span in still if span.path.tags == tags]
+    open_sums = [span.so_far() for span in mine]
+    return TagsShare(
+        energy_j=(sum(path.energy for path in paths) + sum(energy for energy, _ in open_sums)) * QUANTUM,
+        co2eq_g=(sum(path.co2eq for path in paths) + sum(co2eq for _, co2eq in open_sums)) * QUANTUM,
+        tags=dict(tags),
+        count=sum(path.count for path in paths) + len(mine),
+        duration_s=_length_s(sum(path.length_ns for path in paths), mine, now_ns),
+    )
+
+
+def _spread(of: Quantiles) -> Spread:
+    p50, p95 = of.quantiles((0.5, 0.95))
+    return Spread(mean=of.mean, p50=p50, p95=p95, error=of.error if of.count else 0.0)
 
 
 def _device_shares(sums: DeviceSums, floor_w: float | None) -> DeviceShares:
+    rest = Sums(sums.energy - sums.idle - sums.spans, sums.co2eq - sums.idle_co2eq - sums.spans_co2eq)
     return DeviceShares(
+        **_part(Sums(sums.energy, sums.co2eq)),
         id=sums.id,
-        it_energy_j=sums.energy * QUANTUM,
-        idle_j=sums.idle * QUANTUM,
-        spans_j=sums.spans * QUANTUM,
-        unattributed_j=(sums.energy - sums.idle - sums.spans) * QUANTUM,
-        co2eq_g=sums.co2eq * QUANTUM,
-        idle_g=sums.idle_co2eq * QUANTUM,
-        spans_g=sums.spans_co2eq * QUANTUM,
-        unattributed_g=(sums.co2eq - sums.idle_co2eq - sums.spans_co2eq) * QUANTUM,
+        idle=Part(**_part(Sums(sums.idle, sums.idle_co2eq))),
+        spans=Part(**_part(Sums(sums.spans, sums.spans_co2eq))),
+        unattributed=Part(**_part(rest)),
         idle_floor_w=floor_w,
     )
 
 
-def _notes(attribution: Attribution) -> Iterator[str]:
+def notes_of(attribution: Attribution) -> Iterator[str]:
+    """What a reader of the shares must know."""
     told, book, supplied = attribution.told, attribution.book, attribution.supplied
     if attribution.policy is Policy.WEIGHT and told.unweighted and not told.weighted:
         yield 'attribution="weight", but no span told a weight: split evenly; give one by span(name, weight=...)'

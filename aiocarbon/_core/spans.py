@@ -1,4 +1,4 @@
-"""Spans: the edges that are told of them, what is kept of open ones, and what closed ones fold into.
+"""Spans: what is kept of open ones, and what closed ones fold into.
 
 A closed span is folded into its name's statistics and into its path's sums at once. A path is the set of names that a
 span lies in, with its own name: sums by path give each name's inclusive figures and count no joule twice where a name
@@ -7,31 +7,14 @@ lies in itself.
 
 from __future__ import annotations
 
-import math
-from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from aiocarbon._core.edges import MAX_NAME, Tags
 from aiocarbon._core.quantiles import Quantiles
 from aiocarbon._core.streams import Group
 from aiocarbon._core.supply import QUANTUM
 from aiocarbon._core.units import S_PER_NS
 
-OPEN: Final = 0
-"""Edge `(t_ns, OPEN, id, name, parent, weight, device)`: a span opens; parent 0, weight 0.0 and device "" for none."""
-WEIGH: Final = 1
-"""Edge `(t_ns, WEIGH, id, weight)`: a span's weight from here on."""
-SPEND: Final = 2
-"""Edge `(t_ns, SPEND, id, amount)`: a step of a span has ended that took an amount (nanoseconds of thread CPU time)."""
-CLOSE: Final = 3
-"""Edge `(t_ns, CLOSE, id)`: a span closes."""
-
-Edge = tuple[Any, ...]
-"""One of those four. Of one instant they are taken in this order of kinds and then of ids, however they come."""
-
-MIN_WEIGHT: Final = 1e-6
-MAX_WEIGHT: Final = 1e12
-MAX_NAME: Final = 200
-"""Characters of a name that are kept."""
 MAX_NAMES: Final = 1000
 """Names kept apart; spans of further ones fold into `OTHER_NAMES`."""
 MAX_PATHS: Final = 10_000
@@ -43,63 +26,6 @@ PENDING: Final = 512
 
 WEIGHT_SCALE: Final = 2.0**40
 """Weights are integers of this many to 1, so that sums of them are exact in any order."""
-
-
-class Policy(StrEnum):
-    """How the energy above the idle floor is split among the open spans."""
-
-    EVEN = "even"
-    WEIGHT = "weight"
-    DEVICE = "device"
-    CPU = "cpu"
-
-
-def check_weight(value: object) -> float:
-    """A span's weight, checked.
-
-    Args:
-        value: What was given.
-
-    Raises:
-        ValueError: It is not a number from 1e-6 to 1e12.
-    """
-    weight = _number(value)
-    if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
-        raise ValueError(f"weight={value!r} is not accepted: expected a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}")
-    return weight
-
-
-def check_amount(value: object) -> int:
-    """Thread CPU time of a step in nanoseconds, checked.
-
-    Raises:
-        ValueError: It is not a finite number >= 0.
-    """
-    amount = _number(value)
-    if not 0.0 <= amount < math.inf:
-        raise ValueError(f"amount_ns={value!r} is not accepted: expected nanoseconds, finite and >= 0")
-    return int(amount)
-
-
-def _number(value: object) -> float:
-    """A number of any library; NaN for all else, also for texts and truth values."""
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def check_name(value: object) -> str:
-    """A span's name, checked.
-
-    Raises:
-        ValueError: It is not a text of at least one character; longer than 200 is cut later and told.
-    """
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"name={str(value)[:50]!r} is not accepted: expected a text of 1 to {MAX_NAME} characters")
-    return value
 
 
 class Names:
@@ -148,17 +74,19 @@ class Path:
     Attributes:
         own: The name.
         within: All names of the path, the own one too.
-        under: Paths of spans inside, by name.
+        tags: What tells its spans from others of the name; () for nothing.
+        under: Paths of spans inside, by name, or by name and tags.
         energy: Own quanta of energy of its closed spans.
         co2eq: Likewise.
     """
 
-    __slots__ = ("co2eq", "energy", "own", "under", "within")
+    __slots__ = ("co2eq", "energy", "own", "tags", "under", "within")
 
-    def __init__(self, own: Names, within: frozenset[Names]) -> None:
+    def __init__(self, own: Names, within: frozenset[Names], tags: Tags = ()) -> None:
         self.own = own
         self.within = within
-        self.under: dict[str, Path] = {}
+        self.tags = tags
+        self.under: dict[str | tuple[str, Tags], Path] = {}
         self.energy = self.co2eq = 0
 
     def take(self, length_ns: int, energy: int, co2eq: int) -> None:
@@ -176,6 +104,56 @@ class Path:
             own.fold()
 
 
+class TaggedPath(Path):
+    """A path whose spans have tags: they are counted apart.
+
+    Attributes:
+        count: How many closed.
+        length_ns: Sum of their lengths.
+    """
+
+    __slots__ = ("count", "length_ns")
+
+    def __init__(self, own: Names, within: frozenset[Names], tags: Tags) -> None:
+        super().__init__(own, within, tags)
+        self.count = self.length_ns = 0
+
+    def take(self, length_ns: int, energy: int, co2eq: int) -> None:
+        """Fold a span that closed."""
+        self.count += 1
+        self.length_ns += max(length_ns, 0)
+        super().take(length_ns, energy, co2eq)
+
+
+class Owner:
+    """Whose spans they are: a part of the program with books of its own.
+
+    Attributes:
+        count: How many spans of it have closed.
+        length_ns: Sum of their lengths.
+        open: Those that are open.
+    """
+
+    __slots__ = ("_co2eq", "_energy", "count", "length_ns", "open")
+
+    def __init__(self) -> None:
+        self.count = self.length_ns = 0
+        self.open: set[Span] = set()
+        self._energy = self._co2eq = 0
+
+    def take(self, length_ns: int, energy: int, co2eq: int) -> None:
+        """Fold a span that closed."""
+        self.count += 1
+        self.length_ns += max(length_ns, 0)
+        self._energy += energy
+        self._co2eq += co2eq
+
+    def sums(self) -> Sums:
+        """Own quanta of all its spans, as far as the groups are."""
+        still = [span.so_far() for span in self.open]
+        return Sums(self._energy + sum(e for e, _ in still), self._co2eq + sum(c for _, c in still))
+
+
 class Span:
     """An open span.
 
@@ -186,6 +164,7 @@ class Span:
         parent: The span it lies in, while that is open.
         rival: The nearest span around it in the same group: it takes no share while this one is open.
         weight: Its weight as an integer.
+        owner: Whose it is; None for nobody's in particular.
         inner: How many open spans have it as their rival; it takes shares while there is none.
         energy: Quanta of energy taken in earlier turns.
         co2eq: Likewise.
@@ -196,11 +175,18 @@ class Span:
 
     __slots__ = (
         "begin", "co2eq", "co2eq0", "energy", "energy0", "group",
-        "inner", "is_open", "parent", "path", "rival", "weight",
+        "inner", "is_open", "owner", "parent", "path", "rival", "weight",
     )  # fmt: skip
 
     def __init__(
-        self, begin: int, path: Path, group: Group, parent: Span | None, rival: Span | None, weight: int
+        self,
+        begin: int,
+        path: Path,
+        group: Group,
+        parent: Span | None,
+        rival: Span | None,
+        weight: int,
+        owner: Owner | None,
     ) -> None:
         self.begin = begin
         self.path = path
@@ -208,11 +194,19 @@ class Span:
         self.parent = parent
         self.rival = rival
         self.weight = weight
+        self.owner = owner
         self.inner = 0
         self.energy = self.co2eq = 0
         self.energy0 = group.energy
         self.co2eq0 = group.co2eq
         self.is_open = True
+
+    def fold(self, t_ns: int) -> None:
+        """Put it down where it closed."""
+        self.path.take(t_ns - self.begin, self.energy, self.co2eq)
+        if self.owner is not None:
+            self.owner.open.discard(self)
+            self.owner.take(t_ns - self.begin, self.energy, self.co2eq)
 
     def pause(self) -> None:
         """End its turn: its group is at the instant of it."""
@@ -296,7 +290,7 @@ class Book:
         names: By name, in the order in which they came.
         cut: How many names were too long.
         folded: Spans whose name came after the limit.
-        unpathed: Spans whose path came after the limit.
+        unpathed: Spans whose path came after the limit; untagged ones of them count for their own name only.
     """
 
     def __init__(self, *, max_names: int = MAX_NAMES, max_paths: int = MAX_PATHS) -> None:
@@ -307,38 +301,41 @@ class Book:
         self.unpathed = 0
         self._max_names = max_names
         self._max_paths = max_paths
-        self._paths: dict[tuple[frozenset[Names], Names], Path] = {}
+        self._paths: dict[tuple[frozenset[Names], Names, Tags], Path] = {}
 
-    def path(self, around: Path, name: str) -> Path:
-        """The path of a span of a name inside another path."""
-        known = around.under.get(name)
-        return known if known is not None else self._new(around, name)
+    def path(self, around: Path, name: str, tags: Tags = ()) -> Path:
+        """The path of a span of a name, with tags, inside another path."""
+        known = around.under.get((name, tags) if tags else name)
+        return known if known is not None else self._new(around, name, tags)
 
-    def _new(self, around: Path, told: str) -> Path:
+    def _new(self, around: Path, told: str, tags: Tags) -> Path:
+        own = self._name(told)
+        within = around.within | {own}
+        made = self._paths.get((within, own, tags))
+        if made is None and len(self._paths) >= self._max_paths:
+            self.unpathed += 1
+            within, tags, told = frozenset((own,)), (), ""  # under no key: each such span is counted
+            made = self._paths.get((within, own, tags))
+        if made is None:
+            made = TaggedPath(own, within, tags) if tags else Path(own, within)
+            self._paths[within, own, tags] = made
+        if own.name == told:  # neither cut nor folded: those are as many as their tellers like
+            around.under[(told, tags) if tags else told] = made
+        return made
+
+    def _name(self, told: str) -> Names:
         name = told
         if len(name) > MAX_NAME:
             name = name[:MAX_NAME]
             self.cut += 1
         own = self.names.get(name)
+        if own is None and len(self.names) >= self._max_names:
+            self.folded += 1
+            name = OTHER_NAMES
+            own = self.names.get(name)
         if own is None:
-            if len(self.names) >= self._max_names:
-                self.folded += 1
-                name = OTHER_NAMES
-                own = self.names.get(name)
-            if own is None:
-                own = self.names[name] = Names(name)
-        key = (around.within | {own}, own)
-        made = self._paths.get(key)
-        if made is None and len(self._paths) >= self._max_paths:
-            self.unpathed += 1
-            key = (frozenset((own,)), own)
-            made = self._paths.get(key)
-            told = ""  # each such span is counted
-        if made is None:
-            made = self._paths[key] = Path(own, key[0])
-        if name == told:  # neither cut nor folded: those are as many as their tellers like
-            around.under[name] = made
-        return made
+            own = self.names[name] = Names(name)
+        return own
 
     def sums(self, still: dict[Path, list[int]]) -> dict[Names, tuple[Sums, Sums]]:
         """Own and inclusive quanta by name.
@@ -357,3 +354,11 @@ class Book:
                 sums[name][2] += energy
                 sums[name][3] += co2eq
         return {name: (Sums(s[0], s[1]), Sums(s[2], s[3])) for name, s in sums.items()}
+
+    def tagged(self) -> dict[Names, dict[Tags, list[TaggedPath]]]:
+        """The paths of tagged spans, by name and tags."""
+        found: dict[Names, dict[Tags, list[TaggedPath]]] = {}
+        for path in self._paths.values():
+            if isinstance(path, TaggedPath):
+                found.setdefault(path.own, {}).setdefault(path.tags, []).append(path)
+        return found

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Protocol
 
+from aiocarbon._core.policy import Idle
 from aiocarbon._core.supply import QUANTUM, DeviceSums, IdleFloor, Row
-
-
-class Idle(StrEnum):
-    """What becomes of the idle floor."""
-
-    APART = "kept_apart"
-    SHARED = "shared"
 
 
 class Group:

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiocarbon._core.attribution import MAX_DEVICES, Attribution
+from aiocarbon._core.edges import CLOSE, MAX_NAME, OPEN, SPEND, WEIGH
 from aiocarbon._core.quantiles import MOST_BUCKETS, Quantiles
-from aiocarbon._core.shares import AttributionReport, SpanReport, attribution_report
-from aiocarbon._core.spans import CLOSE, MAX_NAME, OPEN, OTHER_NAMES, PENDING, SPEND, WEIGH, Book
-from aiocarbon._core.supply import IdleFloor, Increment
-from aiocarbon._core.units import j_from_kwh
+from aiocarbon._core.shares import NameShare, Shares, shares_of
+from aiocarbon._core.spans import OTHER_NAMES, PENDING, Book
+from aiocarbon._core.supply import QUANTUM, IdleFloor, Increment
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -41,23 +41,23 @@ def constant(
 
 
 def joules(part: object) -> float:
-    return j_from_kwh(part.it_energy_kwh)  # type: ignore[attr-defined]
+    return part.energy_j  # type: ignore[attr-defined,no-any-return]
 
 
-def named(report: AttributionReport) -> dict[str, SpanReport]:
+def named(report: Shares) -> dict[str, NameShare]:
     return {span.name: span for span in report.spans}
 
 
-def total_j(report: AttributionReport) -> float:
+def total_j(report: Shares) -> float:
     return math.fsum(joules(span) for span in report.spans) + joules(report.unattributed)
 
 
-def finished(attribution: Attribution, end_s: float) -> AttributionReport:
+def finished(attribution: Attribution, end_s: float) -> Shares:
     attribution.finish(round(end_s * S))
-    return attribution_report(attribution, round(end_s * S))
+    return shares_of(attribution, round(end_s * S))
 
 
-def two_tasks(**fields: object) -> AttributionReport:
+def two_tasks(**fields: object) -> Shares:
     attribution = Attribution(0, **fields)  # type: ignore[arg-type]
     attribution.open(0, 1, "A")
     attribution.open(20 * S, 2, "B")
@@ -82,12 +82,12 @@ def test_an_idle_floor_is_kept_apart_or_shared() -> None:
     apart = two_tasks(floor_w={"gpu": 50.0})
     assert {name: joules(span) for name, span in named(apart).items()} == pytest.approx({"A": 7500, "B": 7500})
     assert joules(apart.unattributed) == pytest.approx(3000)
-    assert joules(apart.unattributed.idle) == pytest.approx(3000)
-    assert apart.unattributed.idle.co2eq_g == pytest.approx(0.3)
-    assert (apart.idle, apart.devices[0].idle_floor_w) == ("kept_apart", 50.0)
+    assert joules(apart.idle) == pytest.approx(3000)
+    assert apart.idle.co2eq_g == pytest.approx(0.3)
+    assert (apart.idle_policy, apart.devices[0].idle_floor_w) == ("kept_apart", 50.0)
     shared = two_tasks(floor_w={"gpu": 50.0}, idle="shared")
     assert {name: joules(span) for name, span in named(shared).items()} == pytest.approx({"A": 9000, "B": 9000})
-    assert joules(shared.unattributed.idle) == pytest.approx(0, abs=1e-9)
+    assert joules(shared.idle) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_shared_floor_stays_idle_where_no_span_is_open() -> None:
@@ -97,7 +97,7 @@ def test_a_shared_floor_stays_idle_where_no_span_is_open() -> None:
     attribution.supply(constant(300, 0, 30))
     report = finished(attribution, 30)
     assert joules(named(report)["A"]) == pytest.approx(3000)
-    assert joules(report.unattributed.idle) == pytest.approx(1000)
+    assert joules(report.idle) == pytest.approx(1000)
     assert joules(report.unattributed) == pytest.approx(6000)
 
 
@@ -106,7 +106,7 @@ def test_below_its_floor_a_device_has_no_more_than_it_drew() -> None:
     attribution.open(0, 1, "A")
     attribution.supply([*constant(20, 0, 1), *constant(60, 1, 2)])
     report = finished(attribution, 2)
-    assert joules(report.unattributed.idle) == pytest.approx(70)
+    assert joules(report.idle) == pytest.approx(70)
     assert joules(named(report)["A"]) == pytest.approx(10)
 
 
@@ -124,8 +124,8 @@ def test_only_the_innermost_take_shares_and_nothing_counts_twice_in_inclusive_fi
     spans = named(finished(attribution, 50))
     assert joules(spans["outer"]) == pytest.approx(1000 + 500 + 1000)
     assert joules(spans["inner"]) == pytest.approx(2500)
-    assert joules(spans["outer"].with_children) == pytest.approx(5000)
-    assert joules(spans["inner"].with_children) == pytest.approx(3000)
+    assert joules(spans["outer"].inclusive) == pytest.approx(5000)
+    assert joules(spans["inner"].inclusive) == pytest.approx(3000)
     assert (spans["outer"].count, spans["outer"].duration_s) == (2, pytest.approx(60))
 
 
@@ -142,7 +142,7 @@ def test_a_child_that_outlives_its_parent_still_stands_for_it() -> None:
     assert {name: joules(span) for name, span in spans.items()} == pytest.approx(
         {"grand": 1000, "parent": 1000, "child": 2000}
     )
-    assert joules(spans["parent"].with_children) == pytest.approx(3000)
+    assert joules(spans["parent"].inclusive) == pytest.approx(3000)
 
 
 def test_weights_split_and_change_on_the_way() -> None:
@@ -168,7 +168,7 @@ def test_a_span_bound_to_a_device_takes_that_device_and_the_others_share_the_res
     assert {n: joules(s) for n, s in named(report).items()} == pytest.approx(
         {"free": 350 * 20 + 250 * 10, "learner": 500, "step": 500}
     )
-    assert {d.id: (d.spans_j, d.unattributed_j) for d in report.devices} == {
+    assert {d.id: (d.spans.energy_j, d.unattributed.energy_j) for d in report.devices} == {
         "gpu-0": (pytest.approx(3000), 0),
         "gpu-1": (pytest.approx(6000), 0),
         "cpu": (pytest.approx(1500), 0),
@@ -206,7 +206,7 @@ def test_thread_cpu_time_splits_by_what_steps_told() -> None:
     report = finished(attribution, 1)
     spans = named(report)
     assert {n: joules(s) for n, s in spans.items()} == pytest.approx({"A": 75, "B": 25, "waits": 0})
-    assert report.devices[0].spans_j == pytest.approx(100)
+    assert report.devices[0].spans.energy_j == pytest.approx(100)
 
 
 def test_a_step_of_many_windows_gets_what_they_held_and_what_no_step_reaches_is_unattributed() -> None:
@@ -280,7 +280,9 @@ def test_a_weight_that_cannot_be_is_refused_with_what_is_accepted(weight: object
 @pytest.mark.parametrize("weight", [-1.0, math.nan, 1e13])
 def test_a_bad_weight_that_comes_through_weighs_one_and_that_is_told(weight: float) -> None:
     attribution = Attribution(0, policy="weight")
-    attribution.tell([(0, OPEN, 1, "A", 0, weight, ""), (0, OPEN, 2, "B", 0, 1.0, ""), (1, WEIGH, 1, weight)])
+    attribution.tell(
+        [(0, OPEN, 1, "A", 0, weight, "", (), ""), (0, OPEN, 2, "B", 0, 1.0, "", (), ""), (1, WEIGH, 1, weight)]
+    )
     attribution.supply(constant(100, 0, 10))
     report = finished(attribution, 10)
     assert joules(named(report)["A"]) == pytest.approx(500)
@@ -385,12 +387,12 @@ def test_open_spans_count_up_to_now() -> None:
     attribution.supply(constant(100, 0, 10))
     attribution.settle(10 * S)
     for _ in range(2):  # asking changes nothing
-        report = attribution_report(attribution, 11 * S)
+        report = shares_of(attribution, 11 * S)
         a, b = named(report)["A"], named(report)["B"]
         assert (a.count, a.open, a.duration_s, joules(a)) == (1, 1, 9, pytest.approx(300))
-        assert (joules(b), joules(a.with_children)) == pytest.approx((500, 800))
-        assert a.duration_s_mean is None
-        assert a.it_energy_j_p50 is None
+        assert (joules(b), joules(a.inclusive)) == pytest.approx((500, 800))
+        assert a.durations_s.mean is None
+        assert a.energies_j.p50 is None
         assert total_j(report) == pytest.approx(1000)
 
 
@@ -447,7 +449,7 @@ def test_a_span_of_no_length_used_nothing() -> None:
     attribution.open(5 * S, 1, "A")
     attribution.supply(constant(100, 0, 10))
     span = named(finished(attribution, 10))["A"]
-    assert (span.count, span.open, span.duration_s, joules(span), span.duration_s_p95) == (1, 0, 0, 0, 0)
+    assert (span.count, span.open, span.duration_s, joules(span), span.durations_s.p95) == (1, 0, 0, 0, 0)
 
 
 def test_edges_that_come_after_their_time_was_settled_are_cut_there_and_counted() -> None:
@@ -505,7 +507,7 @@ def test_a_lost_device_leaves_the_others_as_they_are() -> None:
     attribution.supply([*constant(100, 0, 5), *constant(10, 0, 20, device="cpu")])
     report = finished(attribution, 20)
     assert joules(named(report)["A"]) == pytest.approx(700)
-    assert {d.id: d.it_energy_j for d in report.devices} == pytest.approx({"gpu": 500, "cpu": 200})
+    assert {d.id: d.energy_j for d in report.devices} == pytest.approx({"gpu": 500, "cpu": 200})
 
 
 def test_without_any_energy_there_are_lengths_and_no_joules() -> None:
@@ -528,15 +530,72 @@ def test_short_spans_are_below_resolution_and_long_ones_are_not() -> None:
     assert not named(report)["long"].below_resolution
 
 
-def test_pue_multiplies_energy_and_not_co2eq_which_has_it() -> None:
+def test_spans_with_tags_are_told_by_their_tags_too() -> None:
     attribution = Attribution(0)
-    attribution.open(0, 1, "A")
+    one, two = (("actor", "1"),), (("actor", "2"),)
+    attribution.open(0, 1, "rollout", tags=one)
+    attribution.open(0, 2, "rollout", tags=two)
+    attribution.open(0, 3, "update")
+    attribution.open(10 * S, 4, "forward", parent=2)
+    attribution.close(20 * S, 4)
+    attribution.close(20 * S, 1)
+    attribution.supply(constant(300, 0, 40))
+    attribution.settle(40 * S)
+    report = shares_of(attribution, 40 * S)
+    rollout = named(report)["rollout"]
+    told = {tags.tags["actor"]: (tags.count, tags.duration_s, tags.energy_j) for tags in rollout.by_tags}
+    assert told == {"1": (1, 20, pytest.approx(2000)), "2": (1, 40, pytest.approx(1000 + 3000))}
+    assert joules(rollout) == pytest.approx(6000)
+    assert rollout.inclusive.energy_j == pytest.approx(7000)
+    assert named(report)["update"].by_tags == ()
+
+
+def test_tags_above_the_limit_fold_into_their_name_and_that_is_told() -> None:
+    attribution = Attribution(0, book=Book(max_paths=3))
+    for i in range(10):
+        attribution.open(i * S, i + 1, "A", tags=(("i", str(i)),))
+        attribution.close((i + 1) * S, i + 1)
     attribution.supply(constant(100, 0, 10))
+    report = finished(attribution, 10)
+    span = named(report)["A"]
+    assert (span.count, joules(span)) == (10, pytest.approx(1000))
+    assert len(span.by_tags) == 3
+    assert any("too many" in note for note in report.notes)
+
+
+def test_an_owner_has_the_energy_of_its_spans_and_of_those_inside() -> None:
+    attribution = Attribution(0)
+    attribution.open(0, 1, "act", owner="a")
+    attribution.open(0, 2, "act", owner="b")
+    attribution.open(10 * S, 3, "forward", parent=1)
+    attribution.tally(5 * S, 101, "a")
+    attribution.tally(15 * S, 102, "a")
+    attribution.tally(15 * S, 103, "nobody")
+    attribution.close(20 * S, 3)
+    attribution.close(20 * S, 1)
+    attribution.close(40 * S, 2)
+    attribution.tally(30 * S, 104, "a")
+    attribution.supply(constant(100, 0, 40))
+    report = finished(attribution, 40)
+    assert {owner.name: (owner.energy_j, owner.count) for owner in report.owners} == {
+        "a": (pytest.approx(1000), 2),
+        "b": (pytest.approx(3000), 1),
+    }
+    tallied = {ident: sums.energy * QUANTUM for ident, sums in attribution.tallies.items()}
+    assert tallied == pytest.approx({101: 250, 102: 750, 103: 0, 104: 1000})
+
+
+def test_an_owner_s_cpu_time_is_tallied_where_a_window_ends() -> None:
+    attribution = Attribution(0, policy="cpu")
+    attribution.open(0, 1, "act", owner="a")
+    attribution.spend(10 * S, 1, 10 * S)
+    attribution.tally(10 * S, 7, "a")
+    attribution.close(20 * S, 1)
+    attribution.supply(constant(100, 0, 20))
     attribution.settle(10 * S)
-    span = named(attribution_report(attribution, 10 * S, pue=1.5))["A"]
-    assert span.energy_kwh == pytest.approx(1.5 * span.it_energy_kwh)
-    assert span.with_children.energy_kwh == pytest.approx(1.5 * span.it_energy_kwh)
-    assert span.co2eq_g == pytest.approx(0.1)
+    assert attribution.tallies.pop(7).energy * QUANTUM == pytest.approx(1000)
+    attribution.finish(20 * S)
+    assert shares_of(attribution, 20 * S).owners[0].energy_j == pytest.approx(1000)
 
 
 def test_sums_stay_exact_beside_what_weeks_have_added_up() -> None:
@@ -548,7 +607,7 @@ def test_sums_stay_exact_beside_what_weeks_have_added_up() -> None:
     attribution.open(week * S + 100, 2, "short", parent=1)
     attribution.close(week * S + 200, 2)
     attribution.settle(week * S + 1000)
-    report = attribution_report(attribution, week * S + 1000)
+    report = shares_of(attribution, week * S + 1000)
     assert joules(named(report)["short"]) == pytest.approx(1e-4, rel=1e-12)
 
 
@@ -612,7 +671,7 @@ told_increments = st.tuples(
 def edges_of(spans: list[Told]) -> list[tuple[object, ...]]:
     edges: list[tuple[object, ...]] = []
     for i, span in enumerate(spans):
-        edges.append((span.begin, OPEN, i + 1, span.name, span.parent + 1, span.weight, span.device))
+        edges.append((span.begin, OPEN, i + 1, span.name, span.parent + 1, span.weight, span.device, (), ""))
         edges.append((span.end, CLOSE, i + 1))
     return edges
 
@@ -690,7 +749,7 @@ def test_shares_are_those_of_a_split_interval_by_interval(
     attribution.tell(edges_of(spans))
     attribution.supply(increments)
     attribution.finish(max([END, *(i.end_ns for i in increments)]))
-    report = attribution_report(attribution, END)
+    report = shares_of(attribution, END)
     found = named(report)
     near = tolerance(increments)
     for name in {span.name for span in spans}:
@@ -699,24 +758,24 @@ def test_shares_are_those_of_a_split_interval_by_interval(
         assert found[name].count == len(own)
         assert joules(found[name]) == pytest.approx(math.fsum(model.own[i] for i in own), **near)
         assert found[name].co2eq_g == pytest.approx(math.fsum(model.own_g[i] for i in own), **near)
-        inclusive = found[name].with_children
+        inclusive = found[name].inclusive
         assert joules(inclusive) == pytest.approx(math.fsum(model.own[i] for i in inside), **near)
         assert inclusive.co2eq_g == pytest.approx(math.fsum(model.own_g[i] for i in inside), **near)
-    assert joules(report.unattributed.idle) == pytest.approx(model.idle, **near)
+    assert joules(report.idle) == pytest.approx(model.idle, **near)
     assert total_j(report) == pytest.approx(model.all, **near)
     for device in report.devices:
-        parts = device.idle_j + device.spans_j + device.unattributed_j
+        parts = device.idle.energy_j + device.spans.energy_j + device.unattributed.energy_j
         measured = math.fsum(i.energy_j for i in increments if i.device == device.id)
-        assert (parts, device.it_energy_j) == pytest.approx((measured, measured), **near)
-        parts_g = device.idle_g + device.spans_g + device.unattributed_g
+        assert (parts, device.energy_j) == pytest.approx((measured, measured), **near)
+        parts_g = device.idle.co2eq_g + device.spans.co2eq_g + device.unattributed.co2eq_g
         measured_g = math.fsum(i.co2eq_g for i in increments if i.device == device.id)
         assert (parts_g, device.co2eq_g) == pytest.approx((measured_g, measured_g), **near)
-        assert min(device.idle_g, device.spans_g, device.unattributed_g) >= 0.0
-        assert min(device.idle_j, device.spans_j, device.unattributed_j) >= 0.0
-    assert math.fsum(d.spans_j for d in report.devices) == pytest.approx(
+        assert min(device.idle.co2eq_g, device.spans.co2eq_g, device.unattributed.co2eq_g) >= 0.0
+        assert min(device.idle.energy_j, device.spans.energy_j, device.unattributed.energy_j) >= 0.0
+    assert math.fsum(d.spans.energy_j for d in report.devices) == pytest.approx(
         math.fsum(joules(span) for span in report.spans), **near
     )
-    assert math.fsum(d.spans_g for d in report.devices) == pytest.approx(
+    assert math.fsum(d.spans.co2eq_g for d in report.devices) == pytest.approx(
         math.fsum(span.co2eq_g for span in report.spans), **near
     )
     assert math.fsum(span.co2eq_g for span in report.spans) + report.unattributed.co2eq_g == pytest.approx(
@@ -724,7 +783,7 @@ def test_shares_are_those_of_a_split_interval_by_interval(
     )
 
 
-def figures(report: AttributionReport) -> dict[str, object]:
+def figures(report: Shares) -> dict[str, object]:
     told = {span.name: dataclasses.astuple(span) for span in report.spans}
     return {**told, "": dataclasses.astuple(report.unattributed), "devices": sorted(report.devices, key=lambda d: d.id)}
 
@@ -754,7 +813,7 @@ def test_neither_the_order_of_arrival_nor_slices_matter(
     while other.settle(end, at_most):
         other.tell([])
     other.finish(end)
-    assert figures(attribution_report(other, end)) == figures(attribution_report(one, end))
+    assert figures(shares_of(other, end)) == figures(shares_of(one, end))
 
 
 @given(
@@ -779,9 +838,9 @@ def test_settling_often_or_once_makes_the_same_sums(
         attribution.supply(increments)
         for instant in instants:
             attribution.settle(instant)
-            assert total_j(attribution_report(attribution, instant)) <= measured * (1 + 1e-9) + near["abs"]
+            assert total_j(shares_of(attribution, instant)) <= measured * (1 + 1e-9) + near["abs"]
         attribution.finish(end)
-        report = attribution_report(attribution, end)
+        report = shares_of(attribution, end)
         assert total_j(report) == pytest.approx(measured, **near)
         found.append({span.name: joules(span) for span in report.spans})
     if policy != "cpu":  # there a window is what is split
@@ -826,8 +885,8 @@ def test_the_quantiles_of_a_name_are_those_of_its_spans() -> None:
         attribution.close(i * S + (i + 1) * 10**5, i + 1)
     attribution.supply([Increment("gpu", 0, count * S, 100.0 * count, 0.0)])
     span = named(finished(attribution, count))["A"]
-    assert span.duration_s_mean == pytest.approx((count + 1) / 2 * 1e-4)
-    assert span.duration_s_p50 == pytest.approx(count / 2 * 1e-4, rel=0.005)
-    assert span.duration_s_p95 == pytest.approx(count * 0.95 * 1e-4, rel=0.005)
-    assert span.it_energy_j_p95 == pytest.approx(count * 0.95 * 1e-2, rel=0.005)
-    assert 0 < span.quantile_error <= 1 / 128
+    assert span.durations_s.mean == pytest.approx((count + 1) / 2 * 1e-4)
+    assert span.durations_s.p50 == pytest.approx(count / 2 * 1e-4, rel=0.005)
+    assert span.durations_s.p95 == pytest.approx(count * 0.95 * 1e-4, rel=0.005)
+    assert span.energies_j.p95 == pytest.approx(count * 0.95 * 1e-2, rel=0.005)
+    assert 0 < span.energies_j.error <= 1 / 128
