@@ -16,6 +16,24 @@ energies integer microjoules since the segment's origin, all cumulative:
 | `warning` | t, text |
 | `end` | t, ended_well, report (without its epochs, which the marks tell) |
 
+The header also says who the process is, as `_core/identity.py` decides it. Absent and null mean: not known.
+
+- `job`: the job as its launcher knows it, "slurm-CLUSTER-ID" or "torchrun-ID"; "" for none.
+- `attempt`: names the start of the run that the process belongs to. Processes of one start bear one name where the
+  environment tells them (also on several nodes), else each its own. Time between attempts is never counted. One attempt
+  is a later try of another only if it began after the other had ended; else they are parts of one start that could not
+  know of each other.
+- `restart`: how often the launcher had started the job before, 0 for the first time; where two differ, the larger one
+  is the later try.
+- `rank`, `world`, `local_rank`: the process's number among `world`, and on its node: hints, never a key.
+- `expected_nodes`: names (as `host` has them) of the attempt's nodes. What of them is no `host` of any attempt of the
+  same `restart` was not measured. `expected_node_count`: how many, known also where the names are not.
+- `expected_tasks`: how many processes the attempt has; not each of them need write a journal.
+- `machine`: the node name that tells this machine from others of one boot id (clones of a virtual machine, several
+  slurmd on one host): a device's machine is (boot_id, `machine`); "" where the boot id alone is known.
+- `machine_id`: a hash of the operating system's machine id; `time_namespace`: the kernel's name of the namespace whose
+  boot clock `t` is of; `rules`: how all this was found out, in words.
+
 Readers ignore records and fields that they do not know.
 """
 
