@@ -24,6 +24,7 @@ import pytest
 from aiohttp import web
 
 import aiocarbon
+from aiocarbon._core.identity import alone
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.exchange import Exchange
 from aiocarbon._engine.poller import Poller
@@ -528,7 +529,7 @@ def test_a_server_that_stops_in_mid_run_is_followed_by_its_forecast_its_last_val
             group.start_soon(engine.run, started.set)
             await started.wait()
             arguments = {"location": "DE", "pue": 1.0, "meters": (meter,), "offline": False, "interval_s": 60.0}
-            session = await engine.open(arguments, "run")
+            session = await engine.open(arguments, alone("run"))
 
             def known() -> list[tuple[str, float]]:
                 steps = session.ledger.intensity.steps(begin_s, clock.wall_ns() / 1e9 + 1e-3)

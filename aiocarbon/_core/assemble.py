@@ -87,6 +87,7 @@ def run_report(
         warnings=(*body.warnings, *mixtures(cut.carbon)),
         overhead=body.overhead,
         version=facts.version,
+        identity=facts.identity,
     )
 
 

@@ -10,6 +10,7 @@ from aiocarbon._core.ledger import Cut, Mark
 from aiocarbon._core.reading import Part
 
 if TYPE_CHECKING:
+    from aiocarbon._core.identity import Identity
     from aiocarbon._core.report import EpochReport, Prediction
 
 
@@ -38,6 +39,7 @@ class Facts:
         host: The machine.
         location: Where it is.
         version: Version of aiocarbon that measured.
+        identity: Who the process is; None where its journal does not say.
     """
 
     run_id: str
@@ -45,6 +47,7 @@ class Facts:
     host: str
     location: Location
     version: str
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from aiocarbon._core.body import Overhead
+from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.ledger import Cut, DeviceCut, coverage, weakest
 from aiocarbon._core.reading import Basis, DeviceKind
@@ -298,6 +299,8 @@ class RunReport(Quantities):
         warnings: What a reader of the figures must know.
         overhead: What the instrument itself cost.
         version: Version of aiocarbon that made it.
+        identity: Of which job, attempt and rank it is, and by which rules; None where a journal does not say, or for
+            several processes together.
     """
 
     schema: str = REPORT_SCHEMA
@@ -324,6 +327,7 @@ class RunReport(Quantities):
     warnings: tuple[str, ...]
     overhead: Overhead
     version: str = ""
+    identity: Identity | None = None
 
 
 def quantities(cut: Cut, pue: float) -> dict[str, Any]:

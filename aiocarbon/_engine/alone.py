@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiocarbon._core.body import Overhead
+from aiocarbon._core.identity import Identity
 from aiocarbon._core.ledger import add_cuts
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon._engine.clock import SystemClock
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport, RunReport
 
 
-def unmeasured(arguments: Mapping[str, Any], run_id: str) -> Session:
+def unmeasured(arguments: Mapping[str, Any], who: Identity) -> Session:
     """A session that has begun and has no device: its figures hold nothing, with a coverage of 0.
 
     Args:
         arguments: Checked arguments of the tracker; the environment and files are read as for any run.
-        run_id: Id of the run.
+        who: Of which run it is.
 
     Raises:
         ConfigError: A setting of the environment or a file is not accepted.
@@ -35,7 +36,7 @@ def unmeasured(arguments: Mapping[str, Any], run_id: str) -> Session:
 
     settings = resolve(arguments)
     none = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
-    session = make_session(settings, run_id, surroundings(settings, arguments), SystemClock(), lambda: none)
+    session = make_session(settings, who, surroundings(settings, arguments), SystemClock(), lambda: none)
     session.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
     now = time.monotonic_ns()
     session.begin(now)

@@ -16,6 +16,7 @@ import anyio.abc
 from anyio import to_thread
 
 from aiocarbon._core.body import Overhead
+from aiocarbon._core.identity import Identity
 from aiocarbon._core.reading import Finding, Part
 from aiocarbon._core.units import NS_PER_S, S_PER_NS, ns_from_s, s_from_ns
 from aiocarbon._core.wallclock import Anchor
@@ -24,7 +25,8 @@ from aiocarbon._engine.behind import Behind
 from aiocarbon._engine.clock import Clock, SystemClock
 from aiocarbon._engine.opening import make_session
 from aiocarbon._engine.sampler import Sampler
-from aiocarbon._engine.session import SETTLE_NS, Session
+from aiocarbon._engine.known import SETTLE_NS
+from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings, surroundings
 from aiocarbon._engine.track import Track
 from aiocarbon._engine.windows import kept_instants
@@ -131,7 +133,7 @@ class Engine:
     # -- verbs -------------------------------------------------------------------------------------------------
 
     async def open(
-        self, arguments: Mapping[str, Any], run_id: str, on_exceeded: Callable[[], None] = lambda: None
+        self, arguments: Mapping[str, Any], who: Identity, on_exceeded: Callable[[], None] = lambda: None
     ) -> Session:
         """Begin a run: settings, location, meters, a first reading of each, the first mark.
 
@@ -146,9 +148,10 @@ class Engine:
         with anyio.move_on_after(OPEN_WAIT_S):
             for entry in entries:
                 await entry.opened.wait()
-        session = make_session(settings, run_id, place, self.clock, self._meter_of_cost(), on_exceeded)
+        session = make_session(settings, who, place, self.clock, self._meter_of_cost(), on_exceeded)
         self.sessions[session] = settings
         session.look_at_clocks = self._look_at_clocks
+        log.debug("identity.chosen", run_id=session.facts.run_id, host=session.facts.host, rules=who.rules)
         self._wants[session] = entries
         for entry in entries:
             self._attach(session, entry)

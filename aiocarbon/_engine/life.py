@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aiocarbon._engine import host as hosts
@@ -22,6 +21,7 @@ from aiocarbon.errors import EngineError, UsageError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from aiocarbon._core.identity import Identity
     from aiocarbon._core.report import EpochReport, RunReport
     from aiocarbon._engine.session import Session
 
@@ -64,7 +64,8 @@ class Life:
         self.strict = bool(arguments.get("strict", False))
         self.interval_s = 1.0
         self._device_sync: str | Callable[[], object] | None = None
-        self.run_id = arguments.get("run_id") or _make_run_id()
+        self._who = _who(arguments)
+        self.run_id = self._who.run_id
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -77,10 +78,11 @@ class Life:
         if self._host is not None or self._session is not None or self._is_over:
             raise UsageError("a tracker is entered once; make another one for another run")
         self._host = hosts.lease()
-        run_id, arguments = self.run_id, self._arguments
+        who, arguments = self._who, self._arguments
 
         async def verb(engine: Any) -> Any:
-            self._session = session = await engine.open(arguments, run_id, self.verdicts.exceed)
+            self._session = session = await engine.open(arguments, who, self.verdicts.exceed)
+            self.run_id = session.facts.run_id  # pyproject.toml may have said another one
             _active.add(self)
             session.foresight.progress = lambda: (self._steps, self._epoch_total)
             if self._epochs is not None:
@@ -108,7 +110,7 @@ class Life:
         if self._session is None and not self.strict:
             from aiocarbon._engine.alone import unmeasured
 
-            self._session = unmeasured(self._arguments, self.run_id)
+            self._session = unmeasured(self._arguments, self._who)
         self.fail(error)
 
     def close(self, t_ns: int, *, ended_well: bool) -> Future[Any] | None:
@@ -231,6 +233,14 @@ class Life:
                 session.publish(time.monotonic_ns())  # no tick of an engine will
 
 
-def _make_run_id() -> str:
-    stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"{stamp}-{os.urandom(4).hex()}"
+def _who(arguments: Mapping[str, Any]) -> Identity:
+    """Of which run this is: as the user says in arguments or environment, as its launcher says, or a new one."""
+    from dataclasses import replace
+
+    from aiocarbon._engine.launch import identify, numbered
+
+    who = identify()
+    variable = os.environ.get("AIOCARBON_RUN_ID", "")
+    # What is not accepted there is refused when the settings are read.
+    said = arguments.get("run_id") or ("" if variable.lower() == "none" else variable)
+    return who.said(run_id=said) if said else replace(who, run_id=numbered(who.run_id))

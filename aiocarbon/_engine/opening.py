@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiocarbon._core.body import Facts, Overhead
 from aiocarbon._core.curve import Curve
+from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import IntensityCurve
 from aiocarbon._core.ledger import Ledger
 from aiocarbon._core.wallclock import Anchor, WallClock
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def make_session(
     settings: Settings,
-    run_id: str,
+    who: Identity,
     place: Surroundings,
     clock: Clock,
     overhead: Callable[[], Overhead],
@@ -33,7 +33,7 @@ def make_session(
 
     Args:
         settings: Its settings.
-        run_id: Its id.
+        who: Of which run, and what launched it, as long as the settings say nothing else.
         place: Where it takes place.
         clock: Tells when it is made.
         overhead: Tells what the instrument has cost since.
@@ -46,14 +46,16 @@ def make_session(
         pue=place.pue,
         wall=WallClock(Anchor(clock.monotonic_ns(), clock.wall_ns())),
     )
+    who = who.said(run_id=settings.run_id, node=settings.node)
     facts = Facts(
-        run_id=run_id,
+        run_id=who.run_id,
         name=settings.name,
-        host=settings.node or socket.gethostname(),
+        host=who.host,
         location=place.location,
         version=__version__,
+        identity=who,
     )
-    return Session(
+    session = Session(
         facts,
         ledger,
         curves,
@@ -62,6 +64,9 @@ def make_session(
         budget=settings.budget,
         on_exceeded=on_exceeded,
     )
+    if who.advice:
+        session.warn(who.advice)
+    return session
 
 
 def _equivalents(co2eq_g: float) -> tuple[Equivalent, ...]:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from aiocarbon._core.curve import State
+from aiocarbon._core.identity import alone
 from aiocarbon._core.intensity import IntensityValue
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import NS_PER_S, ns_from_s, s_from_ns
 from aiocarbon._engine.clock import Clock
+from aiocarbon._engine.launch import machine_id, time_namespace
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.windows import Border
 from aiocarbon._logging import get_logger
@@ -151,6 +153,9 @@ class Recorder:
             **records.place_record(*self._place),
             "t": self._boot(now),
             "wall_ns": session.ledger.wall.wall_ns(now),
+            **records.identity_record(session.facts.identity or alone(session.facts.run_id)),
+            "machine_id": machine_id(),
+            "time_namespace": time_namespace(),
         }
 
     def _collect(self) -> None:

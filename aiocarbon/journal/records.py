@@ -46,6 +46,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from aiocarbon._core.curve import Point, State
+from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import (
     FactorBasis,
     IntensityKind,
@@ -215,6 +216,46 @@ def place_record(location: Location, pue: Pue) -> Record:
         },
         "pue": {"value": pue.value, "source": pue.source},
     }
+
+
+def identity_record(who: Identity) -> Record:
+    """Who a process is, as its header states it; its run's id and its host stand there too."""
+    plain = {field.name: getattr(who, field.name) for field in dataclasses.fields(who)}
+    return {name: value for name, value in plain.items() if name not in ("run_id", "host")}
+
+
+def identity_from(header: Mapping[str, Any]) -> Identity | None:
+    """The identity of a header; None where it states none.
+
+    Raises:
+        KeyError, TypeError, ValueError: It states something else.
+    """
+    if "attempt" not in header:
+        return None
+
+    def word(name: str) -> str:
+        return str(header.get(name) or "")
+
+    def number(name: str) -> int | None:
+        return None if header.get(name) is None else int(header[name])
+
+    nodes = header.get("expected_nodes")
+    return Identity(
+        run_id=str(header["run_id"]),
+        host=str(header["host"]),
+        machine=word("machine"),
+        job=word("job"),
+        attempt=word("attempt"),
+        restart=number("restart"),
+        rank=number("rank"),
+        world=number("world"),
+        local_rank=number("local_rank"),
+        expected_node_count=number("expected_node_count"),
+        expected_tasks=number("expected_tasks"),
+        advice=word("advice"),
+        expected_nodes=None if nodes is None else tuple(str(node) for node in nodes),
+        rules=tuple(str(rule) for rule in header.get("rules") or ()),
+    )
 
 
 def location_from(plain: Mapping[str, Any]) -> Location:

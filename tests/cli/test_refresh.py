@@ -19,6 +19,7 @@ import pytest
 from aiohttp import web
 
 import aiocarbon
+from aiocarbon._core.identity import alone
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity
 from aiocarbon._engine.clock import SystemClock
@@ -187,7 +188,7 @@ async def track_offline(folder: Path, hours: float) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(engine.run, started.set)
         await started.wait()
-        session = await engine.open(arguments, "offline-run")
+        session = await engine.open(arguments, alone("offline-run"))
         await clock.advance(10.0)
         for _ in range(round(hours * 12)):  # waking all sleepers of each second would take a minute
             clock.skip(285.0)

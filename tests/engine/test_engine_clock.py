@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from aiocarbon._core.identity import alone
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.session import Session
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
@@ -28,7 +29,7 @@ def run(meter: Any, clock: FakeClock, body: Body, **arguments: Any) -> None:
             group.start_soon(engine.run, started.set)
             await started.wait()
             clock.workers = lambda: engine.limiter.borrowed_tokens
-            session = await engine.open({"location": "DK", "pue": 1.0, "meters": (meter,), **arguments}, "run")
+            session = await engine.open({"location": "DK", "pue": 1.0, "meters": (meter,), **arguments}, alone("run"))
             await body(engine, session, clock)
             engine.stop()
 
@@ -134,7 +135,7 @@ def test_two_sessions_share_the_shortest_interval_and_give_it_back() -> None:
     meter = ScriptedMeter(energy_uj=iter(range(0, 10**9, 1000)), clock=clock.monotonic_ns)
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
-        other = await engine.open({"location": "FR", "pue": 2.0, "meters": (meter,), "interval_s": 0.1}, "other")
+        other = await engine.open({"location": "FR", "pue": 2.0, "meters": (meter,), "interval_s": 0.1}, alone("other"))
         before = meter.reads
         await clock.advance(2.0)
         assert meter.reads - before >= 19

@@ -19,6 +19,7 @@ import pytest
 
 from aiocarbon._core.answer import Answer
 from aiocarbon._core.curve import Curve, Point
+from aiocarbon._core.identity import alone
 from aiocarbon._core.intensity import Location, Quality
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.exchange import Exchange
@@ -169,7 +170,7 @@ class Rig:
     async def open(self, **arguments: Any) -> Session:
         meters = (self.load.meter(),)
         defaults = {"location": "DK", "pue": 1.0, "meters": meters, "offline": False, "interval_s": 20.0}
-        return await self.engine.open({**defaults, **arguments}, "run")
+        return await self.engine.open({**defaults, **arguments}, alone("run"))
 
     async def mark(self) -> Any:
         t_ns = self.clock.monotonic_ns()
@@ -692,7 +693,7 @@ def follow(clock: Leaping, days: float, *sources: ScriptedSource, exchange: Exch
     """A session whose intensity was followed for days, without meters."""
     settings = Settings(location="DK")
     place = placed(settings, Location(zone="DK", name="Denmark", how="given", is_guess=False))
-    session = make_session(settings, "run", place, clock, lambda: None)  # type: ignore[arg-type,return-value] # costs nothing
+    session = make_session(settings, alone("run"), place, clock, lambda: None)  # type: ignore[arg-type,return-value] # costs nothing
     session.begin(clock.monotonic_ns())
     session.publish = lambda *_, **__: None  # type: ignore[method-assign] # nobody reads it, and a month has thousands
     asks = exchange or Impatient(clock, Client(at_once), Cache(None), at_once)
@@ -1091,7 +1092,7 @@ def test_a_poller_may_be_cancelled_at_each_of_its_awaits() -> None:
     async def main() -> None:
         for turns in range(60):
             clock = FakeClock()
-            session = make_session(settings, "run", place, clock, lambda: None)  # type: ignore[arg-type,return-value] # costs nothing
+            session = make_session(settings, alone("run"), place, clock, lambda: None)  # type: ignore[arg-type,return-value] # costs nothing
             curve = Curve(device, refresh_ns=1_000_000)
             session.ledger.curves[device.id] = curve  # type: ignore[index] # known to be a dict
             for at_s in (0.0, 200.0):
