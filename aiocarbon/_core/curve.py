@@ -111,6 +111,11 @@ class Curve:
     def __getitem__(self, i: int) -> Point:
         return Point(self._t[i], self._energy[i], self._under[i], self._over[i], self._missing[i], self._slack[i])
 
+    def instants(self, after_ns: int, before_ns: int) -> list[int]:
+        """The instants of the points between two instants (monotonic nanoseconds), those excluded."""
+        first = bisect.bisect_right(self._t, after_ns)
+        return list(self._t[first : bisect.bisect_left(self._t, before_ns)])
+
     @property
     def power_w(self) -> float:
         """Power draw at the newest point, watts; 0.0 while one point or none is known."""

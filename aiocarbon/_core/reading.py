@@ -51,6 +51,39 @@ class Part(StrEnum):
     BOARD = "board"
 
 
+class Role(StrEnum):
+    """Which part of a physical device's energy a device of a scoped run stands for."""
+
+    OWN = "own"
+    """What this process tree or control group used; the only one that is counted."""
+    IDLE = "idle"
+    """What the device draws whoever uses it."""
+    UNKNOWN = "unknown"
+    """Used by somebody, and nobody can tell by whom."""
+    WHOLE = "whole"
+    """All of it: the others, and what other users of the machine used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareOf:
+    """Says that a device stands for a part of a physical one.
+
+    Attributes:
+        scope: "process" or "cgroup".
+        role: Which part.
+        device: Id of the physical device.
+        holder: Names, on its machine, whose part it is, so that shares of different holders add up and those of one
+            holder, told by two trackers, count once; empty where the part is nobody's.
+        how: How the share was found, in words.
+    """
+
+    scope: str
+    role: Role
+    device: str
+    holder: str = ""
+    how: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One physical domain with an energy of its own.
@@ -75,6 +108,8 @@ class Device:
         origin: Names the zero point of the counter where several processes share it (a driver's counter since
             load); empty where it is this sampler's own.
         note: What a user should know about this figure; empty if nothing.
+        idle_w: What it draws when nobody uses it, watts; None if its meter does not know.
+        share: What part of a physical device's energy it stands for; None for the device itself.
     """
 
     id: str
@@ -92,6 +127,8 @@ class Device:
     max_power_w: float | None = None
     origin: str = ""
     note: str = ""
+    idle_w: float | None = None
+    share: ShareOf | None = None
 
 
 @dataclass(frozen=True, slots=True)

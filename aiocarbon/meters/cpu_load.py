@@ -16,7 +16,18 @@ from typing import Final, Protocol
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon.errors import MeterUnavailableError, ReadError
 
-__all__ = ["CpuLoad", "GroupLoad", "HostLoad", "StatLoad", "find_load", "parse_cpu_list"]
+__all__ = [
+    "CpuLoad",
+    "GroupLoad",
+    "HostLoad",
+    "StatLoad",
+    "find_load",
+    "granted",
+    "mount_of",
+    "online_cpus",
+    "own_paths",
+    "parse_cpu_list",
+]
 
 _BUSY_FIELDS: Final = (0, 1, 2, 5, 6)
 """user, nice, system, irq, softirq of a line of /proc/stat (proc(5)). idle and iowait are not busy; steal is another
@@ -165,10 +176,9 @@ def find_load(*, proc: Path, cgroup: Path, platform: str) -> CpuLoad:
             raise MeterUnavailableError("the number of this machine's CPUs is not known", device=_DEVICE)
         return HostLoad(threads=threads)
     stat = proc / "stat"
-    online = _online(stat)
+    online = online_cpus(stat)
     ticks_per_s = os.sysconf("SC_CLK_TCK")
-    groups = _v2_groups(proc, cgroup) or _v1_groups(proc, cgroup)
-    bound = min((group.bound(online) for group in groups), default=float(len(online)))
+    groups, bound = _granted(proc, cgroup, online)
     if bound >= len(online):
         scope = f"the whole machine, {len(online)} threads"
         return StatLoad(path=stat, cpus=None, threads=len(online), scope=scope, ticks_per_s=ticks_per_s)
@@ -183,6 +193,16 @@ def find_load(*, proc: Path, cgroup: Path, platform: str) -> CpuLoad:
     raise MeterUnavailableError(
         "a control group limits this process's CPUs but keeps no account of them", device=_DEVICE
     )
+
+
+def granted(*, proc: Path, cgroup: Path) -> tuple[float, int]:
+    """Hardware threads that control groups grant this process, and those of the machine.
+
+    Raises:
+        MeterUnavailableError: `/proc/stat` does not tell the machine's.
+    """
+    online = online_cpus(proc / "stat")
+    return _granted(proc, cgroup, online)[1], len(online)
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
@@ -212,6 +232,11 @@ class _Group:
         return float(threads or len(online)) if self.quota is None else min(self.quota, float(threads or len(online)))
 
 
+def _granted(proc: Path, cgroup: Path, online: frozenset[int]) -> tuple[list[_Group], float]:
+    groups = _v2_groups(proc, cgroup) or _v1_groups(proc, cgroup)
+    return groups, min((group.bound(online) for group in groups), default=float(len(online)))
+
+
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="ascii", errors="replace").splitlines()
@@ -226,7 +251,12 @@ def _busy_ticks(fields: list[str], path: Path) -> int:
         raise ReadError(f"{path} has a line that is not CPU time: {fields!r}", device=_DEVICE) from error
 
 
-def _online(stat: Path) -> frozenset[int]:
+def online_cpus(stat: Path) -> frozenset[int]:
+    """The CPUs that a stat file names.
+
+    Raises:
+        MeterUnavailableError: It cannot be read, or names none.
+    """
     try:
         names = [line.partition(" ")[0] for line in _lines(stat)]
     except ReadError as error:
@@ -237,8 +267,8 @@ def _online(stat: Path) -> frozenset[int]:
     return cpus
 
 
-def _own_paths(proc: Path) -> dict[str, str]:
-    """Controller -> this process's group, of `/proc/self/cgroup`; version 2 under the empty name (cgroups(7))."""
+def own_paths(proc: Path) -> dict[str, str]:
+    """By controller: this process's group, of `/proc/self/cgroup`; version 2 under the empty name (cgroups(7))."""
     paths: dict[str, str] = {}
     try:
         text = (proc / "self" / "cgroup").read_text(encoding="utf-8", errors="surrogateescape")
@@ -267,7 +297,7 @@ def _v2_groups(proc: Path, cgroup: Path) -> list[_Group]:
     if not (cgroup / "cgroup.controllers").is_file():
         return []
     groups = []
-    for folder in _levels(cgroup, _own_paths(proc).get("", "/")):
+    for folder in _levels(cgroup, own_paths(proc).get("", "/")):
         account = folder / "cpu.stat"
         words = _words(folder / "cpu.max")
         quota = _ratio(*words) if len(words) == 2 else None
@@ -277,20 +307,20 @@ def _v2_groups(proc: Path, cgroup: Path) -> list[_Group]:
 
 
 def _v1_groups(proc: Path, cgroup: Path) -> list[_Group]:
-    paths = _own_paths(proc)
+    paths = own_paths(proc)
     groups = []
-    for folder in _levels(_mount(cgroup, "cpu"), paths.get("cpu", "/")):
+    for folder in _levels(mount_of(cgroup, "cpu"), paths.get("cpu", "/")):
         period = "".join(_words(folder / "cpu.cfs_period_us"))
         quota = _ratio("".join(_words(folder / "cpu.cfs_quota_us")), period)
-        groups.append(_Group(quota=quota, cpus=None, account=_v1_account(cgroup, _mount(cgroup, "cpu"), folder)))
-    for folder in _levels(_mount(cgroup, "cpuset"), paths.get("cpuset", "/")):
+        groups.append(_Group(quota=quota, cpus=None, account=_v1_account(cgroup, mount_of(cgroup, "cpu"), folder)))
+    for folder in _levels(mount_of(cgroup, "cpuset"), paths.get("cpuset", "/")):
         cpus = _cpus(folder / "cpuset.effective_cpus") or _cpus(folder / "cpuset.cpus")
-        account = _v1_account(cgroup, _mount(cgroup, "cpuset"), folder)
+        account = _v1_account(cgroup, mount_of(cgroup, "cpuset"), folder)
         groups.append(_Group(quota=None, cpus=cpus, account=account))
     return groups
 
 
-def _mount(cgroup: Path, controller: str) -> Path:
+def mount_of(cgroup: Path, controller: str) -> Path:
     """The folder of a version 1 controller, which may be mounted with another one."""
     names = {"cpu": ("cpu", "cpu,cpuacct"), "cpuacct": ("cpuacct", "cpu,cpuacct"), "cpuset": ("cpuset",)}
     return next((cgroup / name for name in names[controller] if (cgroup / name).is_dir()), cgroup / controller)
@@ -298,7 +328,7 @@ def _mount(cgroup: Path, controller: str) -> Path:
 
 def _v1_account(cgroup: Path, mount: Path, folder: Path) -> Path | None:
     """The account of the group of the same path; the root's is the machine's where the root limits nothing."""
-    account = _mount(cgroup, "cpuacct") / folder.relative_to(mount) / "cpuacct.usage"
+    account = mount_of(cgroup, "cpuacct") / folder.relative_to(mount) / "cpuacct.usage"
     return account if account.is_file() else None
 
 

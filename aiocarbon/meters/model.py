@@ -170,6 +170,7 @@ class ModelMeter:
             low_factor=power.low_factor,
             high_factor=power.high_factor,
             max_power_w=load.threads * power.full_w * power.high_factor,
+            idle_w=load.threads * power.idle_w,
             note=_cpu_note(cpu, power, load),
         )
 
