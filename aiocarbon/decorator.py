@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, TypeVar, cast, overload
 
 from aiocarbon._engine.handle import Handle
+from aiocarbon._engine.tape import Tape
 from aiocarbon.errors import UsageError
+from aiocarbon.span import Span, spanned, tape_here
 from aiocarbon.tracker import Tracker, Verbs
 
+Function = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["track"]
@@ -24,7 +27,7 @@ def track(**settings: Any) -> Callable[[F], F]: ...
 def track(function: F | None = None, /, **settings: Any) -> Any:
     """Measure each call of a function, coroutine function, generator or async generator.
 
-    Inside an active tracker the call belongs to that tracker's run. Else it is a run of its own, named after the
+    Inside an active tracker the call is a span of that tracker's run. Else it is a run of its own, named after the
     function; its report is `function.last_report` once the call has ended.
 
     ```python
@@ -49,26 +52,34 @@ def track(function: F | None = None, /, **settings: Any) -> Any:
 
 def _decorate(function: F, settings: dict[str, Any]) -> F:
     settings = {"name": function.__qualname__[:200], **settings}
+    inside = spanned(function, lambda: _span(settings["name"]))
     refusing = Tracker(**settings)  # bad settings, now
     if not (inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)):
         refusing._handle.verdicts.refuse_coroutines()
     if inspect.isasyncgenfunction(function):
-        wrapper = _async_generator(function, settings)
+        wrapper = _async_generator(function, inside, settings)
     elif inspect.iscoroutinefunction(function):
-        wrapper = _coroutine(function, settings)
+        wrapper = _coroutine(function, inside, settings)
     elif inspect.isgeneratorfunction(function):
-        wrapper = _generator(function, settings)
+        wrapper = _generator(function, inside, settings)
     else:
-        wrapper = _plain(function, settings)
+        wrapper = _plain(function, inside, settings)
     wrapper.last_report = None  # type: ignore[attr-defined]  # functions take attributes
     return cast("F", wrapper)
 
 
-def _coroutine(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+def _span(name: str) -> Span:
+    """A span of the run in whose span this is, or of the one that began last."""
+    active = Handle.newest_active()
+    tape = tape_here() or (Tape.ended() if active is None else active.tape)
+    return Span(tape, name, None, None, {})
+
+
+def _coroutine(function: Function, inside: Function, settings: dict[str, Any]) -> Function:
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> Any:
-        if Handle.is_any_active():
-            return await function(*args, **kwargs)
+        if Handle.newest_active() is not None:
+            return await inside(*args, **kwargs)
         tracker = Tracker(**settings)
         try:
             async with tracker:
@@ -79,11 +90,11 @@ def _coroutine(function: Callable[..., Any], settings: dict[str, Any]) -> Callab
     return run
 
 
-def _async_generator(function: Callable[..., AsyncIterator[Any]], settings: dict[str, Any]) -> Callable[..., Any]:
+def _async_generator(function: Function, inside: Function, settings: dict[str, Any]) -> Function:
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        if Handle.is_any_active():
-            async for item in function(*args, **kwargs):
+        if Handle.newest_active() is not None:
+            async for item in inside(*args, **kwargs):
                 yield item
             return
         # Two halves instead of `async with`: a scope around a yield would be left in another task.
@@ -99,13 +110,13 @@ def _async_generator(function: Callable[..., AsyncIterator[Any]], settings: dict
     return run
 
 
-def _plain(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+def _plain(function: Function, inside: Function, settings: dict[str, Any]) -> Function:
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         from aiocarbon import sync
 
-        if Handle.is_any_active():
-            return function(*args, **kwargs)
+        if Handle.newest_active() is not None:
+            return inside(*args, **kwargs)
         tracker = sync.Tracker(**settings)
         try:
             with tracker:
@@ -116,13 +127,13 @@ def _plain(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[.
     return run
 
 
-def _generator(function: Callable[..., Iterator[Any]], settings: dict[str, Any]) -> Callable[..., Any]:
+def _generator(function: Function, inside: Function, settings: dict[str, Any]) -> Function:
     @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Iterator[Any]:
+    def run(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         from aiocarbon import sync
 
-        if Handle.is_any_active():
-            return (yield from function(*args, **kwargs))
+        if Handle.newest_active() is not None:
+            return (yield from inside(*args, **kwargs))
         tracker = sync.Tracker(**settings)
         try:
             with tracker:

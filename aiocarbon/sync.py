@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from aiocarbon import _marks
 from aiocarbon import tracker as _async
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
 from aiocarbon.settings import UNSET, Unset
@@ -17,14 +18,45 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from aiocarbon._core.report import EpochReport, Prediction, RunReport
+    from aiocarbon._core.span_report import ChildReport
     from aiocarbon._core.waited import CleanWait
-    from aiocarbon._engine.handle import Handle
+    from aiocarbon._engine.children import ChildHandle
+    from aiocarbon._engine.marks import Marks
+    from aiocarbon._engine.tape import Tape
     from aiocarbon.waiting import Order
 
 __all__ = ["Tracker", "confirm_on_terminal", "wait_until_clean"]
 
 
-class Tracker(_async.Verbs):
+class EpochVerbs(_marks.StepVerbs):
+    """The verbs of epochs for code without a loop."""
+
+    def epoch(self) -> Epoch:
+        """One epoch, to be entered: `with tracker.epoch() as e:`; `e.report` is its report afterwards."""
+        return Epoch(self._handle)
+
+    def epochs(self, n: int | None = None) -> Iterator[int]:
+        """Iterate over epochs that mark themselves: `for i in tracker.epochs(100)`.
+
+        Args:
+            n: How many; None: without end. Leaving by `break` leaves the last one partial.
+        """
+        return Epochs(self._handle, n)
+
+    def epoch_start(self) -> None:
+        """Begin an epoch, which `epoch_end()` ends; a clock read, waits for nothing."""
+        self._handle.begin_epoch(time.monotonic_ns())
+
+    def epoch_end(self) -> EpochReport:
+        """End the epoch that `epoch_start()` began, and give its report."""
+        future = self._handle.end_epoch(time.monotonic_ns(), is_partial=False)
+        outcome = wait_for(self._handle, future)
+        report = self._handle.epoch_report(outcome)
+        heed(self._handle, outcome)
+        return report
+
+
+class Tracker(_async.Verbs, EpochVerbs):
     """Tracks the energy and CO2eq of a run in a plain script.
 
     ```python
@@ -88,29 +120,16 @@ class Tracker(_async.Verbs):
         except (AiocarbonError, TimeoutError) as error:
             self._handle.fail(error)
 
-    def epoch(self) -> Epoch:
-        """One epoch, to be entered: `with tracker.epoch() as e:`; `e.report` is its report afterwards."""
-        return Epoch(self._handle)
-
-    def epochs(self, n: int | None = None) -> Iterator[int]:
-        """Iterate over epochs that mark themselves: `for i in tracker.epochs(100)`.
+    def child(self, name: str) -> Child:
+        """A part of the run with epochs and steps of its own, and the energy of its spans.
 
         Args:
-            n: How many; None: without end. Leaving by `break` leaves the last one partial.
+            name: Its name; the same name gives the same child.
+
+        Raises:
+            UsageError: The tracker was not entered.
         """
-        return Epochs(self._handle, n)
-
-    def epoch_start(self) -> None:
-        """Begin an epoch, which `epoch_end()` ends; a clock read, waits for nothing."""
-        self._handle.begin_epoch(time.monotonic_ns())
-
-    def epoch_end(self) -> EpochReport:
-        """End the epoch that `epoch_start()` began, and give its report."""
-        future = self._handle.end_epoch(time.monotonic_ns(), is_partial=False)
-        outcome = wait_for(self._handle, future)
-        report = self._handle.epoch_report(outcome)
-        heed(self._handle, outcome)
-        return report
+        return Child(self._handle.child(name))
 
     def clean(
         self,
@@ -134,6 +153,46 @@ class Tracker(_async.Verbs):
         return wait_for(self._handle, self._handle.snapshot()) or self._handle.report()
 
 
+class Child(EpochVerbs):
+    """A part of a run, as `aiocarbon.tracker.Child`, for code without a loop."""
+
+    _handle: ChildHandle
+
+    def __init__(self, handle: ChildHandle) -> None:
+        self._handle = handle
+        self._owner = handle.name
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._handle.name
+
+    @property
+    def _tape(self) -> Tape:
+        return self._handle.run.tape
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin its first epoch here; waits for nothing."""
+        self._handle.start(time.monotonic_ns())
+
+    def stop(self) -> None:
+        """End it: an epoch that was begun and not ended is partial. Safe to call twice."""
+        self._handle.leave(time.monotonic_ns())
+
+    def report(self) -> ChildReport:
+        """What it has used, out of the newest published report of its run; final after the tracker's block."""
+        return self._handle.report()
+
+
 class Epoch:
     """One epoch of a plain script.
 
@@ -141,7 +200,7 @@ class Epoch:
         report: Its report, once it has ended; None before.
     """
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Marks) -> None:
         self._handle = handle
         self._is_used = False
         self.report: EpochReport | None = None
@@ -162,7 +221,7 @@ class Epoch:
 
     def __del__(self) -> None:
         if not self._is_used:
-            from aiocarbon._engine.handle import warn_unused
+            from aiocarbon._engine.marks import warn_unused
 
             warn_unused("tracker.epoch()")
 
@@ -170,7 +229,7 @@ class Epoch:
 class Epochs:
     """An iterator over epochs that marks their borders."""
 
-    def __init__(self, handle: Handle, n: int | None) -> None:
+    def __init__(self, handle: Marks, n: int | None) -> None:
         self._handle = handle
         self._n = None if n is None else handle.declare(n)
         self._next = 0
@@ -191,7 +250,7 @@ class Epochs:
         return self._next - 1
 
 
-def heed(handle: Handle, outcome: EpochReport | None) -> bool:
+def heed(handle: Marks, outcome: EpochReport | None) -> bool:
     """Act on the budget and ask about the prediction at the end of an epoch.
 
     Args:
@@ -210,11 +269,11 @@ def heed(handle: Handle, outcome: EpochReport | None) -> bool:
     handle.verdicts.ask_plainly(outcome.prediction if outcome is not None else None)
     paused_s = handle.verdicts.answered_s()
     if paused_s is not None:
-        wait_for(handle, handle.paused(time.monotonic_ns(), paused_s, _async.FOR_ANSWER))
+        wait_for(handle, handle.paused(time.monotonic_ns(), paused_s, _marks.FOR_ANSWER))
     return paused_s is not None
 
 
-def wait_for(handle: Handle, future: Future[Any] | None) -> Any:
+def wait_for(handle: Marks, future: Future[Any] | None) -> Any:
     """Wait for an answer of the engine; its errors are treated as the run wants them, None stands for no answer."""
     from aiocarbon._engine.bridge import block
 

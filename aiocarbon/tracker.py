@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import aiocarbon._core.ledger  # noqa: F401  # entering needs it: loaded here, where no loop waits for it
 from aiocarbon._engine.bridge import answer, shield, sleep
-from aiocarbon._engine.handle import Handle, warn_unused
+from aiocarbon._engine.handle import Handle
 from aiocarbon._engine.life import CLOSE_LIMIT_S, OPEN_LIMIT_S
+from aiocarbon._marks import Child, EpochMark, Epochs, EpochVerbs, StepVerbs, wait_for
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
 from aiocarbon.settings import UNSET, Unset, check_arguments
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
     from datetime import datetime, timedelta
 
-    from aiocarbon._core.report import EpochReport, Prediction, RunReport
+    from aiocarbon._core.report import Prediction, RunReport
     from aiocarbon._core.waited import CleanWait
+    from aiocarbon._engine.tape import Tape
     from aiocarbon.budget import Budget
     from aiocarbon.meters.base import Meter
 
-__all__ = ["EpochMark", "Epochs", "Tracker", "Verbs"]
+__all__ = ["Child", "EpochMark", "Epochs", "Tracker", "Verbs"]
 
 
 FOR_CLEAN = "for clean electricity"
-FOR_ANSWER = "for an answer to on_prediction"
 
 
-class Verbs:
+class Verbs(StepVerbs):
     """What the async and the blocking tracker have in common: the settings and the verbs that wait for nothing.
 
     Arguments that are not given are taken from `AIOCARBON_<NAME>`, then from `[tool.aiocarbon]` of the nearest
@@ -90,14 +90,11 @@ class Verbs:
         given = {field: value for field, value in locals().items() if field != "self"}
         self._handle = Handle(check_arguments(given))
 
-    def step(self, n: int = 1, *, total: int | None = None) -> None:
-        """Count progress inside the epoch: no wait, no input or output.
+    _handle: Handle
 
-        Args:
-            n: Steps done since the last call, an increment.
-            total: Steps of the whole epoch, if known.
-        """
-        self._handle.step(n, total)
+    @property
+    def _tape(self) -> Tape:
+        return self._handle.tape
 
     @property
     def prediction(self) -> Prediction | None:
@@ -118,7 +115,7 @@ class Verbs:
         return self._handle.report()
 
 
-class Tracker(Verbs):
+class Tracker(Verbs, EpochVerbs):
     """Tracks the energy and CO2eq of a run, from entering to leaving.
 
     ```python
@@ -178,28 +175,7 @@ class Tracker(Verbs):
             except (AiocarbonError, TimeoutError) as error:
                 self._handle.fail(error)
 
-    # -- epochs ------------------------------------------------------------------------------------------------
-
-    def epoch_start(self) -> None:
-        """Move the begin of the epoch that is awaited next to now; a clock read, waits for nothing."""
-        self._handle.begin_epoch(time.monotonic_ns(), opens=False)
-
-    def epoch(self) -> EpochMark:
-        """The border of an epoch; nothing happens at the call.
-
-        Awaited, it ends the present epoch, begins the next, and gives the `EpochReport`; it waits at most 50 ms for
-        readings. Entered (`async with tracker.epoch() as e:`), it bounds one epoch exactly, and `e.report` is its
-        report afterwards. The first use fixes the style of the run.
-        """
-        return EpochMark(self._handle)
-
-    def epochs(self, n: int | None = None) -> Epochs:
-        """Iterate over epochs that mark themselves: `async for i in tracker.epochs(100)`.
-
-        Args:
-            n: How many; None: without end. Leaving by `break` leaves the last one partial.
-        """
-        return Epochs(self._handle, n)
+    # -- pauses and children -----------------------------------------------------------------------------------
 
     async def clean(
         self,
@@ -240,6 +216,17 @@ class Tracker(Verbs):
             self._handle, self._handle.paused(time.monotonic_ns(), came.waited_s, f"{FOR_CLEAN}: {came.note}")
         )
         return came
+
+    def child(self, name: str) -> Child:
+        """A part of the run with epochs and steps of its own, and the energy of its spans.
+
+        Args:
+            name: Its name; the same name gives the same child.
+
+        Raises:
+            UsageError: The tracker was not entered.
+        """
+        return Child(self._handle.child(name))
 
     # -- reports -----------------------------------------------------------------------------------------------
 
@@ -285,100 +272,3 @@ class Exceeded:
     async def wait(self) -> None:
         """Wait until the budget is used up; for ever if it never is."""
         await answer(self._handle.verdicts.exceeded, None)
-
-
-class EpochMark:
-    """What `tracker.epoch()` returns: awaited it is a border, entered it is an epoch.
-
-    Attributes:
-        report: The epoch's report, once it has ended; None before.
-    """
-
-    def __init__(self, handle: Handle) -> None:
-        self._handle = handle
-        self._is_used = False
-        self.report: EpochReport | None = None
-
-    def __await__(self) -> Generator[Any, Any, EpochReport]:
-        now = time.monotonic_ns()
-        self._is_used = True
-        outcome = yield from wait_for(self._handle, self._handle.mark(now)).__await__()
-        self.report = self._handle.epoch_report(outcome)
-        yield from heed(self._handle, outcome).__await__()
-        return self.report
-
-    async def __aenter__(self) -> Self:
-        self._is_used = True
-        self._handle.begin_epoch(time.monotonic_ns())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        future = self._handle.end_epoch(time.monotonic_ns(), is_partial=error is not None)
-        if error is not None:
-            return  # the mark is set; what left the epoch is not to be delayed by its report
-        outcome = await wait_for(self._handle, future)
-        self.report = self._handle.epoch_report(outcome)
-        await heed(self._handle, outcome)
-
-    def __del__(self) -> None:
-        if not self._is_used:
-            warn_unused("tracker.epoch()")
-
-
-class Epochs:
-    """An async iterator over epochs that marks their borders; leaving it by `break` leaves the last one partial."""
-
-    def __init__(self, handle: Handle, n: int | None) -> None:
-        self._handle = handle
-        self._n = None if n is None else handle.declare(n)
-        self._next = 0
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> int:
-        now = time.monotonic_ns()
-        if self._next:
-            outcome = await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
-            if await heed(self._handle, outcome):
-                now = time.monotonic_ns()
-        if self._n is not None and self._next >= self._n:
-            raise StopAsyncIteration
-        self._handle.begin_epoch(now)
-        self._next += 1
-        return self._next - 1
-
-
-async def heed(handle: Handle, outcome: EpochReport | None) -> bool:
-    """Act on the budget and ask about the prediction at the end of an epoch.
-
-    Args:
-        handle: The run.
-        outcome: The epoch's report; None where nothing was marked, and so nobody is asked.
-
-    Returns:
-        True if the training paused for the answer to a question that is put once: the next epoch begins after it.
-
-    Raises:
-        BudgetExceededError: The budget is used up.
-        TrainingStoppedError: The callback said False.
-    """
-    handle.heed_budget()
-    await handle.verdicts.ask(outcome.prediction if outcome is not None else None)
-    paused_s = handle.verdicts.answered_s()
-    if paused_s is not None:
-        await wait_for(handle, handle.paused(time.monotonic_ns(), paused_s, FOR_ANSWER))
-    return paused_s is not None
-
-
-async def wait_for(handle: Handle, future: Future[Any] | None) -> Any:
-    """Await an answer of the engine; its errors are treated as the run wants them, None stands for no answer."""
-    if future is None:
-        return None
-    try:
-        return await answer(future, handle.mark_limit_s)
-    except (AiocarbonError, TimeoutError) as error:
-        handle.fail(error)
-        return None

@@ -21,6 +21,7 @@ from aiocarbon._core.report import (
     quantities,
     utc,
 )
+from aiocarbon._core.span_report import span_fields, span_notes
 
 MEASURED = frozenset({Basis.COUNTER, Basis.POWER})
 SHARE_THAT_MIXES = 0.001
@@ -62,8 +63,10 @@ def run_report(
     """
     cut = cut or ledger.cut(body.begin, body.end)
     ended_at = utc(ledger.wall.wall_s(body.begin.t_ns) + cut.duration_s)
+    whole = quantities(cut, ledger.pue.value)
     return RunReport(
-        **quantities(cut, ledger.pue.value),
+        **whole,
+        **span_fields(whole, ledger.pue.value, ledger.wall, body),
         run_id=facts.run_id,
         name=facts.name,
         host=facts.host,
@@ -84,7 +87,7 @@ def run_report(
         co2eq_g_before=None if body.mended_by_g is None else cut.carbon.co2eq_g - body.mended_by_g,
         equivalents=equivalents(cut.carbon.co2eq_g),
         prediction=body.prediction,
-        warnings=(*body.warnings, *mixtures(cut.carbon)),
+        warnings=(*body.warnings, *span_notes(body), *mixtures(cut.carbon)),
         overhead=body.overhead,
         version=facts.version,
         identity=facts.identity,

@@ -281,6 +281,8 @@ class Attribution(Inbox):
         span = self._spans.get(edge[2])
         if span is None:
             self._stray(edge)
+        elif not MIN_WEIGHT <= edge[3] <= MAX_WEIGHT:
+            self.told.refused += 1
         elif self._by_weight:
             amount = self._scaled(edge[3])
             span.group.advance(edge[0])

@@ -12,6 +12,7 @@ from aiocarbon._core.reading import Part
 if TYPE_CHECKING:
     from aiocarbon._core.identity import Identity
     from aiocarbon._core.report import EpochReport, Prediction
+    from aiocarbon._core.shares import Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,46 @@ class Facts:
     identity: Identity | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Stint:
+    """An epoch of a child.
+
+    Attributes:
+        index: 0 for the first.
+        duration_s: Its length.
+        energy_j: What its spans used in it, joules.
+        co2eq_g: Likewise grams.
+        steps: Steps that were told in it.
+        is_partial: True if it did not end by itself.
+        is_final: False while it is not yet known what its spans used.
+    """
+
+    index: int
+    duration_s: float
+    energy_j: float
+    co2eq_g: float
+    steps: int
+    is_partial: bool
+    is_final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A child of a tracker.
+
+    Attributes:
+        name: Its name.
+        steps: Steps it told.
+        stints: Its last epochs.
+        total: How many there were.
+    """
+
+    name: str
+    steps: int
+    stints: tuple[Stint, ...]
+    total: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
     """What a run's report is made of, beside its ledger.
@@ -68,6 +109,8 @@ class Body:
         mended_by_g: Grams of CO2eq by which the figure rose when intensities of the past were asked for again; None if
             none were.
         prediction: The newest prediction; None if there is none.
+        account: What became of the energy among spans; None if there was none.
+        children: The children of its tracker.
     """
 
     begin: Mark
@@ -82,3 +125,5 @@ class Body:
     ended_well: bool
     mended_by_g: float | None = None
     prediction: Prediction | None = None
+    account: Account | None = None
+    children: tuple[Child, ...] = ()

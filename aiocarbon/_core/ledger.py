@@ -279,7 +279,7 @@ class Ledger:
     ) -> Iterator[Piece]:
         """The pieces of constant intensity in a window; where it begins or ends at a mark, that mark's states count."""
         before: Mark | None = None
-        for at, to, value in self._pieces(begin_ns, end_ns):
+        for at, to, value in self.pieces(begin_ns, end_ns):
             a = before or (begin if begin is not None and at == begin.t_ns else self.mark(at))
             b = before = end if end is not None and to == end.t_ns else self.mark(to)
             cuts = self._counted_between(a, b)
@@ -292,7 +292,8 @@ class Ledger:
                 math.fsum(d.high_j for d in cuts),
             )
 
-    def _pieces(self, begin_ns: int, end_ns: int) -> Iterator[tuple[int, int, IntensityValue]]:
+    def pieces(self, begin_ns: int, end_ns: int) -> Iterator[tuple[int, int, IntensityValue]]:
+        """The stretches of constant intensity in a window: from, to (monotonic nanoseconds), value."""
         for from_ns, to_ns, offset_ns in self.wall.pieces(begin_ns, end_ns):
             begin_s, end_s = (from_ns + offset_ns) * S_PER_NS, (to_ns + offset_ns) * S_PER_NS
             at = from_ns

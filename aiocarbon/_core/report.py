@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiocarbon._core.body import Overhead
 from aiocarbon._core.identity import Identity
@@ -14,6 +14,9 @@ from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.ledger import Cut, DeviceCut, coverage, weakest
 from aiocarbon._core.reading import Basis, DeviceKind
 from aiocarbon._core.units import kwh_from_j
+
+if TYPE_CHECKING:
+    from aiocarbon._core.span_report import AttributionReport, ChildReport, SpanReport, Unattributed
 
 REPORT_SCHEMA = "aiocarbon.report/1"
 
@@ -296,6 +299,11 @@ class RunReport(Quantities):
         co2eq_g_before: CO2eq before intensities of the past that were guesses were asked for again; None if none were.
         equivalents: The CO2eq told as other things.
         prediction: The newest prediction that was made of it; None if none was, or it was read from a journal.
+        spans: One entry a name of a span, in the order in which they came: own figures, which with `unattributed` make
+            the run.
+        unattributed: What no span owns.
+        attribution: How the energy was split among spans; None where there was none.
+        children: The children of the tracker.
         warnings: What a reader of the figures must know.
         overhead: What the instrument itself cost.
         version: Version of aiocarbon that made it.
@@ -324,6 +332,10 @@ class RunReport(Quantities):
     co2eq_g_before: float | None = None
     equivalents: tuple[Equivalent, ...]
     prediction: Prediction | None = None
+    spans: tuple[SpanReport, ...] = ()
+    unattributed: Unattributed
+    attribution: AttributionReport | None = None
+    children: tuple[ChildReport, ...] = ()
     warnings: tuple[str, ...]
     overhead: Overhead
     version: str = ""

@@ -156,6 +156,22 @@ class Shares(Part):
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What became of the energy up to an instant.
+
+    Attributes:
+        shares: In joules, and in grams as they were known when the energy was split.
+        co2eq_factor: By which those grams are multiplied: intensities of the past become known better, and what that
+            changes is spread over all shares in proportion.
+        dropped: Spans that are in no share, since they came faster than they could be counted.
+    """
+
+    shares: Shares
+    co2eq_factor: float
+    dropped: int
+
+
 def shares_of(attribution: Attribution, now_ns: int) -> Shares:
     """The shares as of now; costs a look at each open span and each name.
 

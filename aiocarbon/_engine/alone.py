@@ -48,6 +48,8 @@ def finish(session: Session, t_ns: int, steps: int) -> RunReport:
     """End a session that no engine owns, and give its final report of what was measured until then."""
     session.end(t_ns, steps=steps)
     session.settle(t_ns + NS_PER_S)  # no reading will come: what is known is final
+    for _ in session.shared(None, is_last=True):
+        pass  # nobody else runs in this thread
     return session.made(t_ns, is_final=True, ended_well=False)
 
 

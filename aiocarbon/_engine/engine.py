@@ -23,9 +23,9 @@ from aiocarbon._core.wallclock import Anchor
 from aiocarbon._engine.bank import Bank, Entry
 from aiocarbon._engine.behind import Behind
 from aiocarbon._engine.clock import Clock, SystemClock
+from aiocarbon._engine.known import SETTLE_NS
 from aiocarbon._engine.opening import make_session
 from aiocarbon._engine.sampler import Sampler
-from aiocarbon._engine.known import SETTLE_NS
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings, surroundings
 from aiocarbon._engine.track import Track
@@ -83,6 +83,7 @@ class Engine:
         self._recorders: dict[Session, Recorder] = {}
         self._wants: dict[Session, list[Entry]] = {}
         self._orders: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
+        self._turns: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
         self._stop: anyio.Event | None = None
         self._suspended_ns = 0
         self._check_due_ns = 0
@@ -187,10 +188,24 @@ class Engine:
         self._sampler.watch(t_ns)
         self.group.start_soon(self._sampler.latch)
 
+    async def share(self, session: Session, t_ns: int | None = None, *, is_last: bool = False) -> None:
+        """Split a run's energy among its spans, as far as readings tell, or up to an instant that one was taken at."""
+        async with self._turns.setdefault(session, anyio.Lock()):
+            mark = session.known(self.clock.monotonic_ns(), t_ns)
+            for _ in session.shared(mark, is_last=is_last):
+                await anyio.lowlevel.checkpoint()  # others have their turn, here and in the training
+
+    async def share_upto(self, session: Session, t_ns: int) -> None:
+        """Take a reading of every meter, waiting at most 50 ms, and split the energy up to an instant before it."""
+        await self._sampler.latch_within(EPOCH_WAIT_S)
+        await self.share(session, t_ns)
+
     async def snapshot(self, session: Session) -> RunReport:
         """Read every meter and publish the report as of now."""
         now = self.clock.monotonic_ns()
         await self._sampler.latch_within(EPOCH_WAIT_S)
+        if session.sharing.is_wanted:
+            await self.share(session, now)
         return session.made(now)
 
     async def close(
@@ -225,7 +240,11 @@ class Engine:
             await self.clock.sleep_until(self.clock.monotonic_ns() + SETTLE_NS // 30)
             self._settle()
         session.settle(t_ns + 2 * SETTLE_NS)
+        if session.sharing.is_wanted:
+            await self.share(session, t_ns)  # the most of it, before the last figures of the intensity are waited for
         await self._behind.finish(session, intensity_wait_s)
+        if session.sharing.is_wanted:
+            await self.share(session, t_ns, is_last=True)
         with anyio.move_on_after(EPOCH_WAIT_S):
             await self._bank.check()
         session.tell_of_lack(self.clock.monotonic_ns())
@@ -328,6 +347,8 @@ class Engine:
         self._settle()
         for session in self.sessions:
             session.publish(now)
+            if session.sharing.is_wanted and not session.sharing.is_busy:
+                self.group.start_soon(self.share, session)
         for recorder in self._recorders.values():
             recorder.tick()
         if now >= self._check_due_ns:

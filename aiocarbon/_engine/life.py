@@ -7,13 +7,14 @@ the instrument become warnings here, unless the run is strict.
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiocarbon._engine import host as hosts
+from aiocarbon._engine.marks import Marks
+from aiocarbon._engine.tape import Tape
 from aiocarbon._engine.verdicts import Verdicts
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import EngineError, UsageError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from aiocarbon._core.identity import Identity
-    from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._core.report import RunReport
     from aiocarbon._engine.session import Session
 
 log = get_logger("tracker")
@@ -38,32 +39,31 @@ DEAD = "the engine died in this run: what was measured until then is reported, a
 _active: weakref.WeakSet[Life] = weakref.WeakSet()
 
 
-class Life:
+class Life(Marks):
     """The life of one run.
 
     Attributes:
         run_id: Id of the run.
         strict: True if errors of the instrument are raised.
         verdicts: Its budget, and what its user says of predictions.
+        tape: What its users' threads tell of spans.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__()
         self._arguments = dict(arguments)
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._begun_ns = 0
         self._host: hosts.Host | None = None
         self._session: Session | None = None
         self._final: RunReport | None = None
-        self._last_epoch: EpochReport | None = None
         self._is_over = False
-        self._steps = 0
-        self._epoch_total: int | None = None
         self._told: set[str] = set()
-        self._epochs: int | None = None
         self.verdicts = Verdicts(arguments.get("budget"), arguments.get("on_prediction"))
         self.strict = bool(arguments.get("strict", False))
         self.interval_s = 1.0
         self._device_sync: str | Callable[[], object] | None = None
+        self.tape = Tape(self._hurry, self.heed_budget)
         self._who = _who(arguments)
         self.run_id = self._who.run_id
 
@@ -81,8 +81,9 @@ class Life:
         who, arguments = self._who, self._arguments
 
         async def verb(engine: Any) -> Any:
-            self._session = session = await engine.open(arguments, who, self.verdicts.exceed)
+            self._session = session = await engine.open(arguments, who, self._exceeded)
             self.run_id = session.facts.run_id  # pyproject.toml may have said another one
+            self._begun_ns = time.monotonic_ns()
             _active.add(self)
             session.foresight.progress = lambda: (self._steps, self._epoch_total)
             if self._epochs is not None:
@@ -92,6 +93,9 @@ class Life:
             self.interval_s = settings.interval_s
             self._device_sync = settings.device_sync
             self.verdicts.take(settings)
+            session.sharing.tape = self.tape
+            self.tape.devices = lambda: [track.device for track in session.tracks]
+            self.tape.begin()
 
         future = self._host.call(verb)
         future.add_done_callback(self._opened)
@@ -111,6 +115,7 @@ class Life:
             from aiocarbon._engine.alone import unmeasured
 
             self._session = unmeasured(self._arguments, self._who)
+        self.tape.end()
         self.fail(error)
 
     def close(self, t_ns: int, *, ended_well: bool) -> Future[Any] | None:
@@ -121,6 +126,7 @@ class Life:
                 return None
             self._is_over = True
             host, session = self._host, self._session
+        self.tape.end()
         steps = self._take_steps()
         if host is None:
             self._finish_alone(session, t_ns, steps)
@@ -156,9 +162,10 @@ class Life:
         return os.getpid() != self._pid
 
     @staticmethod
-    def is_any_active() -> bool:
-        """True if a run of this process is going on."""
-        return any(handle.is_active for handle in list(_active))
+    def newest_active() -> Life | None:
+        """The run of this process that began last, of those that are going on; None if none is."""
+        going_on = [handle for handle in list(_active) if handle.is_active]
+        return max(going_on, key=lambda handle: handle._begun_ns, default=None)
 
     @property
     def is_active(self) -> bool:
@@ -177,9 +184,20 @@ class Life:
             )
         return self._session
 
-    def _take_steps(self) -> int:
-        steps, self._steps = self._steps, 0
-        return steps
+    def _exceeded(self) -> None:
+        """The budget is used up: the next span asks before it opens."""
+        self.verdicts.exceed()
+        self.tape.alert()
+
+    def _hurry(self) -> None:
+        """Have the engine take the spans off the tape out of its turn."""
+        session = self._session
+        if session is not None and not session.sharing.is_busy:
+            self.call(lambda engine: engine.share(session))
+
+    def call(self, verb: hosts.Verb) -> Future[Any] | None:
+        """Have the engine do something; None where there is none."""
+        return None if self._host is None else self._host.call(verb)
 
     # -- reports -----------------------------------------------------------------------------------------------
 

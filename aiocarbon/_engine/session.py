@@ -12,12 +12,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiocarbon._core.body import Body, Facts, Overhead
-from aiocarbon._core.curve import Curve, State
+from aiocarbon._core.curve import Curve
 from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
+from aiocarbon._core.policy import Split
 from aiocarbon._core.reading import Part
-from aiocarbon._core.units import NS_PER_MS
 from aiocarbon._engine.foresight import Foresight
+from aiocarbon._engine.frozen import Frozen
+from aiocarbon._engine.known import SETTLE_NS, has_told, is_waiting_over, known_ns
+from aiocarbon._engine.sharing import Sharing
+from aiocarbon._engine.scoping import Machine
 from aiocarbon._engine.track import Track
 from aiocarbon._engine.windows import Border, Past, Window
 from aiocarbon.budget import Budget
@@ -26,11 +30,7 @@ if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport, Equivalent, RunReport
 
 WAITING_BORDERS = 1000
-SETTLE_NS = 150 * NS_PER_MS
-"""After this long a mark is final with what is known, whatever the meters still hold back."""
-
-PROBED_NS = 1000 * NS_PER_MS
-"""By then a device's refresh has been found or sought in vain, in 500 ms from its first reading on."""
+"""While more wait, a device that hangs is not waited for."""
 
 
 class Session:
@@ -39,11 +39,13 @@ class Session:
     Attributes:
         facts: What its reports state.
         ledger: Its curves, shared with other sessions, and its own intensity and PUE.
+        scope: What of each device it counts.
         tracks: The devices it counts.
         warnings: What a reader of its figures must know.
         missing: Parts known to be there that cannot be read.
         settled: Windows that became final since the journal last looked.
         foresight: Its prediction.
+        sharing: The split of its energy among spans.
         look_at_clocks: Has the engine see whether the wall clock was set, which it also does by itself at its ticks.
     """
 
@@ -57,9 +59,11 @@ class Session:
         equivalents: Callable[[float], tuple[Equivalent, ...]],
         budget: Budget | None = None,
         on_exceeded: Callable[[], None] = lambda: None,
+        split: Split | None = None,
     ) -> None:
         self.facts = facts
         self.ledger = ledger
+        self.scope = Machine()
         self.tracks: list[Track] = []
         self.warnings: list[str] = []
         self.missing: set[Part] = set()
@@ -87,7 +91,8 @@ class Session:
         self._inside = False
         self._is_new_epoch = False  # whether one has ended of which no prediction was made
         self._is_entered = False  # whether epochs are entered in this run
-        self._floor: dict[str, State] = {}
+        self._frozen = Frozen()
+        self.sharing = Sharing(ledger, split or Split())
 
     # -- devices and warnings ----------------------------------------------------------------------------------
 
@@ -95,7 +100,9 @@ class Session:
         """Count a device from now on; one that other trackers already read brings its past curve along."""
         if track.device.id not in self._curves:
             self.tracks.append(track)
-            self._curves[track.device.id] = track.derivation.curve
+            self._curves.update(self.scope.attach(track))
+            for text in self.scope.warnings(track.device):
+                self.warn(text)
 
     def warn(self, text: str) -> None:
         """Add a warning, once."""
@@ -106,6 +113,8 @@ class Session:
         """Say which devices were read for less than the whole run, and that nothing was read at all."""
         if not self.tracks:
             self.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
+        for text in self.scope.lacks():
+            self.warn(text)
         report = self.made(now_ns)
         for device in report.devices:
             if device.counted and device.coverage < 0.999 and report.duration_s > 0:
@@ -157,14 +166,8 @@ class Session:
         return self._last
 
     def _mark(self, t_ns: int) -> Mark:
-        """The curves at an instant, never below the marks that are final.
-
-        A mark may be frozen on an extrapolation of some milliseconds that the next reading does not confirm; what
-        follows then begins where it was frozen, so that the parts add up.
-        """
-        mark = self.ledger.mark(t_ns)
-        states = {ident: _not_below(state, self._floor.get(ident)) for ident, state in mark.states.items()}
-        return Mark(t_ns, states)
+        """The curves at an instant, between the marks that are final."""
+        return self._frozen.between(self.ledger.mark(t_ns))
 
     def _border(self, t_ns: int) -> Border:
         if self._last is not None:
@@ -200,51 +203,67 @@ class Session:
 
     def settle(self, now_ns: int) -> None:
         """Make final what can be, after readings have come."""
+        self.scope.update()
         still_open = []
         moved = False
         for border in self._open_borders:
             if self._is_tellable(border, now_ns):
                 border.mark = self._mark(border.t_ns)
                 border.is_final = moved = True
-                self._floor = dict(border.mark.states)
+                self._frozen.add(border.mark, earliest_ns=self._earliest_ns(border.t_ns))
                 self.new_borders.append(border)
             else:
                 still_open.append(border)
         self._open_borders = still_open
+        if still_open:
+            self.scope.want(still_open[-1].t_ns)
         if moved:
             self._settle_windows()
 
-    def _is_tellable(self, border: Border, now_ns: int) -> bool:
-        """True if a border can be made final: all have told, or waiting longer would not help.
+    def _earliest_ns(self, t_ns: int) -> int:
+        """Where the next mark may be frozen, if one is frozen at an instant."""
+        return min((border.t_ns for border in self._open_borders), default=t_ns)
 
-        A device that hangs is waited for while few borders wait: its counter will tell, once it answers, what it
-        used in the meantime, and each epoch of that time gets its share. So is one whose refresh is being probed: its
-        curve is placed anew when that is known, and a mark frozen before would lie on another curve than later ones.
+    def known(self, now_ns: int, wanted_ns: int | None = None) -> Mark | None:
+        """The curves where energy can be split up to, frozen; None where nothing is known yet.
+
+        Args:
+            now_ns: Now.
+            wanted_ns: An instant that a reading was just taken at; None: as far as readings tell.
         """
-        if all(self._has_told(track, border.t_ns) for track in self.tracks):
+        begin = self._begin
+        if begin is None or not begin.is_final:
+            return None
+        upto_ns = known_ns(self.tracks, begin.t_ns, now_ns) if wanted_ns is None else wanted_ns
+        upto_ns = None if upto_ns is None else self.scope.upto(upto_ns)
+        if upto_ns is None or upto_ns <= begin.t_ns:
+            return None
+        mark = self._mark(upto_ns)
+        self._frozen.add(mark, earliest_ns=self._earliest_ns(upto_ns))
+        return mark
+
+    def shared(self, upto: Mark | None, *, is_last: bool = False) -> Iterator[None]:
+        """Split energy among spans up to a mark, in slices; at the run's end up to that.
+
+        Args:
+            upto: From `known`.
+            is_last: True at the end.
+        """
+        begin = self._begin
+        if is_last and self._end is not None:
+            upto = self._end.mark
+        if begin is not None and upto is not None:
+            yield from self.sharing.advance(begin.mark, upto, is_last=is_last)
+
+    def _is_tellable(self, border: Border, now_ns: int) -> bool:
+        """True if a border can be made final: all have told, or waiting longer would not help."""
+        is_looked_at = self.scope.has_told(border.t_ns, now_ns)
+        if is_looked_at and all(has_told(track, border.t_ns) for track in self.tracks):
             return True
         if self._end is not None:
             return now_ns >= self._end.t_ns + SETTLE_NS
-        if now_ns < border.t_ns + SETTLE_NS:
-            return False
-        if now_ns < border.t_ns + PROBED_NS and any(not (track.is_probed or track.is_lost) for track in self.tracks):
-            return False
-        is_hanging = any(
-            not track.is_lost and (track.is_slow or len(track.derivation.curve) < 2) for track in self.tracks
-        )
-        return not is_hanging or len(self._open_borders) > WAITING_BORDERS
-
-    @staticmethod
-    def _has_told(track: Track, t_ns: int) -> bool:
-        if track.is_lost:
-            return True
-        if not track.is_probed or len(track.derivation.curve) < 2:
-            return False  # before the second point no power is known, and an instant beside the first has no value
-        if not track.is_power and not track.needs_watch:
-            last = track.derivation.last_read_ns
-            return last is not None and last >= t_ns
-        curve = track.derivation.curve
-        return curve[-1].t_ns >= t_ns
+        may_hang = len(self._open_borders) <= WAITING_BORDERS
+        return is_looked_at and is_waiting_over(self.tracks, border.t_ns, now_ns, may_hang=may_hang)
 
     def _settle_windows(self) -> None:
         final = [window for window in self._open_windows if window.is_final]
@@ -339,8 +358,8 @@ class Session:
             self._past.predict(self.foresight.look(run, None, end))
         elif self._end is None:
             self.foresight.go_on(run, self._open_epoch(), end)
-        if self.foresight.problem:
-            self.warn(self.foresight.problem)
+        for problem in filter(None, (self.foresight.problem, self.sharing.problem)):
+            self.warn(problem)
         body = Body(
             begin=self._begin.mark,
             end=end,
@@ -354,6 +373,8 @@ class Session:
             ended_well=ended_well,
             mended_by_g=self._mended_by_g,
             prediction=self.foresight.newest,
+            account=self.sharing.newest,
+            children=self.sharing.children(),
         )
         self._newest = (body, run)
         if self.budget is not None and not self.budget_broken:
@@ -372,16 +393,3 @@ class Session:
         elif not self._is_endangered and (danger := budget.endangered_by(prediction)):
             self._is_endangered = True
             self.warn(danger)
-
-
-def _not_below(state: State, floor: State | None) -> State:
-    """A state with none of its sums below those of an earlier one."""
-    if floor is None:
-        return state
-    return State(
-        max(state.energy_j, floor.energy_j),
-        max(state.under_j, floor.under_j),
-        max(state.over_j, floor.over_j),
-        max(state.missing_ns, floor.missing_ns),
-        state.slack_j,
-    )

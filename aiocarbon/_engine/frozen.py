@@ -1,0 +1,52 @@
+"""Instants at which the curves were frozen, so that whatever lies between two of them adds up.
+
+A mark may be frozen on an extrapolation of some milliseconds that the next reading does not confirm; what lies behind
+it then begins where it was frozen, and what lies before it ends there.
+"""
+
+from __future__ import annotations
+
+import bisect
+
+from aiocarbon._core.curve import State
+from aiocarbon._core.ledger import Mark
+
+
+class Frozen:
+    """The frozen marks of a run, as far back as any can still come before one."""
+
+    def __init__(self) -> None:
+        self._marks: list[Mark] = []
+
+    def between(self, mark: Mark) -> Mark:
+        """A mark with no sum below those of the last frozen one before it, nor above those of the first behind it."""
+        i = bisect.bisect_right(self._marks, mark.t_ns, key=lambda frozen: frozen.t_ns)
+        before = self._marks[i - 1].states if i else {}
+        behind = self._marks[i].states if i < len(self._marks) else {}
+        return Mark(
+            mark.t_ns,
+            {ident: _within(state, before.get(ident), behind.get(ident)) for ident, state in mark.states.items()},
+        )
+
+    def add(self, mark: Mark, *, earliest_ns: int) -> None:
+        """Freeze a mark.
+
+        Args:
+            mark: It lies between those around it.
+            earliest_ns: No mark will be frozen before this instant any more.
+        """
+        bisect.insort(self._marks, mark, key=lambda frozen: frozen.t_ns)
+        first = bisect.bisect_right(self._marks, earliest_ns, key=lambda frozen: frozen.t_ns)
+        del self._marks[: max(first - 1, 0)]
+
+
+def _within(state: State, least: State | None, most: State | None) -> State:
+    """A state whose sums are bounded by those of others; its own error stays."""
+    energy_j, under_j, over_j, missing_ns, slack_j = state
+    if least is not None:
+        energy_j, under_j = max(energy_j, least.energy_j), max(under_j, least.under_j)
+        over_j, missing_ns = max(over_j, least.over_j), max(missing_ns, least.missing_ns)
+    if most is not None:
+        energy_j, under_j = min(energy_j, most.energy_j), min(under_j, most.under_j)
+        over_j, missing_ns = min(over_j, most.over_j), min(missing_ns, most.missing_ns)
+    return State(energy_j, under_j, over_j, missing_ns, slack_j)

@@ -1,0 +1,141 @@
+"""Keeps the split of one run's energy among its spans: takes the edges off the tape, and tells what the curves say.
+
+Runs on the engine's thread, in slices. Where no span was ever opened nothing of this is loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from aiocarbon._core.policy import Split
+from aiocarbon._logging import get_logger
+
+if TYPE_CHECKING:
+    from aiocarbon._core.attribution import Attribution
+    from aiocarbon._core.body import Child
+    from aiocarbon._core.edges import Edge
+    from aiocarbon._core.feed import Feed
+    from aiocarbon._core.ledger import Ledger, Mark
+    from aiocarbon._core.shares import Account
+    from aiocarbon._engine.children import Books, Question
+    from aiocarbon._engine.tape import Tape
+
+log = get_logger("sharing")
+
+SLICE: Final = 300
+"""Edges taken in one slice: half a millisecond."""
+
+TELL_SHARE: Final = 0.005
+"""A new account is made once what the last one took is this share of the time since."""
+
+
+class Sharing:
+    """The shares of one run.
+
+    Args:
+        ledger: Its curves, intensity and PUE.
+        rule: How its energy is split.
+
+    Attributes:
+        newest: The newest account; None while no span was opened.
+        tape: What is told of spans; None where nobody can.
+        problem: Why there are no shares any more; empty while there are.
+        is_busy: True while `advance` is under way.
+    """
+
+    def __init__(self, ledger: Ledger, rule: Split) -> None:
+        self.newest: Account | None = None
+        self.tape: Tape | None = None
+        self.problem = ""
+        self.is_busy = False
+        self._rule = rule
+        self._ledger = ledger
+        self._split: tuple[Attribution, Feed] | None = None
+        self._due_ns = 0
+        self._books: dict[str, Books] = {}
+
+    @property
+    def is_wanted(self) -> bool:
+        """True if there is, or was, a span."""
+        return not self.problem and self.tape is not None and (self._split is not None or bool(self.tape.edges))
+
+    def advance(self, begin: Mark, upto: Mark, *, is_last: bool = False) -> Iterator[None]:
+        """Split all energy up to an instant, in slices; one call at a time.
+
+        Args:
+            begin: Where the run began.
+            upto: Up to where its devices' energy is known.
+            is_last: True at the run's end: spans that are open end there.
+        """
+        if not self.is_wanted:
+            return
+        self.is_busy = True
+        try:
+            yield from self._advance(begin, upto, is_last)
+        except Exception as error:  # an error of ours costs the run its shares, and nothing else
+            log.warning("sharing.failed", why=f"{type(error).__name__}: {error}")
+            self.problem = f"energy is not split among spans any more: {type(error).__name__}: {error}"
+            self.newest = self._split = None
+        finally:
+            self.is_busy = False
+
+    def _advance(self, begin: Mark, upto: Mark, is_last: bool) -> Iterator[None]:
+        assert self.tape is not None  # or it were not wanted
+        edges = self.tape.take()
+        attribution, feed = self._split = self._split or self._begin(begin, upto, edges)
+        attribution.tell(edges)
+        yield
+        if upto.t_ns > feed.at_ns or is_last:
+            attribution.supply(feed.upto(begin, upto))
+            yield
+        while attribution.settle(feed.at_ns, SLICE):
+            yield
+        if is_last:
+            attribution.finish(feed.at_ns)
+        self._learn(attribution)
+        now = time.monotonic_ns()
+        if is_last or now >= self._due_ns:
+            yield from self._tell(attribution, begin, upto)
+            took = time.monotonic_ns() - now
+            self._due_ns = now + round(took / TELL_SHARE)
+
+    def _begin(self, begin: Mark, upto: Mark, edges: list[Edge]) -> tuple[Attribution, Feed]:
+        from aiocarbon._core.attribution import Attribution
+        from aiocarbon._core.feed import Feed
+
+        floor = self._rule.floor_w
+        by_device, in_all = (None, floor) if floor is None or isinstance(floor, float) else (floor, None)
+        attribution = Attribution(begin.t_ns, policy=self._rule.policy, idle=self._rule.idle, floor_w=by_device)
+        feed = Feed(self._ledger, begin.t_ns, in_all)
+        # What was used before the first span tells the idle floor.
+        first_ns = min(edges[0][0], upto.t_ns)
+        if first_ns > begin.t_ns:
+            attribution.supply(feed.upto(begin, self._ledger.mark(first_ns)))
+        return attribution, feed
+
+    def _tell(self, attribution: Attribution, begin: Mark, upto: Mark) -> Iterator[None]:
+        from aiocarbon._core.shares import Account, steps_of
+
+        shares = yield from steps_of(attribution, upto.t_ns)
+        known_g = self._ledger.cut(begin, upto).carbon.co2eq_g
+        factor = known_g / shares.co2eq_g if shares.co2eq_g > 0.0 else 1.0
+        assert self.tape is not None  # it was asked above
+        self.newest = Account(shares=shares, co2eq_factor=factor, dropped=self.tape.dropped)
+
+    # -- children ----------------------------------------------------------------------------------------------
+
+    def child(self, name: str, begin: Question) -> Books:
+        """The books of a child; a new one's first epoch begins at a question."""
+        from aiocarbon._engine.children import Books
+
+        return self._books.get(name) or self._books.setdefault(name, Books(name, begin))
+
+    def children(self) -> tuple[Child, ...]:
+        """The children, as far as is known what their spans used."""
+        return tuple(books.told() for books in self._books.values())
+
+    def _learn(self, attribution: Attribution) -> None:
+        for books in self._books.values():
+            books.learn(attribution.tallies)

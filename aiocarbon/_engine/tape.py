@@ -1,0 +1,241 @@
+"""What users' threads tell of spans: edges in the order of telling, for the engine to take when it likes.
+
+To tell costs a clock read and an append; nobody waits. Guarantees: memory is bounded however long the engine does not
+come; after the run's end, and in a forked child, nothing is kept; a span that its task left open when it was cancelled
+or failed closes where the task ended.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aiocarbon._core.edges import CLOSE, TALLY, Edge
+
+if TYPE_CHECKING:
+    from aiocarbon._core.reading import Device
+
+MOST_WAITING: Final = 1_000_000
+"""Edges that wait for the engine; while there are more, no span is opened."""
+
+LOOK_EVERY: Final = 1024
+"""Spans between two looks at how many edges wait; a power of 2."""
+
+HURRY: Final = 16_384
+"""Edges that wait before the engine is called out of its turn."""
+
+
+class State(Enum):
+    """Whether a run takes spans."""
+
+    BEFORE = "before"
+    ON = "on"
+    OVER = "over"
+
+
+class Opened(Protocol):
+    """A span that is open."""
+
+    def lapse(self, t_ns: int) -> None:
+        """Close it at an instant, since nobody else will."""
+        ...
+
+
+class Tape:
+    """The edges of one run.
+
+    Args:
+        call: Calls the engine out of its turn.
+        on_odd: Called in the user's thread where a span is to be opened while `is_on` is False and the run is on: acts
+            on a broken budget.
+
+    Attributes:
+        edges: Those that wait.
+        append: Adds one; does nothing once the run is over.
+        next_id: Makes the id of a span, or of a question.
+        state: Whether the run takes spans.
+        is_on: True where a span may be opened without further thought.
+        dropped: Spans that were not opened, since too many edges waited.
+        devices: Tells the run's devices, to bind spans to.
+        running_loop: Tells asyncio's loop of this thread; None where there is none.
+    """
+
+    def __init__(self, call: Callable[[], None], on_odd: Callable[[], None]) -> None:
+        self.edges: deque[Edge] = deque()
+        self.append: Callable[[Edge], None] = self.edges.append
+        self.next_id = itertools.count(1).__next__
+        self.state = State.BEFORE
+        self.is_on = False
+        self.dropped = 0
+        self.devices: Callable[[], Sequence[Device]] = tuple
+        self.running_loop: Callable[[], Any] = _no_loop
+        self.current_task: Callable[[Any], Any] = _no_task
+        self._is_full = False
+        self._call = call
+        self._on_odd = on_odd
+        self._open_in: dict[Any, set[Opened]] = {}
+
+    # -- the run's life ----------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Take spans from now on."""
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None:  # else there is no loop of it
+            self.running_loop = asyncio._get_running_loop
+            self.current_task = asyncio.current_task
+        _tapes.add(self)
+        _heed_forks()
+        self.state = State.ON
+        self.is_on = True
+
+    def end(self) -> None:
+        """Take nothing any more; what waits stays for the engine."""
+        self.state = State.OVER
+        self.is_on = False
+        self.append = _drop
+        self._open_in = {}
+
+    @classmethod
+    def ended(cls) -> Tape:
+        """One that takes nothing."""
+        made = cls(_nothing, _nothing)
+        made.end()
+        return made
+
+    def forget(self) -> None:
+        """In a forked child: end, and keep nothing."""
+        self.end()
+        self.edges = deque()
+
+    # -- in the user's thread ----------------------------------------------------------------------------------
+
+    def may_open(self) -> bool:
+        """Whether a span may be opened, where `is_on` does not say so: acts on a budget that is used up.
+
+        Raises:
+            BudgetExceededError: It is, and the action is "raise".
+        """
+        if self.state is not State.ON:
+            return False
+        self._on_odd()
+        if self._is_full:
+            self.dropped += 1
+            return False
+        self.is_on = True
+        return True
+
+    def look(self) -> None:
+        """See how many edges wait; called now and then."""
+        waiting = len(self.edges)
+        if waiting > HURRY:
+            self._call()
+        if waiting > MOST_WAITING:
+            self._is_full = True
+            self.is_on = False
+
+    def alert(self) -> None:
+        """Have the next spans ask whether they may open."""
+        self.is_on = False
+
+    def open_in(self, loop: Any) -> set[Opened] | None:
+        """The open spans of the task that runs; None outside of tasks."""
+        task = self.current_task(loop)
+        if task is None:
+            return None
+        there = self._open_in.get(task)
+        if there is None:
+            there = self._open_in[task] = set()
+            task.add_done_callback(self._task_done)
+        return there
+
+    def _task_done(self, task: Any) -> None:
+        left = self._open_in.pop(task, None)
+        if left and (task.cancelled() or task.exception() is not None):
+            now = time.monotonic_ns()
+            for span in left:
+                span.lapse(now)
+
+    def tally(self, t_ns: int, owner: str) -> int:
+        """Ask what an owner's spans have used up to an instant.
+
+        Returns:
+            The question's id.
+        """
+        ident = self.next_id()
+        self.append((t_ns, TALLY, ident, owner))
+        return ident
+
+    def close(self, t_ns: int, ident: int) -> None:
+        """Tell that a span closed."""
+        self.append((t_ns, CLOSE, ident))
+
+    def device_id(self, told: Any) -> str:
+        """The id of a device that a span is to be bound to.
+
+        Args:
+            told: An id, the number of a GPU among those of the run, or what prints as "cuda" or "cuda:1".
+
+        Returns:
+            The id; where there is no such device what was told, which will be in the report's notes.
+        """
+        text = str(told)
+        name, _, number = text.rpartition(":")
+        if text == "cuda":
+            number = "0"
+        elif name not in ("", "cuda"):
+            return text
+        if number.isdecimal():
+            gpus = [device.id for device in self.devices() if device.counted and device.kind == "gpu"]
+            if int(number) < len(gpus):
+                return gpus[int(number)]
+        return text
+
+    # -- on the engine's thread --------------------------------------------------------------------------------
+
+    def take(self) -> list[Edge]:
+        """All edges that wait."""
+        edges = self.edges
+        taken = [edges.popleft() for _ in range(len(edges))]
+        if self._is_full:
+            self._is_full = False
+            self.is_on = self.state is State.ON
+        return taken
+
+
+def _drop(_: Edge) -> None:
+    """What is told to a run that is over."""
+
+
+def _nothing() -> None:
+    """What is called for a run that never was."""
+
+
+def _no_loop() -> None:
+    """Where asyncio was never imported there is no loop of it."""
+
+
+def _no_task(_: Any) -> Any:
+    """Nor a task."""
+
+
+_tapes: weakref.WeakSet[Tape] = weakref.WeakSet()
+_heeds_forks = False
+
+
+def _heed_forks() -> None:
+    global _heeds_forks
+    if not _heeds_forks and hasattr(os, "register_at_fork"):
+        _heeds_forks = True
+        os.register_at_fork(after_in_child=_forget_all)
+
+
+def _forget_all() -> None:
+    for tape in list(_tapes):
+        tape.forget()

@@ -1,0 +1,240 @@
+"""The async skin of epochs and children: awaited, entered and iterated marks over the engine's verbs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from aiocarbon._engine.bridge import answer
+from aiocarbon._engine.marks import Marks, warn_unused
+from aiocarbon.errors import AiocarbonError
+from aiocarbon.span import Span
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from aiocarbon._core.report import EpochReport
+    from aiocarbon._core.span_report import ChildReport
+    from aiocarbon._engine.children import ChildHandle
+    from aiocarbon._engine.tape import Tape
+
+__all__ = ["Child", "EpochMark", "EpochVerbs", "Epochs", "StepVerbs"]
+
+FOR_ANSWER = "for an answer to on_prediction"
+
+
+class StepVerbs:
+    """The verbs inside epochs, which wait for nothing: the same for a tracker and its children, async or not."""
+
+    _handle: Marks
+
+    def step(self, n: int = 1, *, total: int | None = None) -> None:
+        """Count progress inside the epoch: no wait, no input or output.
+
+        Args:
+            n: Steps done since the last call, an increment.
+            total: Steps of the whole epoch, if known.
+        """
+        self._handle.step(n, total)
+
+    @property
+    def _tape(self) -> Tape:
+        raise NotImplementedError
+
+    _owner = ""  # a child's name
+
+    def span(self, name: str, *, weight: float | None = None, device: Any = None, **tags: Any) -> Span:
+        """A named stretch of the program, whose share of the energy the report tells by name.
+
+        ```python
+        async with tracker.span("rollout", actor=3):
+            ...
+        ```
+
+        It nests, overlaps, and follows `contextvars` through tasks, `to_thread` and task groups; entering and leaving
+        wait for nothing. It is a decorator too. The energy is split among the open spans as `attribution` says; of
+        spans inside one another the innermost takes a share.
+
+        Args:
+            name: Its name; 200 characters of it are kept.
+            weight: Its weight for `attribution="weight"`, 1e-6 to 1e12 (tokens, steps); 1 if none is told.
+            device: For `attribution="device"`: the device whose energy it takes, by id, or a GPU by its number.
+            **tags: What tells it from others of its name; each set of tags is told apart inside the name.
+        """
+        return Span(self._tape, name, weight, device, tags, self._owner)
+
+
+class EpochVerbs(StepVerbs):
+    """The verbs of epochs, for asyncio, uvloop and trio."""
+
+    def epoch_start(self) -> None:
+        """Move the begin of the epoch that is awaited next to now; a clock read, waits for nothing."""
+        self._handle.begin_epoch(time.monotonic_ns(), opens=False)
+
+    def epoch(self) -> EpochMark:
+        """The border of an epoch; nothing happens at the call.
+
+        Awaited, it ends the present epoch, begins the next, and gives the `EpochReport`; it waits at most 50 ms for
+        readings. Entered (`async with tracker.epoch() as e:`), it bounds one epoch exactly, and `e.report` is its
+        report afterwards. The first use fixes the style of the run.
+        """
+        return EpochMark(self._handle)
+
+    def epochs(self, n: int | None = None) -> Epochs:
+        """Iterate over epochs that mark themselves: `async for i in tracker.epochs(100)`.
+
+        Args:
+            n: How many; None: without end. Leaving by `break` leaves the last one partial.
+        """
+        return Epochs(self._handle, n)
+
+
+class Child(EpochVerbs):
+    """A part of a run: the same verbs, its own epochs and steps, and the energy of its spans.
+
+    ```python
+    actor = tracker.child("actor-3")
+    async with actor:
+        with actor.span("rollout"):
+            ...
+        epoch = await actor.epoch()
+    ```
+
+    Entering, or `start()`, begins its first epoch; without them that begins where the child was made. A child owns the
+    energy of its spans, and of all spans inside those; without spans it owns none.
+    """
+
+    _handle: ChildHandle
+
+    def __init__(self, handle: ChildHandle) -> None:
+        self._handle = handle
+        self._owner = handle.name
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._handle.name
+
+    @property
+    def _tape(self) -> Tape:
+        return self._handle.run.tape
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Begin its first epoch here; waits for nothing."""
+        self._handle.start(time.monotonic_ns())
+
+    async def aclose(self) -> None:
+        """End it: an epoch that was entered and not left is partial. Waits for nothing, safe to call twice."""
+        self._handle.leave(time.monotonic_ns())
+
+    def report(self) -> ChildReport:
+        """What it has used, out of the newest published report of its run; final after the tracker's block."""
+        return self._handle.report()
+
+
+class EpochMark:
+    """What `tracker.epoch()` returns: awaited it is a border, entered it is an epoch.
+
+    Attributes:
+        report: The epoch's report, once it has ended; None before.
+    """
+
+    def __init__(self, handle: Marks) -> None:
+        self._handle = handle
+        self._is_used = False
+        self.report: EpochReport | None = None
+
+    def __await__(self) -> Generator[Any, Any, EpochReport]:
+        now = time.monotonic_ns()
+        self._is_used = True
+        outcome = yield from wait_for(self._handle, self._handle.mark(now)).__await__()
+        self.report = self._handle.epoch_report(outcome)
+        yield from heed(self._handle, outcome).__await__()
+        return self.report
+
+    async def __aenter__(self) -> Self:
+        self._is_used = True
+        self._handle.begin_epoch(time.monotonic_ns())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        future = self._handle.end_epoch(time.monotonic_ns(), is_partial=error is not None)
+        if error is not None:
+            return  # the mark is set; what left the epoch is not to be delayed by its report
+        outcome = await wait_for(self._handle, future)
+        self.report = self._handle.epoch_report(outcome)
+        await heed(self._handle, outcome)
+
+    def __del__(self) -> None:
+        if not self._is_used:
+            warn_unused("tracker.epoch()")
+
+
+class Epochs:
+    """An async iterator over epochs that marks their borders; leaving it by `break` leaves the last one partial."""
+
+    def __init__(self, handle: Marks, n: int | None) -> None:
+        self._handle = handle
+        self._n = None if n is None else handle.declare(n)
+        self._next = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
+        now = time.monotonic_ns()
+        if self._next:
+            outcome = await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
+            if await heed(self._handle, outcome):
+                now = time.monotonic_ns()
+        if self._n is not None and self._next >= self._n:
+            raise StopAsyncIteration
+        self._handle.begin_epoch(now)
+        self._next += 1
+        return self._next - 1
+
+
+async def heed(handle: Marks, outcome: EpochReport | None) -> bool:
+    """Act on the budget and ask about the prediction at the end of an epoch.
+
+    Args:
+        handle: The run.
+        outcome: The epoch's report; None where nothing was marked, and so nobody is asked.
+
+    Returns:
+        True if the training paused for the answer to a question that is put once: the next epoch begins after it.
+
+    Raises:
+        BudgetExceededError: The budget is used up.
+        TrainingStoppedError: The callback said False.
+    """
+    handle.heed_budget()
+    await handle.verdicts.ask(outcome.prediction if outcome is not None else None)
+    paused_s = handle.verdicts.answered_s()
+    if paused_s is not None:
+        await wait_for(handle, handle.paused(time.monotonic_ns(), paused_s, FOR_ANSWER))
+    return paused_s is not None
+
+
+async def wait_for(handle: Marks, future: Future[Any] | None) -> Any:
+    """Await an answer of the engine; its errors are treated as the run wants them, None stands for no answer."""
+    if future is None:
+        return None
+    try:
+        return await answer(future, handle.mark_limit_s)
+    except (AiocarbonError, TimeoutError) as error:
+        handle.fail(error)
+        return None
