@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from aiocarbon._core.reading import Device
@@ -84,6 +84,12 @@ class Curve:
         for column, value in zip(self._sums, point[1:], strict=True):
             column.append(value)
 
+    def extend(self, times: array[int], *columns: array[float]) -> None:
+        """Append points by columns, in the order of `Point`'s fields; the first is later than all others."""
+        self._t.extend(times)
+        for own, more in zip(self._sums, columns, strict=True):
+            own.extend(more)
+
     def replace_last(self, point: Point) -> None:
         """Put another point in the place of the newest."""
         self._t[-1] = point.t_ns
@@ -110,6 +116,21 @@ class Curve:
 
     def __getitem__(self, i: int) -> Point:
         return Point(self._t[i], self._energy[i], self._under[i], self._over[i], self._missing[i], self._slack[i])
+
+    def rows(self) -> Iterator[tuple[float, ...]]:
+        """All points, as plain tuples in the order of `Point`'s fields."""
+        return zip(self._t, *self._sums, strict=True)
+
+    def around(self, t_ns: int) -> tuple[Point, Point]:
+        """The last point up to an instant and the first from it on, which are one where a point lies there.
+
+        Raises:
+            LookupError: The instant lies outside the curve.
+        """
+        i = bisect.bisect_left(self._t, t_ns)
+        if i == len(self._t) or (i == 0 and self._t[0] != t_ns):
+            raise LookupError(f"{self.device.id}: nothing is known of this instant")
+        return self[i if self._t[i] == t_ns else i - 1], self[i]
 
     def instants(self, after_ns: int, before_ns: int) -> list[int]:
         """The instants of the points between two instants (monotonic nanoseconds), those excluded."""
@@ -166,6 +187,22 @@ class Curve:
             a.missing_ns + f * (b.missing_ns - a.missing_ns),
             a.slack_j + f * (b.slack_j - a.slack_j) + self._bend_j(a, b, f),
         )
+
+    def between(self, after_ns: int, before_ns: int, spacing_ns: int) -> list[tuple[int, float]]:
+        """Instants and joules of points inside a window, at least so far apart.
+
+        Args:
+            after_ns: Begin of the window; points there are left out.
+            before_ns: Its end, likewise.
+            spacing_ns: Least distance of two, nanoseconds.
+        """
+        found = []
+        due = after_ns + spacing_ns
+        for i in range(bisect.bisect_right(self._t, after_ns), bisect.bisect_left(self._t, before_ns)):
+            if self._t[i] >= due:
+                found.append((self._t[i], self._energy[i]))
+                due = self._t[i] + spacing_ns
+        return found
 
     def _bend_j(self, a: Point, b: Point, f: float) -> float:
         """The most by which the true curve between two points can leave the straight line, given its power range."""
