@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from aiocarbon._core.intensity import MAX_G_PER_KWH
+from aiocarbon._core.policy import Idle, Policy, Split
 from aiocarbon.budget import Budget
 from aiocarbon.errors import ConfigError
 from aiocarbon.meters.base import Meter
@@ -20,6 +21,9 @@ MAX_EPOCHS: Final = 10**9
 MIN_INTERVAL_S: Final = 0.02
 MAX_INTERVAL_S: Final = 60.0
 MAX_PUE: Final = 10.0
+MAX_W: Final = 1e6
+"""Watts of a machine that are taken for a mistake beyond."""
+SCOPES: Final = ("machine", "process", "cgroup")
 
 
 def _epochs(value: Any) -> int | None:
@@ -146,6 +150,12 @@ def _meters(value: Any) -> tuple[str | Meter, ...] | None:
     return tuple(value)
 
 
+def _scope(value: Any) -> str:
+    if value not in SCOPES:
+        raise ValueError(" or ".join(f'"{scope}"' for scope in SCOPES))
+    return str(value)
+
+
 def _journal(value: Any) -> Path | None:
     if value is None:
         return None
@@ -170,6 +180,39 @@ def _flag(value: Any) -> bool:
     if isinstance(value, str) and value.strip().lower() in {"0", "false", "no", "off"}:
         return False
     raise ValueError("true or false")
+
+
+SPLIT_WORDS: Final = (
+    '"even", "weight", "device" or "cpu", and if wanted idle=kept_apart|shared and floor_w=WATTS: '
+    '"even,idle=shared", or a mapping of policy, idle and floor_w, where floor_w may be watts by device'
+)
+
+
+def _attribution(value: Any) -> Split:
+    if isinstance(value, Split):
+        return value
+    told = _split_of_text(value) if isinstance(value, str) else value
+    if not isinstance(told, Mapping) or not set(told) <= {"policy", "idle", "floor_w"}:
+        raise ValueError(SPLIT_WORDS)
+    floor = told.get("floor_w")
+    if isinstance(floor, Mapping):
+        floor = {str(device): _number(watts, 0.0, MAX_W, SPLIT_WORDS) for device, watts in floor.items()}
+    elif floor is not None:
+        floor = _number(floor, 0.0, MAX_W, SPLIT_WORDS)
+    try:
+        return Split(
+            policy=Policy(told.get("policy", Policy.EVEN)), idle=Idle(told.get("idle", Idle.APART)), floor_w=floor
+        )
+    except ValueError:
+        raise ValueError(SPLIT_WORDS) from None
+
+
+def _split_of_text(text: str) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for n, part in enumerate(text.split(",")):
+        key, is_set, value = part.partition("=")
+        told["policy" if n == 0 and not is_set else key.strip()] = (value if is_set else key).strip()
+    return told
 
 
 def _device_sync(value: Any) -> str | Callable[[], object] | None:
@@ -215,11 +258,13 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "pue": _pue,
     "interval_s": _interval,
     "meters": _meters,
+    "scope": _scope,
     "journal": _journal,
     "run_id": _word,
     "node": _word,
     "offline": _flag,
     "strict": _flag,
+    "attribution": _attribution,
     "device_sync": _device_sync,
     "predict_after": _predict_after,
     "monitor_epochs": _monitor_epochs,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiocarbon._checks import check, is_number
+from aiocarbon._core.policy import Split
 from aiocarbon.budget import Budget
 from aiocarbon.errors import ConfigError
 from aiocarbon.meters.base import Meter
@@ -49,11 +50,16 @@ class Settings:
         pue: Power usage effectiveness, 1 to 10; None: found out (cloud, chassis, else 1.58).
         interval_s: Pace of counters, load models, journal and stream, 0.02 to 60 s.
         meters: Names ("nvml", "simulated:250") or `Meter` objects; None: all that this machine has.
+        scope: Whose energy counts: "machine", all that it draws; "process", the share of this process and what it
+            starts; "cgroup", that of its control group (a container's or batch job's).
         journal: Folder of the journal; None: none is written.
         run_id: Id of the run: letters, digits, ".", "_" and "-", at most 100; None: made.
         node: Name of this machine in reports and journals; None: its host name.
         offline: True if no network packet may be sent.
         strict: True if errors of the instrument shall be raised in the training.
+        attribution: How energy is split among spans: "even", "weight" (by the weights that spans tell), "device" (a span
+            bound to a GPU takes its energy) or "cpu" (by the CPU time of their own steps); "even,idle=shared" shares
+            the idle floor too, "even,floor_w=50" gives it. A text, or a mapping of policy, idle and floor_w.
         device_sync: Run in a worker before a mark, which is then the instant it returned: a callable, or "torch".
         predict_after: Complete epochs before which nothing is predicted, 0 to 1e9. Up to 1, the first prediction comes
             as soon as anything tells a rate: earlier runs, steps with a total inside the first epoch, or its end.
@@ -70,11 +76,13 @@ class Settings:
     pue: float | None = None
     interval_s: float = 1.0
     meters: tuple[str | Meter, ...] | None = None
+    scope: str = "machine"
     journal: Path | None = None
     run_id: str | None = None
     node: str | None = None
     offline: bool = False
     strict: bool = False
+    attribution: Split = Split()
     device_sync: str | Callable[[], object] | None = None
     predict_after: int = 1
     monitor_epochs: int | None = None

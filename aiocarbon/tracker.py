@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -50,11 +50,16 @@ class Verbs(StepVerbs):
         pue: Power usage effectiveness, at least 1; None: found out.
         interval_s: Pace of counters, load models, journal and stream, 0.02 to 60 s.
         meters: Names of meters ("nvml", "simulated:250") or `Meter` objects; None: all that this machine has.
+        scope: Whose energy counts: "machine", all that it draws; "process", the share of this process and what it
+            starts; "cgroup", that of its control group (a container's or batch job's).
         journal: Folder of the journal; None: none is written.
         run_id: Id of the run; None: made.
         node: Name of this machine in reports; None: its host name.
         offline: True if no network packet may be sent: neither for the location nor for the intensity.
         strict: True if errors of the instrument shall be raised here.
+        attribution: How energy is split among spans: "even", "weight" (by the weights that spans tell), "device" (a span
+            bound to a GPU takes its energy) or "cpu" (by the CPU time of their own steps); "even,idle=shared" shares
+            the idle floor too, "even,floor_w=50" gives it.
         device_sync: Run in a worker before a mark, which is then the instant it returned: a callable, or "torch".
         predict_after: Complete epochs before which nothing is predicted. Up to 1, the first prediction comes as soon as
             anything tells a rate: earlier runs of the name, steps with a total inside the first epoch, or its end.
@@ -77,11 +82,13 @@ class Verbs(StepVerbs):
         pue: float | Unset | None = UNSET,
         interval_s: float | Unset = UNSET,
         meters: str | Sequence[str | Meter] | Meter | Unset | None = UNSET,
+        scope: str | Unset = UNSET,
         journal: str | os.PathLike[str] | Unset | None = UNSET,
         run_id: str | Unset | None = UNSET,
         node: str | Unset | None = UNSET,
         offline: bool | Unset = UNSET,
         strict: bool | Unset = UNSET,
+        attribution: str | Mapping[str, Any] | Unset = UNSET,
         device_sync: str | Callable[[], object] | Unset | None = UNSET,
         predict_after: int | Unset = UNSET,
         monitor_epochs: int | Unset | None = UNSET,

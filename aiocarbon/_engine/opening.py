@@ -63,6 +63,7 @@ def make_session(
         equivalents=_equivalents,
         budget=settings.budget,
         on_exceeded=on_exceeded,
+        split=settings.attribution,
     )
     if who.advice:
         session.warn(who.advice)
