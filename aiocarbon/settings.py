@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiocarbon._checks import check, is_number
-from aiocarbon._core.policy import Split
+from aiocarbon._core.policy import EVENLY, Split
 from aiocarbon.budget import Budget
 from aiocarbon.errors import ConfigError
 from aiocarbon.meters.base import Meter
@@ -57,9 +57,9 @@ class Settings:
         node: Name of this machine in reports and journals; None: its host name.
         offline: True if no network packet may be sent.
         strict: True if errors of the instrument shall be raised in the training.
-        attribution: How energy is split among spans: "even", "weight" (by the weights that spans tell), "device" (a span
-            bound to a GPU takes its energy) or "cpu" (by the CPU time of their own steps); "even,idle=shared" shares
-            the idle floor too, "even,floor_w=50" gives it. A text, or a mapping of policy, idle and floor_w.
+        attribution: How energy is split among spans: "even", "weight" (by the weights that spans tell), "device" (a
+            span bound to a GPU takes its energy) or "cpu" (by the CPU time of their own steps); "even,idle=shared"
+            shares the idle floor too, "even,floor_w=50" gives it. A text, or a mapping of policy, idle and floor_w.
         device_sync: Run in a worker before a mark, which is then the instant it returned: a callable, or "torch".
         predict_after: Complete epochs before which nothing is predicted, 0 to 1e9. Up to 1, the first prediction comes
             as soon as anything tells a rate: earlier runs, steps with a total inside the first epoch, or its end.
@@ -82,7 +82,7 @@ class Settings:
     node: str | None = None
     offline: bool = False
     strict: bool = False
-    attribution: Split = Split()
+    attribution: Split = EVENLY
     device_sync: str | Callable[[], object] | None = None
     predict_after: int = 1
     monitor_epochs: int | None = None

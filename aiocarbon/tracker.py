@@ -57,9 +57,9 @@ class Verbs(StepVerbs):
         node: Name of this machine in reports; None: its host name.
         offline: True if no network packet may be sent: neither for the location nor for the intensity.
         strict: True if errors of the instrument shall be raised here.
-        attribution: How energy is split among spans: "even", "weight" (by the weights that spans tell), "device" (a span
-            bound to a GPU takes its energy) or "cpu" (by the CPU time of their own steps); "even,idle=shared" shares
-            the idle floor too, "even,floor_w=50" gives it.
+        attribution: How energy is split among spans: "even", "weight" (by the weights that spans tell), "device" (a
+            span bound to a GPU takes its energy) or "cpu" (by the CPU time of their own steps); "even,idle=shared"
+            shares the idle floor too, "even,floor_w=50" gives it.
         device_sync: Run in a worker before a mark, which is then the instant it returned: a callable, or "torch".
         predict_after: Complete epochs before which nothing is predicted. Up to 1, the first prediction comes as soon as
             anything tells a rate: earlier runs of the name, steps with a total inside the first epoch, or its end.

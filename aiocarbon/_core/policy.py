@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Policy(StrEnum):
@@ -41,3 +42,7 @@ class Split:
     policy: Policy = Policy.EVEN
     idle: Idle = Idle.APART
     floor_w: Mapping[str, float] | float | None = None
+
+
+EVENLY: Final = Split()
+"""The rule of a run that says nothing."""

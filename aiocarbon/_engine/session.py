@@ -15,15 +15,15 @@ from aiocarbon._core.body import Body, Facts, Overhead
 from aiocarbon._core.curve import Curve
 from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
-from aiocarbon._core.policy import Split
+from aiocarbon._core.policy import EVENLY, Split
 from aiocarbon._core.reading import Part
 from aiocarbon._engine.foresight import Foresight
 from aiocarbon._engine.frozen import Frozen
 from aiocarbon._engine.known import SETTLE_NS, has_told, is_waiting_over, known_ns
-from aiocarbon._engine.sharing import Sharing
 from aiocarbon._engine.scoping import Machine
+from aiocarbon._engine.sharing import Sharing
 from aiocarbon._engine.track import Track
-from aiocarbon._engine.windows import Border, Past, Window
+from aiocarbon._engine.windows import Border, Past, Window, kept_instants
 from aiocarbon.budget import Budget
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Session:
         self._is_new_epoch = False  # whether one has ended of which no prediction was made
         self._is_entered = False  # whether epochs are entered in this run
         self._frozen = Frozen()
-        self.sharing = Sharing(ledger, split or Split())
+        self.sharing = Sharing(ledger, split or EVENLY)
 
     # -- devices and warnings ----------------------------------------------------------------------------------
 
@@ -103,6 +103,10 @@ class Session:
             self._curves.update(self.scope.attach(track))
             for text in self.scope.warnings(track.device):
                 self.warn(text)
+
+    def fold(self, before_ns: int) -> None:
+        """Forget old points of the curves that are this session's own."""
+        self.scope.fold(before_ns, lambda after_ns: kept_instants((self,), after_ns, before_ns))
 
     def warn(self, text: str) -> None:
         """Add a warning, once."""
