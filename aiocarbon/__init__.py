@@ -39,6 +39,7 @@ from aiocarbon.tracker import Tracker
 if TYPE_CHECKING:
     from aiocarbon.confirm import confirm_on_terminal
     from aiocarbon.decorator import track
+    from aiocarbon.ending import exit_on_signals
     from aiocarbon.waiting import wait_until_clean
 
 __all__ = [
@@ -61,12 +62,18 @@ __all__ = [
     "UsageError",
     "__version__",
     "confirm_on_terminal",
+    "exit_on_signals",
     "track",
     "wait_until_clean",
 ]
 
 
-_LAZY = {"confirm_on_terminal": "confirm", "track": "decorator", "wait_until_clean": "waiting"}
+_LAZY = {
+    "confirm_on_terminal": "confirm",
+    "exit_on_signals": "ending",
+    "track": "decorator",
+    "wait_until_clean": "waiting",
+}
 """Public name -> its module; loaded on use, since importing aiocarbon has a time budget."""
 
 

@@ -40,7 +40,19 @@ ALLOWED: dict[str, set[str]] = {
     "tracker": {"_core", "_engine", "_marks", "meters", "settings", "budget", "waiting", *SHARED},
     "sync": {"_core", "_engine", "_marks", "tracker", "settings", "waiting", "confirm", *SHARED},
     "decorator": {"_engine", "span", "tracker", "sync", *SHARED},
-    "__init__": {"_engine", "budget", "confirm", "decorator", "settings", "tracker", "sync", "waiting", *SHARED},
+    "ending": {*SHARED},
+    "__init__": {
+        "_engine",
+        "ending",
+        "budget",
+        "confirm",
+        "decorator",
+        "settings",
+        "tracker",
+        "sync",
+        "waiting",
+        *SHARED,
+    },
     "__main__": {"cli"},
 }
 

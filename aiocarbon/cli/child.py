@@ -19,7 +19,6 @@ and the fork can come before any thread of the engine. Our own end by SIGKILL le
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 import signal
@@ -29,18 +28,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import Final, NoReturn, Self
+from typing import Final, Self
 
+from aiocarbon.cli.gate import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Gate
 from aiocarbon.cli.terminal import Terminal
 from aiocarbon.errors import UsageError
 
 __all__ = ["ChildProcess", "ChildResult", "run_child"]
-
-EXIT_NOT_EXECUTABLE: Final = 126
-"""POSIX.1-2017, Shell Command Language 2.8.2: the command was found but is not executable."""
-
-EXIT_NOT_FOUND: Final = 127
-"""The same section: the command was not found."""
 
 EXIT_SIGNAL_BASE: Final = 128
 """Shells report death by signal n as 128 + n."""
@@ -110,7 +104,7 @@ class ChildProcess:
         self._environ = dict(os.environ if environ is None else environ)
         self._kill_after_s = kill_after_s
         self._ended_by_us = False
-        self._signals: _Signals | None = None
+        self._signals: Signals | None = None
         self._lock = threading.Lock()  # between `end` and the close of the pipe that it writes to
 
     def end(self) -> None:
@@ -125,14 +119,20 @@ class ChildProcess:
         *,
         before_spawn: Callable[[], object] | None = None,
         on_spawn: Callable[[int], object] | None = None,
+        after_exit: Callable[[], object] | None = None,
     ) -> ChildResult:
-        """Run it to its end; arguments and errors as in `run_child`."""
+        """Run it to its end; arguments and errors as in `run_child`.
+
+        `after_exit` is called when it has ended, before signals do to us again what they did before: a second SIGTERM
+        or Ctrl-C does not cost what is done there, which is to take a bounded time. It is not called for what was
+        never started.
+        """
         if threading.current_thread() is not threading.main_thread():
             raise UsageError("a child is run from the main thread, where alone Python lets signals be handled")
         if sys.platform == "win32":
-            return self._run_simply(before_spawn)
-        with _Signals() as signals, Terminal() as terminal:
-            gate = _Gate(self._argv, self._environ, signals)
+            return self._run_simply(before_spawn, after_exit)
+        with Signals() as signals, Terminal() as terminal:
+            gate = Gate(self._argv, self._environ, signals)
             job = _Job(gate.pid, signals, terminal)
             try:
                 if before_spawn is not None:
@@ -154,11 +154,14 @@ class ChildProcess:
                 gate.close()
             if os.WIFSIGNALED(status):
                 terminal.restore_modes()  # it had no chance to: a raw terminal would be left to the shell
+            if after_exit is not None:
+                after_exit()
+            if os.WIFSIGNALED(status):
                 number = os.WTERMSIG(status)
                 return ChildResult(returncode=EXIT_SIGNAL_BASE + number, signal=number, ended_by_us=self._ended_by_us)
             return ChildResult(returncode=os.WEXITSTATUS(status), ended_by_us=self._ended_by_us, error=error)
 
-    def _publish(self, signals: _Signals | None) -> None:
+    def _publish(self, signals: Signals | None) -> None:
         with self._lock:
             self._signals = signals
             if signals is not None and self._ended_by_us:
@@ -186,23 +189,28 @@ class ChildProcess:
                 kill_at_s = None
                 job.send(signal.SIGKILL)
 
-    def _run_simply(self, before_spawn: Callable[[], object] | None) -> ChildResult:
+    def _run_simply(
+        self, before_spawn: Callable[[], object] | None, after_exit: Callable[[], object] | None
+    ) -> ChildResult:
         import subprocess
 
         if before_spawn is not None:
             before_spawn()
         try:
-            return ChildResult(returncode=subprocess.call(self._argv, env=self._environ))
+            result = ChildResult(returncode=subprocess.call(self._argv, env=self._environ))
         except FileNotFoundError as error:
-            return ChildResult(returncode=EXIT_NOT_FOUND, error=str(error))
+            result = ChildResult(returncode=EXIT_NOT_FOUND, error=str(error))
         except OSError as error:
-            return ChildResult(returncode=EXIT_NOT_EXECUTABLE, error=str(error))
+            result = ChildResult(returncode=EXIT_NOT_EXECUTABLE, error=str(error))
+        if after_exit is not None:
+            after_exit()
+        return result
 
 
 class _Job:
     """The child's group, as a shell sees a job: what it does when the child stops, and with signals sent to us."""
 
-    def __init__(self, pid: int, signals: _Signals, terminal: Terminal) -> None:
+    def __init__(self, pid: int, signals: Signals, terminal: Terminal) -> None:
         self.pid = pid
         self.signals = signals
         self._terminal = terminal
@@ -236,7 +244,7 @@ class _Job:
         self.send(signal.SIGCONT)
 
 
-class _Signals:
+class Signals:
     """Makes numbers in a pipe of the signals that we are sent, to be answered in one place, in their order.
 
     Python's C handler writes the pipe whichever thread the kernel chose, so none is slept through. Signals that were
@@ -318,80 +326,3 @@ class _Signals:
 
 def _noted(number: int, frame: FrameType | None) -> None:
     """Nothing: the C handler wrote the number into the pipe already."""
-
-
-class _Gate:
-    """A forked child in a group of its own that waits to become the command."""
-
-    def __init__(self, argv: list[str], environ: dict[str, str], signals: _Signals) -> None:
-        gate_fd, self._open_fd = os.pipe()
-        self._error_fd, error_fd = os.pipe()
-        former = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self._open_fd)
-            _become(argv, environ, signals, gate_fd, error_fd)
-        os.setpgid(self.pid, self.pid)  # before the gate opens, so no race with the child
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
-        os.close(gate_fd)
-        os.close(error_fd)
-        self._is_open = False
-
-    def open(self) -> None:
-        """Let it become the command."""
-        self._is_open = True
-        with contextlib.suppress(BrokenPipeError):  # somebody killed it at the gate: that is how it ended, then
-            os.write(self._open_fd, b"!")
-
-    def error(self) -> str:
-        """Why it could not become the command, to be asked after its end; empty if it did."""
-        return os.fsdecode(os.read(self._error_fd, 65536))
-
-    def close(self) -> None:
-        """Give the pipes back, and turn away a child that still waits."""
-        os.close(self._open_fd)
-        os.close(self._error_fd)
-        if not self._is_open:
-            os.waitpid(self.pid, 0)
-
-
-def _become(argv: list[str], environ: dict[str, str], signals: _Signals, gate_fd: int, error_fd: int) -> NoReturn:
-    """In the forked child: wait at the gate with all signals blocked, then execute the command; never returns."""
-    code = EXIT_NOT_EXECUTABLE
-    try:
-        if os.read(gate_fd, 1):
-            # What was forwarded to us meanwhile is pending, and takes its default action here.
-            signals.become_default()
-            code, message = _execute(argv, environ)
-            os.write(error_fd, os.fsencode(message))
-    except Exception as error:  # told to the parent through the pipe, the only way that is left
-        os.write(error_fd, os.fsencode(f"{argv[0]}: {error}"))
-    finally:
-        os._exit(code)
-
-
-def _execute(argv: list[str], environ: dict[str, str]) -> tuple[int, str]:
-    """Execute the first of the candidates in PATH that can be; a shell's code and message if none can."""
-    program = argv[0]
-    if not program:
-        return EXIT_NOT_FOUND, "'': command not found"
-    lookup = os.sep not in program
-    failure = (EXIT_NOT_FOUND, f"{program}: {'command not found' if lookup else os.strerror(errno.ENOENT)}")
-    for folder in os.get_exec_path(environ) if lookup else [""]:
-        path = os.path.join(folder, program)
-        try:
-            os.execve(path, argv, environ)
-        except OSError as error:
-            if error.errno == errno.ENOEXEC and _is_text(path):
-                os.execve("/bin/sh", ["/bin/sh", path, *argv[1:]], environ)  # as every shell and execvp(3) do
-            if error.errno == errno.ENOENT and os.path.exists(path):
-                failure = (EXIT_NOT_EXECUTABLE, f"{path}: its interpreter is not there")
-            elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                failure = (EXIT_NOT_EXECUTABLE, f"{path}: {error.strerror}")
-    return failure
-
-
-def _is_text(path: str) -> bool:
-    """Whether a file that the kernel cannot execute is a script without a first line for it, by bash's test for NUL."""
-    with open(path, "rb") as file:
-        return b"\0" not in file.read(80)
