@@ -23,6 +23,7 @@ from aiocarbon._core.report import (
 )
 from aiocarbon._core.units import M_PER_KM
 from aiocarbon.render import numbers
+from aiocarbon.render.spans import span_lines
 
 __all__ = [
     "WARNING",
@@ -149,6 +150,7 @@ def _lines(report: RunReport) -> Iterator[str]:
     yield from _scope(report)
     yield from _devices(report.devices)
     yield from _epochs(report)
+    yield from span_lines(report)
     yield from _equivalents(report.equivalents)
     yield _line("overhead", _overhead(report))
     yield from (f"{WARNING}{text}" for text in report.warnings)
