@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from aiocarbon._core.body import Body, Facts
 from aiocarbon._core.carbon import CarbonCut
 from aiocarbon._core.intensity import Quality
 from aiocarbon._core.ledger import Cut, Ledger
-from aiocarbon._core.reading import Basis, Part
 from aiocarbon._core.report import (
     EpochReport,
     Equivalent,
     IntensityUse,
     Quantities,
     RunReport,
-    Scope,
     device_reports,
     quantities,
     utc,
 )
+from aiocarbon._core.scope_report import MEASURED as MEASURED
+from aiocarbon._core.scope_report import scope as scope
 from aiocarbon._core.span_report import span_fields, span_notes
 
-MEASURED = frozenset({Basis.COUNTER, Basis.POWER})
 SHARE_THAT_MIXES = 0.001
 """A kind of intensity that weighed less of the energy than this is not told as a mixture."""
 
-ALWAYS_THERE = (Part.CPU, Part.MEMORY)
-"""Parts that every computer has; where nothing tells them they are missing from the figures."""
 
 
 def epoch_report(
@@ -79,7 +76,7 @@ def run_report(
         epochs_total=body.epochs_total,
         outside=Quantities(**quantities(body.outside, ledger.pue.value)),
         devices=device_reports(cut, facts.host),
-        scope=scope(cut, body.missing),
+        scope=scope(cut, body.missing, facts.scope),
         location=facts.location,
         pue=ledger.pue,
         intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
@@ -91,20 +88,6 @@ def run_report(
         overhead=body.overhead,
         version=facts.version,
         identity=facts.identity,
-    )
-
-
-def scope(cut: Cut, missing: Iterable[Part]) -> Scope:
-    """What a cut's figures hold, by the parts that its counted devices cover."""
-    measured = {p for d in cut.counted if d.device.basis in MEASURED for p in d.device.covers}
-    modelled = {p for d in cut.counted if d.device.basis not in MEASURED for p in d.device.covers} - measured
-    absent = (set(ALWAYS_THERE) | set(missing)) - measured - modelled
-    order = list(Part)
-    return Scope(
-        name="machine",
-        measured=tuple(p.value for p in order if p in measured),
-        modelled=tuple(p.value for p in order if p in modelled),
-        missing=tuple(p.value for p in order if p in absent),
     )
 
 

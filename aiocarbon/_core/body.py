@@ -40,6 +40,7 @@ class Facts:
         host: The machine.
         location: Where it is.
         version: Version of aiocarbon that measured.
+        scope: Whose energy counts: "machine", "process" or "cgroup".
         identity: Who the process is; None where its journal does not say.
     """
 
@@ -49,6 +50,7 @@ class Facts:
     location: Location
     version: str
     identity: Identity | None = None
+    scope: str = "machine"
 
 
 @dataclass(frozen=True, slots=True)

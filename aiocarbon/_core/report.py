@@ -12,7 +12,8 @@ from aiocarbon._core.body import Overhead
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.ledger import Cut, DeviceCut, coverage, weakest
-from aiocarbon._core.reading import Basis, DeviceKind
+from aiocarbon._core.reading import Basis, DeviceKind, Role
+from aiocarbon._core.scope_report import Scope as Scope
 from aiocarbon._core.units import kwh_from_j
 
 if TYPE_CHECKING:
@@ -211,23 +212,6 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """What the figures hold.
-
-    Attributes:
-        name: "machine": everything the machine draws, whoever uses it.
-        measured: Parts that a counter or a power sensor tells: "cpu", "memory", "gpu".
-        modelled: Parts that a model tells.
-        missing: Parts of a computer that nothing tells.
-    """
-
-    name: str
-    measured: tuple[str, ...]
-    modelled: tuple[str, ...]
-    missing: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IntensityUse:
     """A source of carbon intensity that was used in a run.
 
@@ -367,8 +351,9 @@ def quantities(cut: Cut, pue: float) -> dict[str, Any]:
 
 
 def device_reports(cut: Cut, host: str) -> tuple[DeviceReport, ...]:
-    """Each device's part of a cut."""
-    return tuple(_device_report(d, cut, host) for d in cut.devices)
+    """Each device's part of a cut; in the scope of a process or control group, its share."""
+    shown = (d for d in cut.devices if d.device.share is None or d.device.share.role is Role.OWN)
+    return tuple(_device_report(d, cut, host) for d in shown)
 
 
 def _device_report(part: DeviceCut, cut: Cut, host: str) -> DeviceReport:

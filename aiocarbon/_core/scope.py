@@ -172,6 +172,11 @@ class SharedDevice:
         """Instant of the newest look; None before the first."""
         return self._usages[-1].t_ns if self._usages else None
 
+    @property
+    def folded_ns(self) -> int:
+        """Instant up to which points were folded, as of `Curve.folded_ns`."""
+        return self.curves[Role.OWN].folded_ns
+
     def look(self, usage: Usage) -> None:
         """Take a look at the device's users; one that is not later than the newest is left out."""
         if not self._usages or usage.t_ns > self._usages[-1].t_ns:

@@ -26,6 +26,7 @@ from aiocarbon._engine.clock import Clock, SystemClock
 from aiocarbon._engine.known import SETTLE_NS
 from aiocarbon._engine.opening import make_session
 from aiocarbon._engine.sampler import Sampler
+from aiocarbon._engine.scoping import open_scope
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings, surroundings
 from aiocarbon._engine.track import Track
@@ -134,22 +135,31 @@ class Engine:
     # -- verbs -------------------------------------------------------------------------------------------------
 
     async def open(
-        self, arguments: Mapping[str, Any], who: Identity, on_exceeded: Callable[[], None] = lambda: None
+        self, arguments: Mapping[str, Any], who: Identity, on_exceeded: Callable[[], None] = lambda: None, *, with_root: bool = True
     ) -> Session:
         """Begin a run: settings, location, meters, a first reading of each, the first mark.
 
+        Args:
+            arguments: Checked arguments of the tracker.
+            who: Of which job and attempt this process is.
+            on_exceeded: Called once the budget is used up.
+            with_root: False where the scope of the process leaves out this process's own CPU time.
+
         Raises:
-            ConfigError: A setting of the environment or a file is not accepted.
+            ConfigError: A setting of the environment or a file is not accepted, or the scope cannot be told here.
         """
         settings = await self.blocking(resolve, arguments)
         interval_ns = ns_from_s(settings.interval_s)
         self._bank.interval_ns = min([interval_ns, *(ns_from_s(s.interval_s) for s in self.sessions.values())])
+        scope = await open_scope(self, settings, with_root=with_root)
         entries = self._bank.want(settings.meters)
         place = await self.blocking(surroundings, settings, arguments)
         with anyio.move_on_after(OPEN_WAIT_S):
             for entry in entries:
                 await entry.opened.wait()
         session = make_session(settings, who, place, self.clock, self._meter_of_cost(), on_exceeded)
+        session.scope = scope
+        scope.warn, scope.arrived = session.warn, lambda: self._looked(session)
         self.sessions[session] = settings
         session.look_at_clocks = self._look_at_clocks
         log.debug("identity.chosen", run_id=session.facts.run_id, host=session.facts.host, rules=who.rules)
@@ -158,6 +168,7 @@ class Engine:
             self._attach(session, entry)
         self._sampler.refresh_tasks()
         await self._sampler.latch()
+        await scope.look_within(self.clock.monotonic_ns(), OPEN_WAIT_S)
         self._set_interval()
         now = self.clock.monotonic_ns()
         session.begin(now)
@@ -175,7 +186,7 @@ class Engine:
 
     async def mark(self, session: Session, act: Callable[[], EpochReport | None]) -> EpochReport | None:
         """Take a reading of every meter, waiting at most 50 ms, and set a mark by `act`."""
-        await self._sampler.latch_within(EPOCH_WAIT_S)
+        await session.scope.latch(self._sampler.latch_within, EPOCH_WAIT_S)
         report = act()
         now = self.clock.monotonic_ns()
         self._sampler.watch(now)
@@ -203,7 +214,7 @@ class Engine:
     async def snapshot(self, session: Session) -> RunReport:
         """Read every meter and publish the report as of now."""
         now = self.clock.monotonic_ns()
-        await self._sampler.latch_within(EPOCH_WAIT_S)
+        await session.scope.latch(self._sampler.latch_within, EPOCH_WAIT_S)
         if session.sharing.is_wanted:
             await self.share(session, now)
         return session.made(now)
@@ -232,6 +243,7 @@ class Engine:
         with anyio.move_on_after(EXIT_WAIT_S):
             async with self.order(session):  # marks that are on their way come first
                 await self._sampler.latch()
+            await session.scope.look_within(t_ns, EXIT_WAIT_S)
         session.end(t_ns, steps=steps)
         self._sampler.watch(t_ns)
         self._settle()
@@ -346,6 +358,8 @@ class Engine:
             derivation.folded(derivation.curve.fold(before, kept, at_most=FOLD_MOST))
         self._settle()
         for session in self.sessions:
+            session.fold(now - KEEP_POINTS_NS)
+            session.scope.want(now)
             session.publish(now)
             if session.sharing.is_wanted and not session.sharing.is_busy:
                 self.group.start_soon(self.share, session)
@@ -354,6 +368,12 @@ class Engine:
         if now >= self._check_due_ns:
             self._check_due_ns = now + CHECK_NS
             self.group.start_soon(self._bank.check)
+
+    def _looked(self, session: Session) -> None:
+        """It was looked who uses the machine: the shares up to now are known."""
+        self._settle()
+        if session in self.sessions and session.published is not None:
+            session.publish(self.clock.monotonic_ns())
 
     def _look_at_clocks(self) -> None:
         now = self.clock.monotonic_ns()

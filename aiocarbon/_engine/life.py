@@ -45,6 +45,7 @@ class Life(Marks):
     Attributes:
         run_id: Id of the run.
         strict: True if errors of the instrument are raised.
+        with_root: False where the scope of the process leaves out this process's own CPU time.
         verdicts: Its budget, and what its user says of predictions.
         tape: What its users' threads tell of spans.
     """
@@ -62,6 +63,7 @@ class Life(Marks):
         self.verdicts = Verdicts(arguments.get("budget"), arguments.get("on_prediction"))
         self.strict = bool(arguments.get("strict", False))
         self.interval_s = 1.0
+        self.with_root = True
         self._device_sync: str | Callable[[], object] | None = None
         self.tape = Tape(self._hurry, self.heed_budget)
         self._who = _who(arguments)
@@ -81,7 +83,7 @@ class Life(Marks):
         who, arguments = self._who, self._arguments
 
         async def verb(engine: Any) -> Any:
-            self._session = session = await engine.open(arguments, who, self._exceeded)
+            self._session = session = await engine.open(arguments, who, self._exceeded, with_root=self.with_root)
             self.run_id = session.facts.run_id  # pyproject.toml may have said another one
             self._begun_ns = time.monotonic_ns()
             _active.add(self)

@@ -53,6 +53,7 @@ def make_session(
         host=who.host,
         location=place.location,
         version=__version__,
+        scope=settings.scope,
         identity=who,
     )
     session = Session(

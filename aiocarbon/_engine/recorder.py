@@ -150,6 +150,7 @@ class Recorder:
             "boot_id": _boot_id(),
             "version": __version__,
             "interval_s": self._settings.interval_s,
+            "scope": session.scope.name,
             **records.place_record(*self._place),
             "t": self._boot(now),
             "wall_ns": session.ledger.wall.wall_ns(now),
@@ -161,11 +162,10 @@ class Recorder:
     def _collect(self) -> None:
         """Turn what is new in the session into records."""
         session, out = self._session, self._waiting
-        for track in session.tracks:
-            if track.device.id not in self._order:
-                refresh_s = track.derivation.curve.refresh_ns / NS_PER_S
-                out.append(records.device_record(len(self._order), track.device, track.segment, refresh_s))
-                self._order.append(track.device.id)
+        for device, segment, refresh_ns in session.scope.recorded():
+            if device.id not in self._order:
+                out.append(records.device_record(len(self._order), device, segment, s_from_ns(refresh_ns)))
+                self._order.append(device.id)
         place = (session.facts.location, session.ledger.pue)
         if place != self._place:
             self._place = place
@@ -245,7 +245,7 @@ class Recorder:
         if not due:
             return []
         waited_ns = now_ns - due[-1] - ns_from_s(self._settings.interval_s)
-        has_all = all(
+        has_all = self._session.scope.upto(due[-1]) == due[-1] and all(
             track.is_lost or (len(track.derivation.curve) and track.derivation.curve[-1].t_ns >= due[-1])
             for track in self._session.tracks
         )

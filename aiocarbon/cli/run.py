@@ -59,6 +59,7 @@ def run(options: Options) -> int:
         if code is not None:
             return code
     tracker = sync.Tracker(**settings)
+    tracker._handle.with_root = False  # what measures is not the command
     child = ChildProcess(options.command)
     troubles: list[str] = []
 

@@ -169,7 +169,9 @@ class Process:
             return  # written twice, when a write was torn
         if not 0 <= n < DEVICES_MOST or device.id in self.devices:
             raise ValueError(f"device {n} cannot be {device.id}")
-        key = SegmentKey(DeviceKey(self.machine, self.boot, device.id), str(record["segment"]))
+        # Shares of two holders are two things, as devices of two machines are: they add up.
+        holder = f"/{device.share.holder}" if device.share is not None and device.share.holder else ""
+        key = SegmentKey(DeviceKey(self.machine + holder, self.boot, device.id), str(record["segment"]))
         curve = Curve(device, refresh_ns=ns_from_s(device.refresh_s or 0.0))
         known = self.devices[device.id] = Known(device, key, curve)
         self.order.extend([None] * (n + 1 - len(self.order)))
@@ -309,6 +311,7 @@ def _begin(path: Path, first: bytes) -> Process:
                 host=host,
                 location=records.location_from(header["location"]),
                 version=str(header["version"]),
+                scope=str(header.get("scope", "machine")),
             ),
             machine=boot or host,
             boot=boot,

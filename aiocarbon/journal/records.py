@@ -6,7 +6,7 @@ energies integer microjoules since the segment's origin, all cumulative:
 | record | fields |
 |---|---|
 | header (first line) | schema, run_id, name, host, pid, boot_id, version, interval_s, location, pue, t, wall_ns |
-| `device` | n (its place in the arrays), segment, and the fields of `Device` |
+| `device` | n (its place in the arrays), segment, and the fields of `Device`; `share`: those of `ShareOf` |
 | `tick` | t, e (energy by device, null where unknown), x (only where not zero: under, over, missing) |
 | `mark` | t, m (index), e, x, s (error of the edge); `late`: states known only afterwards |
 | `epoch` | i, b and e (indices of its marks), steps, partial |
@@ -55,7 +55,7 @@ from aiocarbon._core.intensity import (
     Pue,
     Quality,
 )
-from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity
+from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity, Role, ShareOf
 from aiocarbon._core.units import J_PER_UJ, UJ_PER_J
 
 SCHEMA: Final = "aiocarbon.journal/1"
@@ -108,6 +108,7 @@ def device_record(n: int, device: Device, segment: str, refresh_s: float) -> Rec
         "max_power_w": device.max_power_w,
         "origin": device.origin,
         "note": device.note,
+        **({} if device.share is None else {"share": dataclasses.asdict(device.share)}),
     }
 
 
@@ -132,6 +133,22 @@ def device_from(record: Mapping[str, Any]) -> Device:
         max_power_w=record.get("max_power_w"),
         origin=str(record.get("origin", "")),
         note=str(record.get("note", "")),
+        share=share_from(record["share"]) if record.get("share") else None,
+    )
+
+
+def share_from(plain: Mapping[str, Any]) -> ShareOf:
+    """The share of a device record.
+
+    Raises:
+        KeyError, ValueError, TypeError: It is none.
+    """
+    return ShareOf(
+        scope=str(plain["scope"]),
+        role=Role(plain["role"]),
+        device=str(plain["device"]),
+        holder=str(plain.get("holder", "")),
+        how=str(plain.get("how", "")),
     )
 
 

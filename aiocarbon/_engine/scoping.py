@@ -1,0 +1,337 @@
+"""What of each device a session counts: all of it, or the share of a process tree or a control group.
+
+Guarantees: looks at who uses the machine run in worker threads, one at a time, with a deadline; what could not be
+looked at is missing from the share, and is never made up from the whole.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import anyio
+
+from aiocarbon._core.reading import Finding
+from aiocarbon._core.units import NS_PER_MS, NS_PER_S, s_from_ns
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import ConfigError, MeterUnavailableError, ReadError
+
+if TYPE_CHECKING:
+    from aiocarbon._core.curve import Curve
+    from aiocarbon._core.reading import Device
+    from aiocarbon._core.scope import SharedDevice, Usage
+    from aiocarbon._engine.clock import Clock
+    from aiocarbon._engine.engine import Engine
+    from aiocarbon._engine.track import Track
+    from aiocarbon.meters.limits import Limit
+    from aiocarbon.meters.usage import Holder, UsageReader
+    from aiocarbon.settings import Settings
+
+log = get_logger("scope")
+
+LOOK_DEADLINE_S: Final = 0.5
+LEAST_NS: Final = 100 * NS_PER_MS
+"""Looks are at least so far apart: CPU times are told in steps of 10 ms, which must not be most of what is seen."""
+
+LATE_NS: Final = NS_PER_S
+"""A mark waits so long for a look behind it; a machine that is fully busy lets a look wait as well."""
+
+FAILURES_TOLD: Final = 3
+"""Looks that must fail in a row before the share counts as unknown: CPU times are cumulative, so one is made up for."""
+
+FOLD_MOST: Final = 512
+
+
+class Recorded(NamedTuple):
+    """A device as a journal writes it.
+
+    Attributes:
+        device: The device, or the part of one.
+        segment: Names the sampler's life on it.
+        refresh_ns: How often its value changes.
+    """
+
+    device: Device
+    segment: str
+    refresh_ns: int
+
+
+class Machine:
+    """The whole of each device, whoever uses it.
+
+    Args:
+        limit: What this job may use of the machine; None if all, or unknown.
+
+    Attributes:
+        name: The scope: "machine".
+        arrived: Called after each look at the machine's users.
+        warn: Takes what a reader of the figures must know.
+    """
+
+    name = "machine"
+
+    def __init__(self, limit: Limit | None = None) -> None:
+        self.arrived: Callable[[], None] = lambda: None
+        self.warn: Callable[[str], None] = lambda text: None
+        self._limit = limit
+        self._tracks: list[Track] = []
+
+    def attach(self, track: Track) -> dict[str, Curve]:
+        """The curves, by id, that a session keeps of a device."""
+        self._tracks.append(track)
+        return {track.device.id: track.derivation.curve}
+
+    def warnings(self, device: Device) -> Iterator[str]:
+        """What a reader must know of a device's figures in this scope."""
+        if self._limit is not None and (text := self._limit.warning(device)):
+            yield text
+
+    def recorded(self) -> Iterator[Recorded]:
+        """The devices for a journal, in the order in which they came."""
+        for track in self._tracks:
+            yield Recorded(track.device, track.segment, track.derivation.curve.refresh_ns)
+
+    def update(self) -> None:
+        """Take in what readings have told."""
+
+    def want(self, t_ns: int) -> None:
+        """Have it known who used the machine up to an instant."""
+
+    async def look_within(self, t_ns: int, patience_s: float) -> None:
+        """Look who used the machine, unless that was done since an instant, and wait for it, but at most so long."""
+
+    async def latch(self, read: Callable[[float], Awaitable[None]], patience_s: float) -> None:
+        """Read every meter by `read`, and look who uses the machine where that matters, within a patience."""
+        await read(patience_s)
+
+    def has_told(self, t_ns: int, now_ns: int) -> bool:
+        """True if what is counted up to an instant will not be known better, as far as the scope goes."""
+        return True
+
+    def upto(self, t_ns: int) -> int:
+        """The latest instant, at most the one given, up to which the scope tells."""
+        return t_ns
+
+    def fold(self, before_ns: int, kept: Callable[[int], Iterable[int]]) -> None:
+        """Forget points before an instant.
+
+        Args:
+            before_ns: The instant.
+            kept: The instants to keep, by the one from which on they are asked for.
+        """
+
+    def lacks(self) -> Iterator[str]:
+        """At the run's end: what a reader must know."""
+        return iter(())
+
+    async def aclose(self) -> None:
+        """Give everything back."""
+
+
+class Shares(Machine):
+    """Each device's share of a process tree or a control group.
+
+    Args:
+        reader: Looks at who uses the machine; open.
+        holder: Whose share it is.
+        clock: Tells when.
+        blocking: Runs something blocking in a worker.
+        start_soon: Starts a task.
+    """
+
+    def __init__(
+        self,
+        reader: UsageReader,
+        holder: Holder,
+        *,
+        clock: Clock,
+        blocking: Callable[..., Any],
+        start_soon: Callable[..., Any],
+    ) -> None:
+        super().__init__()
+        self.name = reader.scope
+        self._reader = reader
+        self._holder = holder
+        self._clock = clock
+        self._blocking = blocking
+        self._start_soon = start_soon
+        self._shared: dict[str, SharedDevice] = {}
+        self._order = anyio.Lock()
+        self._reading = threading.Lock()
+        self._newest_ns: int | None = None
+        self._failures = 0
+        self._is_wanted = False
+        self._is_closed = False
+        self._looked = anyio.Event()
+
+    # -- devices -----------------------------------------------------------------------------------------------
+
+    def attach(self, track: Track) -> dict[str, Curve]:
+        """The curves of a device's parts; of a view that is not counted, the view itself."""
+        from aiocarbon._core.scope import SharedDevice
+        from aiocarbon.meters.usage import share_words
+
+        if not track.device.counted:
+            return super().attach(track)
+        self._tracks.append(track)
+        how = share_words(track.device, self._holder)
+        shared = self._shared[track.device.id] = SharedDevice(
+            track.device, track.derivation.curve, scope=self.name, holder=self._holder.name, how=how
+        )
+        return {curve.device.id: curve for curve in shared.curves.values()}
+
+    def warnings(self, device: Device) -> Iterator[str]:
+        """What was found out of whose share it is."""
+        return map(_told, self._holder.findings)
+
+    def recorded(self) -> Iterator[Recorded]:
+        """The devices' parts."""
+        for track in self._tracks:
+            shared = self._shared.get(track.device.id)
+            curves = [track.derivation.curve] if shared is None else list(shared.curves.values())
+            for curve in curves:
+                yield Recorded(curve.device, track.segment, curve.refresh_ns)
+
+    def update(self) -> None:
+        """Derive the parts anew from what readings and looks have told."""
+        for shared in self._shared.values():
+            shared.update()
+
+    def fold(self, before_ns: int, kept: Callable[[int], Iterable[int]]) -> None:
+        """Forget points of the parts before an instant."""
+        for shared in self._shared.values():
+            shared.fold(before_ns, kept(shared.folded_ns), at_most=FOLD_MOST)
+
+    def lacks(self) -> Iterator[str]:
+        """Which idle floors are not known."""
+        unknown = [ident for ident, shared in self._shared.items() if shared.floor_w is None]
+        if unknown:
+            yield (
+                f"the idle floor of {', '.join(unknown)} is not known (it was never left alone for 5 s): 0 W was "
+                "taken, so the share holds idle power as well; the lower end leaves out the least power seen"
+            )
+
+    # -- looks -------------------------------------------------------------------------------------------------
+
+    def want(self, t_ns: int) -> None:
+        """Look soon, unless that was done since the instant or is about to be."""
+        if not self._is_wanted and not self._has_looked(t_ns):
+            self._is_wanted = True
+            self._start_soon(self.look, t_ns)
+
+    def _has_looked(self, t_ns: int) -> bool:
+        return self._is_closed or (self._newest_ns is not None and self._newest_ns >= t_ns)
+
+    async def look_within(self, t_ns: int, patience_s: float) -> None:
+        """Look now and wait for it, but neither for long nor for a look that is not due yet."""
+        self.want(t_ns)
+        is_due = self._newest_ns is None or self._clock.monotonic_ns() >= self._newest_ns + LEAST_NS
+        if is_due and not self._has_looked(t_ns):
+            with anyio.move_on_after(patience_s):
+                await self._looked.wait()
+
+    async def latch(self, read: Callable[[float], Awaitable[None]], patience_s: float) -> None:
+        """Look who uses the machine while the meters are read."""
+        now_ns = self._clock.monotonic_ns()
+        self.want(now_ns)
+        await read(patience_s)
+        waited_s = s_from_ns(self._clock.monotonic_ns() - now_ns)
+        await self.look_within(now_ns, max(patience_s - waited_s, 0.0))
+
+    async def look(self, t_ns: int) -> None:
+        """Look now, at most ten times a second, unless that was done since an instant."""
+        async with self._order:
+            self._is_wanted = False
+            if self._has_looked(t_ns):
+                return
+            if self._newest_ns is not None:
+                await self._clock.sleep_until(self._newest_ns + LEAST_NS)
+            devices = [track.device for track in self._tracks if track.device.id in self._shared]
+            looked: dict[str, Usage] | ReadError = ReadError(f"no answer within {LOOK_DEADLINE_S:g} s")
+            with anyio.move_on_after(LOOK_DEADLINE_S):
+                looked = await self._blocking(self._read, devices)
+            self._take(looked)
+
+    def _read(self, devices: list[Device]) -> dict[str, Usage] | ReadError:
+        """A look, in a worker; what hangs in one does not keep another worker."""
+        if not self._reading.acquire(blocking=False):
+            return ReadError("the look before has not ended")
+        try:
+            return self._reader.read(devices)
+        except ReadError as error:
+            return error
+        finally:
+            self._reading.release()
+
+    def _take(self, looked: dict[str, Usage] | ReadError) -> None:
+        from aiocarbon._core.scope import Usage
+
+        if self._is_closed:
+            return
+        now_ns = self._clock.monotonic_ns()
+        self._looked.set()
+        self._looked = anyio.Event()
+        if isinstance(looked, ReadError):
+            self._failures += 1
+            log.debug("scope.look", why=str(looked))
+            if self._failures < FAILURES_TOLD:
+                return
+            if self._failures == FAILURES_TOLD:
+                self.warn(f"whose energy it is cannot be told, and is missing until it can: {looked}")
+            looked = {ident: Usage(t_ns=now_ns, own=None, total=None) for ident in self._shared}
+        else:
+            self._failures = 0
+        for ident, usage in looked.items():
+            self._shared[ident].look(usage)
+        for finding in self._reader.news():
+            self.warn(_told(finding))
+        self._newest_ns = max((usage.t_ns for usage in looked.values()), default=now_ns)
+        self.arrived()
+
+    def has_told(self, t_ns: int, now_ns: int) -> bool:
+        """True if a look was taken behind an instant, or will not be."""
+        return self._has_looked(t_ns) or now_ns > t_ns + LATE_NS
+
+    def upto(self, t_ns: int) -> int:
+        """The newest look, if it was before an instant."""
+        return t_ns if self._newest_ns is None or self._is_closed else min(t_ns, self._newest_ns)
+
+    async def aclose(self) -> None:
+        """Look no more."""
+        self._is_closed = True
+        await self._blocking(self._reader.close)
+
+
+async def open_scope(
+    engine: Engine,
+    settings: Settings,
+    *,
+    with_root: bool = True,
+    make: Callable[..., UsageReader] | None = None,
+) -> Machine:
+    """The scope that settings ask for.
+
+    Args:
+        engine: Runs what blocks, and the looks.
+        settings: The session's.
+        with_root: False where this process's own CPU time is not the run's: only what it starts is.
+        make: Makes the reader of a scope; by default this machine's own.
+
+    Raises:
+        ConfigError: This system cannot tell a share; nothing was started.
+    """
+    from aiocarbon.meters import limits, usage
+
+    if settings.scope == "machine":
+        return Machine(await engine.blocking(limits.find_limit))
+    reader = (make or usage.UsageReader)(settings.scope, with_root=with_root)
+    try:
+        holder = await engine.blocking(reader.open)
+    except (MeterUnavailableError, ReadError) as error:
+        raise ConfigError("scope", settings.scope, f'"machine" here: {error}') from error
+    return Shares(reader, holder, clock=engine.clock, blocking=engine.blocking, start_soon=engine.group.start_soon)
+
+
+def _told(finding: Finding) -> str:
+    return f"{finding.message}. To mend it: {finding.remedy}" if finding.remedy else finding.message
