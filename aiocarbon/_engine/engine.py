@@ -268,6 +268,7 @@ class Engine:
                 await recorder.finish(report)
             report = session.made(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
         self._set_interval()
+        self.group.start_soon(session.scope.aclose)
         return report
 
     def exchange(self, *, is_offline: bool) -> Exchange:

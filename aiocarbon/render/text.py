@@ -241,6 +241,16 @@ def _scope(report: RunReport) -> Iterator[str]:
     yield _line(
         "scope", f"{scope.name}; " + "; ".join(f"{word}: {', '.join(names) or 'none'}" for word, names in parts)
     )
+    if scope.machine_it_energy_kwh is None or scope.own_it_energy_kwh is None:
+        return
+    rest = (
+        ("idle", scope.idle_it_energy_kwh),
+        ("used by others", scope.others_it_energy_kwh),
+        ("used by nobody knows whom", scope.unknown_it_energy_kwh),
+    )
+    told = [f"{numbers.energy(kwh, 3)} {words}" for words, kwh in rest if kwh]
+    whole, own = numbers.energy(scope.machine_it_energy_kwh, 3), numbers.energy(scope.own_it_energy_kwh, 3)
+    yield _line("", f"of the devices' {whole}: {', '.join([f'{own} its own', *told])}; only its own counts above")
 
 
 def _devices(devices: Sequence[DeviceReport]) -> Iterator[str]:
