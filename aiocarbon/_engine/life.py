@@ -44,6 +44,7 @@ class Life(Marks):
 
     Attributes:
         run_id: Id of the run.
+        who: Which process of which start of it this is.
         strict: True if errors of the instrument are raised.
         with_root: False where the scope of the process leaves out this process's own CPU time.
         verdicts: Its budget, and what its user says of predictions.
@@ -66,8 +67,8 @@ class Life(Marks):
         self.with_root = True
         self._device_sync: str | Callable[[], object] | None = None
         self.tape = Tape(self._hurry, self.heed_budget)
-        self._who = _who(arguments)
-        self.run_id = self._who.run_id
+        self.who = _who(arguments)
+        self.run_id = self.who.run_id
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -80,11 +81,12 @@ class Life(Marks):
         if self._host is not None or self._session is not None or self._is_over:
             raise UsageError("a tracker is entered once; make another one for another run")
         self._host = hosts.lease()
-        who, arguments = self._who, self._arguments
+        who, arguments = self.who, self._arguments
 
         async def verb(engine: Any) -> Any:
             self._session = session = await engine.open(arguments, who, self._exceeded, with_root=self.with_root)
-            self.run_id = session.facts.run_id  # pyproject.toml may have said another one
+            self.who = session.facts.identity or who  # pyproject.toml may have said more
+            self.run_id = session.facts.run_id
             self._begun_ns = time.monotonic_ns()
             _active.add(self)
             session.foresight.progress = lambda: (self._steps, self._epoch_total)
@@ -116,7 +118,7 @@ class Life(Marks):
         if self._session is None and not self.strict:
             from aiocarbon._engine.alone import unmeasured
 
-            self._session = unmeasured(self._arguments, self._who)
+            self._session = unmeasured(self._arguments, self.who)
         self.tape.end()
         self.fail(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ LOOK_S: Final = 0.05
 RECENT_S: Final = 10.0
 """A journal whose newest second is older is not being written: its process was killed."""
 
+FIRST_LINE_MOST: Final = 1 << 20
 MOST_FILES: Final = 512
 MOST_BYTES: Final = 1 << 26
 """Beyond these, reading could hold the job's end for longer than a few seconds."""
@@ -51,7 +53,7 @@ def whole_job(
         return mine
     folder = journal / who.run_id
     deadline = clock() + PATIENCE_S
-    while _goes_on(folder, wall()) and clock() < deadline:
+    while _goes_on(folder, who.attempt, wall()) and clock() < deadline:
         sleep(LOOK_S)
     files = list(folder.rglob("*.jsonl"))
     try:
@@ -65,14 +67,19 @@ def whole_job(
     return runs[0] if runs else mine
 
 
-def _goes_on(folder: Path, now_s: float) -> bool:
-    """True while another process of the run writes its journal: it takes away its newest second at a good end."""
+def _goes_on(folder: Path, attempt: str, now_s: float) -> bool:
+    """True while another process of the attempt writes its journal: it takes away its newest second at a good end.
+
+    Not of other attempts: a tracked batch script goes on as long as its step, which this may be.
+    """
     for tail in folder.rglob("*.tail"):
         try:
             if now_s - tail.stat().st_mtime < RECENT_S:
-                return True
-        except OSError:
-            continue  # it ended just now
+                with tail.with_suffix(".jsonl").open("rb") as file:
+                    if json.loads(file.readline(FIRST_LINE_MOST)).get("attempt") == attempt:
+                        return True
+        except (OSError, ValueError, AttributeError):
+            continue  # it ended just now, or is not ours
     return False
 
 

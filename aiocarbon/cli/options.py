@@ -82,7 +82,7 @@ class Options:
         settings: The settings that were given, checked.
         json: File for the report as JSON, "-" for stdout; None: none.
         no_journal: True if no journal is to be written whatever else says so.
-        quiet: True if no report is to be printed.
+        quiet: True if no report is to be printed; None: not by other ranks than the first.
         live: True if a live line is wanted.
         wait: How clean electricity is waited for first; None: not.
     """
@@ -91,7 +91,7 @@ class Options:
     settings: dict[str, Any]
     json: str | None = None
     no_journal: bool = False
-    quiet: bool = False
+    quiet: bool | None = None
     live: bool = False
     wait: WaitOptions | None = None
 
@@ -165,7 +165,12 @@ def _add_run(verbs: Any) -> None:
     add_wait(run)
     run.add_argument("--no-journal", action="store_true", help="write no journal")
     run.add_argument("--json", metavar="F", help='write the report as JSON to F, "-" for stdout')
-    run.add_argument("--quiet", action="store_true", help="print no report")
+    run.add_argument(
+        "--quiet",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="print no report; --no-quiet: every rank of a job reports, not the first alone",
+    )
     run.add_argument("--live", action="store_true", help="a live line on the terminal (it disturbs progress bars)")
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._engine.life import DEAD
 from aiocarbon.cli.child import ChildProcess
+from aiocarbon.cli.job import whole_job
 from aiocarbon.cli.output import coloured, is_terminal, say, write_json, write_live
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError
 from aiocarbon.render.text import live_line, report_text
@@ -55,7 +56,7 @@ def run(options: Options) -> int:
     if options.wait is not None:
         from aiocarbon.cli.wait import wait
 
-        code, note = wait(options.wait, settings, is_quiet=options.quiet)
+        code, note = wait(options.wait, settings, is_quiet=bool(options.quiet))
         if code is not None:
             return code
     tracker = sync.Tracker(**settings)
@@ -71,18 +72,26 @@ def run(options: Options) -> int:
             # The blocking tracker has no event to wait for; `end` may be called from the engine's thread.
             tracker._handle.verdicts.exceeded.add_done_callback(lambda _: child.end())
 
+    reports: list[RunReport | None] = []
+
     with contextlib.ExitStack() as stack:
+
+        def finish() -> None:
+            stack.close()  # the live line ends before the report is made
+            reports.append(_finish(tracker, troubles))
+            if (report := reports[0]) is not None and not _is_silent(options, tracker):
+                reports.append(whole_job(report, tracker._handle.who, resolved.journal))
+
         on_spawn: Callable[[int], object] | None = None
         if options.live and is_terminal(sys.stderr) and hasattr(signal, "setitimer"):  # Windows has none
             on_spawn = lambda _: stack.enter_context(_live(tracker, max(resolved.interval_s, LEAST_LIVE_S)))  # noqa: E731
-        result = child.run(before_spawn=begin, on_spawn=on_spawn)
-    report = _finish(tracker, troubles)
+        result = child.run(before_spawn=begin, on_spawn=on_spawn, after_exit=finish)
     if result.ended_by_us and not options.quiet:
         say(f"aiocarbon: the command was ended: {tracker._handle.begun('run').budget_broken}")
     if result.error:
         say(f"aiocarbon: {result.error}")
     else:
-        _tell(options, report, troubles)
+        _tell(options, reports[-1], troubles, is_silent=_is_silent(options, tracker))
     return EXIT_BUDGET if result.ended_by_us else result.returncode
 
 
@@ -133,10 +142,15 @@ def _finish(tracker: Tracker, troubles: list[str]) -> RunReport | None:
         signal.signal(signal.SIGINT, former)
 
 
-def _tell(options: Options, report: RunReport | None, troubles: list[str]) -> None:
+def _is_silent(options: Options, tracker: Tracker) -> bool:
+    """True where another process reports: of a job's ranks the first one does, unless all are asked to."""
+    return options.quiet is None and bool(tracker._handle.who.rank)
+
+
+def _tell(options: Options, report: RunReport | None, troubles: list[str], *, is_silent: bool) -> None:
     for trouble in troubles:
         say(f"aiocarbon: {trouble}; the command ran, and there is no report")
-    if report is None:
+    if report is None or is_silent:
         return
     if not options.quiet:
         say(coloured(report_text(report), sys.stderr))
