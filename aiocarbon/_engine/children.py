@@ -71,6 +71,9 @@ class Books:
     Args:
         name: The child's.
         begin: Where its first epoch begins.
+
+    Attributes:
+        present: Tells the steps since the last epoch's end, which no epoch holds.
     """
 
     def __init__(self, name: str, begin: Question) -> None:
@@ -79,7 +82,9 @@ class Books:
         self._waiting = [begin]
         self._open: list[Epoch] = []  # whose energy is not known yet
         self._known: deque[Stint] = deque(maxlen=KEPT_STINTS)
+        self.news: deque[Stint] = deque(maxlen=KEPT_STINTS)
         self._total = self._steps = 0
+        self.present: Callable[[], int] = int
 
     def begin(self, question: Question) -> None:
         """Begin an epoch, or move the begin of the present one."""
@@ -107,6 +112,7 @@ class Books:
             stint = epoch.stint()
             if stint.is_final:
                 self._known.append(stint)
+                self.news.append(stint)
             else:
                 still.append(epoch)
         self._open = still
@@ -114,7 +120,7 @@ class Books:
     def told(self) -> Child:
         """For a report."""
         stints = (*self._known, *(epoch.stint() for epoch in self._open))
-        return Child(name=self.name, steps=self._steps, stints=stints, total=self._total)
+        return Child(name=self.name, steps=self._steps + self.present(), stints=stints, total=self._total)
 
 
 class ChildHandle(Marks):
@@ -198,7 +204,9 @@ class ChildHandle(Marks):
         question = Question(run.tape.tally(t_ns, self.name), t_ns)
 
         async def verb(engine: Any) -> EpochReport | None:
-            epoch = act(session.sharing.child(self.name, question), question)
+            books = session.sharing.child(self.name, question)
+            books.present = lambda: self._steps
+            epoch = act(books, question)
             if epoch is None:
                 return None
             await engine.share_upto(session, t_ns)
