@@ -27,7 +27,6 @@ SHARE_THAT_MIXES = 0.001
 """A kind of intensity that weighed less of the energy than this is not told as a mixture."""
 
 
-
 def epoch_report(
     cut: Cut, *, index: int, host: str, pue: float, steps: int, is_partial: bool, is_final: bool
 ) -> EpochReport:
@@ -76,6 +75,7 @@ def run_report(
         epochs_total=body.epochs_total,
         outside=Quantities(**quantities(body.outside, ledger.pue.value)),
         devices=device_reports(cut, facts.host),
+        status="complete" if body.is_final and body.ended_well else "partial",
         scope=scope(cut, body.missing, facts.scope),
         location=facts.location,
         pue=ledger.pue,

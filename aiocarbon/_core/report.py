@@ -12,6 +12,7 @@ from aiocarbon._core.body import Overhead
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.ledger import Cut, DeviceCut, coverage, weakest
+from aiocarbon._core.nodes import NodeReport
 from aiocarbon._core.reading import Basis, DeviceKind, Role
 from aiocarbon._core.scope_report import Scope as Scope
 from aiocarbon._core.units import kwh_from_j
@@ -259,7 +260,7 @@ class Equivalent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport(Quantities):
-    """A whole run; `epochs` and `outside` add up to it.
+    """A whole run; `epochs`, `outside` and `rework` add up to it.
 
     Attributes:
         schema: Version of this report's form.
@@ -274,7 +275,11 @@ class RunReport(Quantities):
         epochs: The last 10,000.
         epochs_total: How many there were.
         outside: What lies in no epoch.
-        devices: Each device's part.
+        rework: What earlier tries of the run used for what a later one did again; None if nothing was.
+        devices: Each device's part; of more than 64 processes, those of one name together.
+        nodes: Those of a run of several processes, also those that told nothing.
+        status: "complete", or "partial" where something was not measured or is not there yet.
+        merge: By which rules processes were put together; empty for one.
         scope: What is measured, modelled and missing.
         location: Where the machine is, and how that is known.
         pue: Power usage effectiveness with its source.
@@ -307,7 +312,11 @@ class RunReport(Quantities):
     epochs: tuple[EpochReport, ...]
     epochs_total: int
     outside: Quantities
+    rework: Quantities | None = None
     devices: tuple[DeviceReport, ...]
+    nodes: tuple[NodeReport, ...] = ()
+    status: str = "complete"
+    merge: tuple[str, ...] = ()
     scope: Scope
     location: Location
     pue: Pue

@@ -8,16 +8,28 @@ power sensor before a model, then the smallest key. Both are independent of orde
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from aiocarbon._core.curve import Curve, Point
+from aiocarbon._core.curve import Curve
 from aiocarbon._core.reading import Basis
+from aiocarbon._core.units import NS_PER_S
 
 _STRENGTH = {basis: n for n, basis in enumerate((Basis.COUNTER, Basis.POWER, Basis.MODEL, Basis.ASSUMED))}
+
+SAME_LINE: Final = 0.02
+"""Energies that two samplers read off one counter differ by less than this share of it, beside their own errors."""
+
+APART_NS: Final = 60 * NS_PER_S
+"""Shortest window in which two counters are compared: a minute, as far apart as a journal's ticks."""
+
+APART_WINDOWS: Final = 2
+"""So many such windows must differ, where the whole of the common time does not."""
 
 
 class DeviceKey(NamedTuple):
@@ -121,16 +133,60 @@ def union(a: Curve, b: Curve) -> Curve:
     first = min(a, b, key=lambda curve: (repr(curve.device), curve.refresh_ns))
     united = Curve(first.device, refresh_ns=first.refresh_ns)
     united.min_w, united.max_w = min(a.min_w, b.min_w), max(a.max_w, b.max_w)
-    for point in heapq.merge(_points(a), _points(b)):
-        if len(united) and united[-1].t_ns == point.t_ns:
-            united.replace_last(point)  # merge() is sorted, so this one is the larger
-        else:
-            united.append(point)
+    # Ascending, so that of two at one instant the larger one comes last and stays.
+    points = {point[0]: point for point in sorted(itertools.chain(a.rows(), b.rows()))}
+    if points:
+        times, *columns = zip(*points.values(), strict=True)
+        united.extend(array("q", times), *(array("d", column) for column in columns))
     return united
 
 
-def _points(curve: Curve) -> Iterable[Point]:
-    return (curve[i] for i in range(len(curve)))
+def is_apart(a: Curve, b: Curve, begin_ns: int, end_ns: int) -> bool | None:
+    """Whether two curves cannot have been read off one counter.
+
+    Between two points a counter is somewhere between their values, so what it counted from one instant to another lies
+    in a range; ranges that do not meet are those of two counters.
+
+    Args:
+        a: Energy over boot time, of a counter.
+        b: Likewise.
+        begin_ns: Begin of a time that both tell.
+        end_ns: Its end.
+
+    Returns:
+        None where the two have not enough time in common, or are no counters.
+    """
+    if a.device.basis is not Basis.COUNTER or b.device.basis is not Basis.COUNTER or not (len(a) and len(b)):
+        return None
+    begin_ns, end_ns = max(begin_ns, a[0].t_ns, b[0].t_ns), min(end_ns, a[-1].t_ns, b[-1].t_ns)
+    if end_ns - begin_ns < APART_NS:
+        return None
+    instants = [begin_ns]
+    for i in range(len(a)):
+        if instants[-1] + APART_NS <= (t := a[i].t_ns) <= end_ns - APART_NS:
+            instants.append(t)
+    instants.append(end_ns)
+    ranges = [(_range_at(a, t), _range_at(b, t)) for t in instants]
+    if _is_apart(ranges[0], ranges[-1]):
+        return True
+    return sum(_is_apart(first, last) for first, last in pairwise(ranges)) >= APART_WINDOWS
+
+
+Range = tuple[float, float]
+
+
+def _is_apart(first: tuple[Range, Range], last: tuple[Range, Range]) -> bool:
+    (low_a, high_a), (low_b, high_b) = (
+        (end[0] - begin[1], end[1] - begin[0]) for begin, end in zip(first, last, strict=True)
+    )
+    return max(low_a, low_b) * (1.0 - SAME_LINE) > min(high_a, high_b)
+
+
+def _range_at(curve: Curve, t_ns: int) -> Range:
+    """Between what energies a counter stood at an instant that lies within its curve."""
+    before, behind = curve.around(t_ns)
+    # What a bridged time may have used less or more belongs to neither of two instants alone.
+    return before.energy_j - before.slack_j, behind.energy_j + behind.slack_j
 
 
 def shares(segments: Iterable[Segment]) -> tuple[Share, ...]:

@@ -1,213 +1,360 @@
-"""Several processes as one: each instant of a device belongs to one process, and each joule counts once."""
+"""One run of many processes, machine by machine: sums that take no more room the more windows and machines they hold.
+
+Each instant of a device belongs to the process that tells it, and to its epoch. Epochs of several nodes are summed by
+their index: each node's own interval, on its own clock. Where a run was tried several times, an epoch is what the last
+try that completed it used; what earlier tries used for it is rework.
+"""
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterable, Iterator
+from typing import Final
 
-from aiocarbon._core.assemble import MEASURED, scope, uses
+from aiocarbon._core.assemble import scope, uses
 from aiocarbon._core.body import Overhead
 from aiocarbon._core.intensity import Pue
+from aiocarbon._core.nodes import NodeReport, names, partial_notes
 from aiocarbon._core.pool import Pool
+from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, Quantities, RunReport, utc
-from aiocarbon._core.segment import DeviceKey, Segment, Share, Window, gather, shares
-from aiocarbon._core.units import S_PER_NS
-from aiocarbon.journal.parse import Known
-from aiocarbon.journal.view import KEPT_EPOCHS, View
+from aiocarbon._core.span_report import Unattributed
+from aiocarbon._core.tries import Extent, Start, generations, tries
+from aiocarbon._core.units import S_PER_NS, kwh_from_j, s_from_ns
+from aiocarbon.journal.machine import Told
+from aiocarbon.journal.sums import Expected, NodeSum, WarningSum, WindowSum, union_ns, united, utc_span
+from aiocarbon.journal.view import KEPT_EPOCHS, Stretch, View
 
+FOLDS_ABOVE: Final = 64
+"""A run of more processes tells its devices by kind and name, not one by one."""
 
-def segments_of(views: list[View]) -> list[Segment]:
-    """The segments of all processes; what two of them know of one segment becomes common to both."""
-    merged = gather(
-        Segment(
-            key=known.key,
-            curve=known.curve,
-            windows=frozenset({Window(view.begin_ns, view.end_ns, view.process.ident)}),
-        )
-        for view in views
-        for known in view.process.devices.values()
-        if len(known.curve)
-    )
-    for view in views:
-        for known in view.process.devices.values():
-            if known.key in merged:
-                known.curve = merged[known.key].curve
-        view.ledger.curves = {ident: known.curve for ident, known in view.process.devices.items()}
-    return list(merged.values())
+SPANS_KEPT: Final = 1000
+"""Windows of processes that are kept before those that overlap are made one."""
 
-
-def doubts(views: list[View]) -> Iterator[str]:
-    """What may be wrong in putting these processes together, in words."""
-    hosts: dict[str, set[str]] = {}
-    for view in views:
-        hosts.setdefault(view.process.machine, set()).add(view.process.facts.host)
-    for names in hosts.values():
-        if len(names) > 1:
-            told = ", ".join(sorted(names))
-            yield f"{told} have one boot id: taken as containers of one machine, whose devices count once"
-    active: list[View] = []
-    for view in sorted(views, key=lambda v: v.begin_ns):
-        active = [other for other in active if other.end_ns > view.begin_ns]
-        for other in active:
-            if other.process.machine == view.process.machine:
-                yield from _told_and_modelled(other, view)
-                yield from _told_and_modelled(view, other)
-        active.append(view)
-
-
-def _told_and_modelled(a: View, b: View) -> Iterator[str]:
-    """Parts that one process measured while another modelled them, under different devices."""
-    for known, model in itertools.product(a.process.devices.values(), b.process.devices.values()):
-        if not (known.device.counted and model.device.counted):
-            continue
-        common = known.device.covers & model.device.covers
-        if common and known.device.basis in MEASURED and model.device.basis not in MEASURED:
-            yield (
-                f"{', '.join(sorted(common))} of {a.process.facts.host} may be counted twice: "
-                f"one process measured it ({known.device.id}) while another modelled it ({model.device.id})"
-            )
-
-
-def _shares(views: list[View], segments: list[Segment]) -> Iterator[tuple[View, Known, Share]]:
-    """Every instant of every device in these processes' windows, once."""
-    by_ident = {view.process.ident: view for view in views}
-    groups: dict[DeviceKey, list[Segment]] = {}
-    for segment in segments:
-        windows = frozenset(w for w in segment.windows if w.owner in by_ident)
-        if windows:
-            mine = Segment(key=segment.key, curve=segment.curve, windows=windows)
-            groups.setdefault(segment.key.device, []).append(mine)
-    for group in groups.values():
-        for share in shares(group):
-            view = by_ident[share.owner]
-            yield view, view.process.devices[share.segment.key.device.device], share
-
-
-def pooled(views: list[View], segments: list[Segment]) -> Pool:
-    """All processes together, each instant of a device once."""
-    pool = Pool()
-    for view, known, share in _shares(views, segments):
-        pool.add(view.process.facts.host, view.device_cut(known, share.begin_ns, share.end_ns), view.process.pue.value)
-    return pool
-
-
-def spans_of(views: list[View]) -> list[tuple[int, int]]:
-    """The windows of processes in UTC nanoseconds."""
-    begins = [(view.ledger.wall.wall_ns(view.begin_ns), view.end_ns - view.begin_ns) for view in views]
-    return [(begin, begin + length) for begin, length in begins]
-
-
-def union_ns(spans: Iterable[tuple[int, int]]) -> int:
-    """Length of the union of intervals."""
-    total = 0
-    upto: int | None = None
-    for begin, end in sorted(spans):
-        total += end - (begin if upto is None else min(max(begin, upto), end))
-        upto = end if upto is None else max(upto, end)
-    return total
-
-
-def run_of(views: list[View], segments: list[Segment]) -> RunReport:
-    """The report of one run, of one process or several."""
-    return views[0].report() if len(views) == 1 else Joined(views, segments).report()
+RULES_TOLD: Final = 16
+COMPLETE: Final = "complete"
+PARTIAL: Final = "partial"
 
 
 class Joined:
-    """A run of several processes: each instant of a device belongs to the process that tells it, and to its epoch."""
+    """A run of several processes in the making.
 
-    def __init__(self, views: list[View], segments: list[Segment]) -> None:
-        self.views = views
-        self.whole = Pool()
-        self.outside = Pool()
-        self.epochs: dict[int, Pool] = {}
-        self.total = 1 + max((i for view in views for i in view.process.epochs), default=-1)
-        for view, known, share in _shares(views, segments):
-            host, pue = view.process.facts.host, view.process.pue.value
-            self.whole.add(host, view.device_cut(known, share.begin_ns, share.end_ns), pue)
-            for stretch in view.within(share.begin_ns, share.end_ns):
-                pool = self.outside if stretch.epoch is None else self.epochs.setdefault(stretch.epoch, Pool())
-                begin, end = max(stretch.begin_ns, share.begin_ns), min(stretch.end_ns, share.end_ns)
-                pool.add(host, view.device_cut(known, begin, end), pue)
+    Args:
+        processes: How many it has.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self._folds = processes > FOLDS_ABOVE
+        self._processes = 0
+        self._whole = Pool(folds=self._folds)
+        self._epochs: dict[tuple[int, Start], WindowSum] = {}
+        self._outside: dict[tuple[int | None, Start], WindowSum] = {}
+        self._extents: dict[Start, Extent] = {}
+        self._spans: list[tuple[int, int]] = []
+        self._nodes: dict[str, NodeSum] = {}
+        self._expected: dict[int, Expected] = {}
+        self._first: View | None = None
+        self._pues: dict[Pue, None] = {}
+        self._zones: dict[str, None] = {}
+        self._missing: frozenset[Part] = frozenset()
+        self._cost = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
+        self._warnings = WarningSum()
+        self._rules: dict[str, None] = {}
+        self._open: list[tuple[int, str]] = []
+        self._bad_ends = 0
+        self._before_g = 0.0
+        self._is_refreshed = False
+        self.total = 0
+
+    @property
+    def folds(self) -> bool:
+        """True if its devices are told by kind and name."""
+        return self._folds
+
+    # -- taking ------------------------------------------------------------------------------------------------
+
+    def take(self, views: Iterable[View], told: Iterable[Told], before_g: float | None = None) -> None:
+        """Take what one machine's processes tell.
+
+        Args:
+            views: Those of the run.
+            told: What each tells, each instant of a device once.
+            before_g: CO2eq of it by the journals alone, where more was learnt afterwards.
+        """
+        starts = self._starts(views)
+        touched: set[WindowSum] = set()
+        grams = 0.0
+        for part in told:
+            process = part.view.process
+            host, pue = process.facts.host, process.pue.value
+            self._whole.add(host, part.whole, pue)
+            self._nodes[host].energy_j += part.whole.energy_j
+            grams += part.whole.carbon.co2eq_g
+            for stretch, lump in part.stretches:
+                self._sum_of(part.view, stretch, starts[process.ident]).pool.add(host, lump, pue)
+        for view in views:
+            start = starts[view.process.ident]
+            for stretch in view.stretches:
+                found = self._sum_of(view, stretch, start)
+                found.spans.append((stretch.begin_ns, stretch.end_ns))
+                touched.add(found)
+                if stretch.epoch is not None:
+                    epoch = view.process.epochs[stretch.epoch]
+                    # Processes of one run step together; the one that told most has seen all.
+                    found.steps = max(found.steps, epoch.steps)
+                    found.is_partial = found.is_partial or epoch.is_partial
+        for found in touched:
+            found.close()
+        self._before_g += grams if before_g is None else before_g
+        self._is_refreshed = self._is_refreshed or before_g is not None
+
+    def _starts(self, views: Iterable[View]) -> dict[str, Start]:
+        """Take what is known of the processes beside their energy; the start that each belongs to."""
+        groups: dict[tuple[int, str], list[View]] = {}
+        by_host: dict[str, list[View]] = {}
+        for view in views:
+            who = view.process.facts.identity
+            restart = -1 if who is None or who.restart is None or not who.job.startswith("slurm") else who.restart
+            groups.setdefault((restart, who.attempt if who is not None else ""), []).append(view)
+            by_host.setdefault(view.process.facts.host, []).append(view)
+            self._take_facts(view)
+        found: dict[str, Start] = {}
+        for (restart, name), group in groups.items():
+            group.sort(key=lambda view: (view.begin_ns, view.process.ident))
+            spans = [(view.begin_ns, view.end_ns) for view in group]
+            numbers = generations(spans) if name else [0] * len(spans)
+            for view, number in zip(group, numbers, strict=True):
+                start = found[view.process.ident] = Start(restart, name, number)
+                extent = Extent(*utc_span(view), view.ended_well)
+                if start in self._extents:
+                    self._extents[start].join(extent)
+                else:
+                    self._extents[start] = extent
+        for host, group in by_host.items():
+            node = self._nodes.setdefault(host, NodeSum())
+            node.processes += len(group)
+            node.covered_ns += union_ns((view.begin_ns, view.end_ns) for view in group)
+            node.is_open = node.is_open or any(view.process.end is None for view in group)
+            for view in group:
+                start = found[view.process.ident]
+                self._expected.setdefault(start.restart, Expected()).take(view, start)
+        return found
+
+    def _take_facts(self, view: View) -> None:
+        process = view.process
+        host = process.facts.host
+        if self._first is None:
+            self._first = view
+        self._processes += 1
+        span = utc_span(view)
+        self._spans.append(span)
+        if len(self._spans) > SPANS_KEPT:
+            self._spans = united(self._spans)
+        self._pues[process.pue] = None
+        self._zones[process.facts.location.zone] = None
+        self._missing |= view.missing()
+        cost = view.overhead()
+        self._cost = Overhead(
+            cpu_s=self._cost.cpu_s + cost.cpu_s,
+            readings=self._cost.readings + cost.readings,
+            missed_ticks=self._cost.missed_ticks + cost.missed_ticks,
+        )
+        self.total = max(self.total, 1 + max(process.epochs, default=-1))
+        for text in process.warnings:
+            self._warnings.add(text, f"{host} (process {process.ident.split('/')[-2]})")
+        if process.facts.identity is not None:
+            self._rules.update(dict.fromkeys(process.facts.identity.rules))
+        if process.end is None:
+            self._open.append((span[1], host))
+        elif not view.ended_well:
+            self._bad_ends += 1
+
+    def _sum_of(self, view: View, stretch: Stretch, start: Start) -> WindowSum:
+        if stretch.epoch is not None:
+            return self._epochs.setdefault((stretch.epoch, start), WindowSum(folds=self._folds))
+        # What a try did after its last epoch, when it did not end well, was on its way to the next one.
+        is_lost = stretch is view.stretches[-1] and not view.ended_well
+        key = (1 + max(view.process.epochs, default=-1) if is_lost else None, start)
+        return self._outside.setdefault(key, WindowSum(folds=self._folds))
+
+    # -- telling -----------------------------------------------------------------------------------------------
 
     def report(self) -> RunReport:
-        """The run's report."""
+        """The run's report.
+
+        Raises:
+            LookupError: Nothing was taken.
+        """
         from aiocarbon.intensity.equivalents import equivalents
 
-        views, first = self.views, self.views[0].process
-        spans = spans_of(views)
-        duration_ns = union_ns(spans)
-        cut = self.whole.cut(duration_ns)
-        ended_at = utc(max(end for _, end in spans) * S_PER_NS)
-        outside_ns = self._length_ns(None)
+        if self._first is None:
+            raise LookupError("a run of no process")
+        first = self._first.process
+        spans = united(self._spans)
+        cut = self._whole.cut(union_ns(spans))
+        nodes = self._node_reports()
+        epochs, outside, rework, told = self._by_epoch()
+        ended_at = utc(spans[-1][1] * S_PER_NS)
+        fields = self._whole.quantities(cut.end_ns)
+        lacks = tuple(self._lacks(nodes))
         return RunReport(
-            **self.whole.quantities(duration_ns),
+            **fields,
             run_id=first.facts.run_id,
             name=first.facts.name,
-            host=", ".join(dict.fromkeys(view.process.facts.host for view in views)),
-            started_at=utc(min(begin for begin, _ in spans) * S_PER_NS),
+            host=names(self._nodes),
+            started_at=utc(spans[0][0] * S_PER_NS),
             ended_at=ended_at,
             as_of=ended_at,
             is_final=True,
-            ended_well=all(view.ended_well for view in views),
-            epochs=tuple(self._epoch(i) for i in sorted(self.epochs)[-KEPT_EPOCHS:]),
+            ended_well=not self._open and not self._bad_ends,
+            epochs=epochs,
             epochs_total=self.total,
-            outside=Quantities(**self.outside.quantities(outside_ns)),
-            devices=self.whole.devices(),
-            scope=scope(cut, frozenset().union(*(view.missing() for view in views))),
+            outside=outside,
+            rework=rework,
+            devices=self._whole.devices(len(self._nodes)),
+            nodes=nodes,
+            status=COMPLETE if not lacks else PARTIAL,
+            merge=tuple(self._merge_notes(told)),
+            unattributed=Unattributed(**fields, idle=None),
+            scope=scope(cut, self._missing, first.facts.scope),
             location=first.facts.location,
             pue=self._pue(),
             intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
             intensity_sources=uses(cut.carbon),
             equivalents=equivalents(cut.carbon.co2eq_g),
-            warnings=self._warnings(),
-            overhead=self._overhead(),
+            warnings=(*lacks, *self._told_warnings()),
+            overhead=self._cost,
             version=first.facts.version,
+            co2eq_g_before=self._before(),
         )
 
-    def _length_ns(self, epoch: int | None) -> int:
-        spans = []
-        for view in self.views:
-            for stretch in view.stretches:
-                if stretch.epoch == epoch:
-                    begin = view.ledger.wall.wall_ns(stretch.begin_ns)
-                    spans.append((begin, begin + stretch.end_ns - stretch.begin_ns))
-        return union_ns(spans)
+    def _before(self) -> float | None:
+        """CO2eq by the journals alone; None where nothing else was learnt afterwards."""
+        return self._before_g if self._is_refreshed and self._before_g != self._whole.co2eq_g else None
 
-    def _epoch(self, index: int) -> EpochReport:
-        told = [view.process.epochs[index] for view in self.views if index in view.process.epochs]
-        pool = self.epochs[index]
-        return EpochReport(
-            **pool.quantities(self._length_ns(index)),
-            index=index,
-            devices=pool.devices(),
-            # Processes of one run step together; the one that told most has seen all.
-            steps=max(epoch.steps for epoch in told),
-            is_partial=any(epoch.is_partial for epoch in told),
-            is_final=True,
+    def _by_epoch(self) -> tuple[tuple[EpochReport, ...], Quantities, Quantities | None, str]:
+        """Epochs, what lies outside them, what was done again, and a word on the last."""
+        order = {start: n for n, starts in enumerate(tries(self._extents)) for start in starts}
+        by_index: dict[int, dict[int, list[WindowSum]]] = {}
+        for (index, start), found in sorted(self._epochs.items()):
+            by_index.setdefault(index, {}).setdefault(order[start], []).append(found)
+        lost, rest = WindowSum(folds=True), WindowSum(folds=True)
+        again: list[int] = []
+        lost_ns = 0
+        epochs = []
+        for index, by_try in sorted(by_index.items()):
+            done = [n for n, sums in by_try.items() if not any(one.is_partial for one in sums)]
+            counts = max(done or by_try)
+            for n, sums in by_try.items():
+                if n != counts:
+                    again.append(index)
+                    lost_ns += _joined(sums, lost)
+            if index >= self.total - KEPT_EPOCHS:
+                epochs.append(_epoch(index, by_try[counts], folds=self._folds))
+        rest_ns = 0
+        for (upto, start), found in self._outside.items():
+            later = by_index.get(upto, {}) if upto is not None else {}
+            if any(n > order[start] for n in later):
+                lost_ns += _joined([found], lost)
+            else:
+                rest_ns += _joined([found], rest)
+        outside = Quantities(**rest.pool.quantities(rest_ns))
+        if not lost_ns:
+            return tuple(epochs), outside, None, ""
+        rework = Quantities(**lost.pool.quantities(lost_ns))
+        return tuple(epochs), outside, rework, _rework_note(again, 1 + max(order.values()))
+
+    def _node_reports(self) -> tuple[NodeReport, ...]:
+        expected_ns: dict[str, int] = {}
+        silent: dict[str, None] = {}
+        for expected in self._expected.values():
+            if expected.count:
+                for host in (*expected.hosts, *expected.silent):
+                    expected_ns[host] = expected_ns.get(host, 0) + expected.length_ns
+                silent.update(dict.fromkeys(expected.silent))
+        reports = [
+            NodeReport(
+                host=host,
+                processes=node.processes,
+                it_energy_kwh=kwh_from_j(node.energy_j),
+                covered_s=s_from_ns(node.covered_ns),
+                expected_s=s_from_ns(expected_ns[host]) if host in expected_ns else None,
+                is_open=node.is_open,
+            )
+            for host, node in self._nodes.items()
+        ]
+        for host in silent:
+            if host not in self._nodes:
+                s = s_from_ns(expected_ns[host])
+                reports.append(NodeReport(host=host, processes=0, it_energy_kwh=None, covered_s=0.0, expected_s=s))
+        return tuple(sorted(reports, key=lambda node: node.host))
+
+    def _lacks(self, nodes: tuple[NodeReport, ...]) -> Iterator[str]:
+        """What of the run is not there, or not yet."""
+        yield from partial_notes(nodes)
+        if self._open:
+            first, last = (utc(f(self._open)[0] * S_PER_NS).isoformat(timespec="seconds") for f in (min, max))
+            seen = f"last seen {last}" if first == last else f"last seen between {first} and {last}"
+            yield (
+                f"{len(self._open)} of {self._processes} processes did not end by themselves: their journals break off "
+                f"(or they still run); {seen}; what the instrument itself cost them is not known "
+                f"({names(host for _, host in self._open)})"
+            )
+        if self._bad_ends:
+            yield f"{self._bad_ends} of {self._processes} processes were ended by something else than their own end"
+
+    def _told_warnings(self) -> Iterator[str]:
+        yield from self._warnings
+        if len(self._zones) > 1:
+            zones = ", ".join(self._zones)
+            yield f"the run's processes were in several zones ({zones}); each counts with its own"
+
+    def _merge_notes(self, told: str) -> Iterator[str]:
+        yield (
+            f"{self._processes} processes on {len(self._nodes)} nodes: each instant of a device counts once, "
+            "with its node's clock, intensity and PUE"
         )
+        yield from list(self._rules)[:RULES_TOLD]
+        if told:
+            yield told
+        if self._folds:
+            yield f"devices are told by name, since there are more than {FOLDS_ABOVE} processes"
 
     def _pue(self) -> Pue:
-        told = dict.fromkeys(view.process.pue for view in self.views)
-        if len(told) == 1:
-            return next(iter(told))
-        return Pue(value=self.whole.pue, source="energy-weighted: " + "; ".join(f"{p.value} {p.source}" for p in told))
+        if len(self._pues) == 1:
+            return next(iter(self._pues))
+        told = "; ".join(f"{p.value} {p.source}" for p in list(self._pues)[:RULES_TOLD])
+        return Pue(value=self._whole.pue, source=f"energy-weighted: {told}")
 
-    def _warnings(self) -> tuple[str, ...]:
-        texts = [
-            f"{view.process.facts.host} (process {view.process.ident.split('/')[-2]}): {text}"
-            for view in self.views
-            for text in view.warnings()
-        ]
-        zones = dict.fromkeys(view.process.facts.location.zone for view in self.views)
-        if len(zones) > 1:
-            texts.append(f"the run's processes were in several zones ({', '.join(zones)}); each counts with its own")
-        return tuple(dict.fromkeys(texts))
 
-    def _overhead(self) -> Overhead:
-        each = [view.overhead() for view in self.views]
-        return Overhead(
-            cpu_s=math.fsum(o.cpu_s for o in each),
-            readings=sum(o.readings for o in each),
-            missed_ticks=sum(o.missed_ticks for o in each),
-        )
+def _joined(sums: Iterable[WindowSum], into: WindowSum) -> int:
+    """Add sums to another; nanoseconds of the longest."""
+    length = 0
+    for one in sums:
+        into.pool.join(one.pool)
+        length = max(length, one.length_ns)
+    return length
+
+
+def _epoch(index: int, sums: list[WindowSum], *, folds: bool) -> EpochReport:
+    if len(sums) == 1:
+        (whole,) = sums
+    else:
+        whole = WindowSum(folds=folds)
+        for one in sums:
+            whole.join(one)
+    return EpochReport(
+        **whole.pool.quantities(max(one.length_ns for one in sums)),
+        index=index,
+        devices=whole.pool.devices(),
+        steps=whole.steps,
+        is_partial=whole.is_partial,
+        is_final=True,
+    )
+
+
+def _rework_note(again: list[int], tried: int) -> str:
+    which = f"epochs {again[0]} to {again[-1]}" if len(set(again)) > 1 else f"epoch {again[0]}" if again else "an epoch"
+    return (
+        f"the run was tried {tried} times, and {which} told more than once: the last try that completed one counts, "
+        "what earlier ones used for it is rework"
+    )

@@ -1,40 +1,46 @@
 """One journal file as one process of a run: read line by line, points straight into curves.
 
 Guarantees: whatever a file holds, reading ends with a `Process`, or with a `JournalError` that says what the file is
-not; a line that cannot be read is skipped, counted and told. Memory grows by 48 bytes a point, not by the records.
+not; a line that cannot be read is skipped, counted and told. Memory grows by the states, not by the records.
 """
 
 from __future__ import annotations
 
-import heapq
+import functools
 import json
+import json.scanner
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from aiocarbon._core.body import Facts
-from aiocarbon._core.curve import Curve, Point
+from aiocarbon._core.body import Facts, Stint
+from aiocarbon._core.curve import Curve
+from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import IntensityValue, Pue
 from aiocarbon._core.reading import Device
 from aiocarbon._core.segment import DeviceKey, SegmentKey
-from aiocarbon._core.units import J_PER_UJ, ns_from_s
+from aiocarbon._core.units import ns_from_s
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon.errors import JournalError
 from aiocarbon.journal import records
 from aiocarbon.journal.records import FAMILY, SCHEMA, Record
 from aiocarbon.journal.refresh import Learnt, read_sidecar
+from aiocarbon.journal.rows import LARGEST, Rows
 from aiocarbon.journal.write import TAIL_SUFFIX
+
+if TYPE_CHECKING:
+    from aiocarbon._core.shares import Account
 
 FIRST_LINE_MOST = 1 << 20
 """Bytes in which a first line must end; more is no journal."""
 
 TAIL_MOST = 1 << 24
 DEVICES_MOST = 100_000
-LARGEST = 1 << 63
-"""Instants in nanoseconds and energies in microjoules stay below it."""
+VALUES_KEPT = 4096
+"""Intensity records kept as read: the nodes of one place hear the same ones."""
 
 
 @dataclass(slots=True)
@@ -48,25 +54,38 @@ class Epoch:
     is_partial: bool
 
 
-@dataclass(slots=True)
 class Known:
     """A device of a process.
 
     Attributes:
         device: The device.
         key: Of the segment that the process's sampler lived on it.
-        curve: Its points over boot time.
+        n: Its place in the rows.
         since: Index of the first mark at which it was known; None if it was known at none.
-        last_ns: Instant of its curve's newest point.
-        late: Points that stand in the file behind later ones.
     """
 
-    device: Device
-    key: SegmentKey
-    curve: Curve
-    since: int | None = None
-    last_ns: int = -1
-    late: list[Point] = field(default_factory=list)
+    __slots__ = ("_curve", "_rows", "device", "key", "n", "since")
+
+    def __init__(self, device: Device, key: SegmentKey, n: int, rows: Rows) -> None:
+        self.device = device
+        self.key = key
+        self.n = n
+        self.since: int | None = None
+        self._rows = rows
+        self._curve: Curve | None = None
+
+    @property
+    def curve(self) -> Curve:
+        """Its points over boot time; once the file is read."""
+        if self._curve is None:
+            self._curve = self._rows.curve(
+                self.n, Curve(self.device, refresh_ns=ns_from_s(self.device.refresh_s or 0.0))
+            )
+        return self._curve
+
+    @curve.setter
+    def curve(self, curve: Curve) -> None:
+        self._curve = curve
 
 
 @dataclass(eq=False, slots=True)
@@ -81,14 +100,18 @@ class Process:
         boot: Id of the boot.
         pue: Power usage effectiveness.
         anchors: Looks at boot and wall clock.
+        rows: The states of its devices by instant.
         devices: Its devices by id.
         marks: Instants (boot clock) by index.
         epochs: By index.
         intensity: Values by the UTC instant from which they hold.
         learnt: What was learnt of its intensity after its end, out of the files beside this journal and its copies.
         warnings: In order.
+        account: What became of its energy among spans, the newest that is known; None where it had none.
+        stints: Epochs of children by name and index.
         end: The end record; None if the journal breaks off.
         seen_ns: Newest instant in it.
+        time_namespace: Whose boot clock its instants are of, as the kernel names it; empty where it is not known.
         bad_lines: Lines that could not be read.
         problems: What a reader must know of the file.
     """
@@ -101,16 +124,21 @@ class Process:
     pue: Pue
     anchors: list[Anchor]
     seen_ns: int
+    time_namespace: str = ""
+    rows: Rows = field(default_factory=Rows)
     devices: dict[str, Known] = field(default_factory=dict)
     marks: dict[int, int] = field(default_factory=dict)
     epochs: dict[int, Epoch] = field(default_factory=dict)
     intensity: dict[float, IntensityValue] = field(default_factory=dict)
     learnt: Learnt = ()
     warnings: list[str] = field(default_factory=list)
+    account: Account | None = None
+    stints: dict[str, dict[int, Stint]] = field(default_factory=dict)
     end: Record | None = None
     bad_lines: int = 0
     problems: list[str] = field(default_factory=list)
     order: list[Known | None] = field(default_factory=list)
+    all_since: int | None = None  # the first mark at which all devices were known
 
     # -- records -----------------------------------------------------------------------------------------------
 
@@ -123,6 +151,8 @@ class Process:
         kind = record["k"]
         if kind == "tick":
             self._take_states(record, None)
+            if "spans" in record:  # the tail's newest totals
+                self._take_spans(record["spans"])
         elif kind == "mark":
             index = _whole(record["m"])
             self._take_states(record, None if record.get("late") else index)
@@ -139,13 +169,7 @@ class Process:
         elif kind == "device":
             self._take_device(record)
         elif kind == "intensity":
-            from_s, value = records.intensity_from(record)
-            void_to_s = record.get("void_to_s")
-            _finite(value.g_per_kwh, value.low_g_per_kwh, value.high_g_per_kwh, record["from_s"], void_to_s)
-            if void_to_s is not None:
-                for at in [at for at in self.intensity if from_s <= at <= void_to_s]:
-                    del self.intensity[at]
-            self.intensity[from_s] = value
+            self._take_intensity(*_intensity(record))
         elif kind == "place":
             location, pue = records.location_from(record["location"]), records.pue_from(record["pue"])
             self.facts, self.pue = replace(self.facts, location=location), pue
@@ -153,13 +177,34 @@ class Process:
             self.anchors.append(Anchor(_whole(record["t"]), _whole(record["wall_ns"])))
         elif kind == "warning":
             self.warn(str(record["text"]))
+        elif kind == "spans":
+            self._take_spans(record)
+        elif kind == "child":
+            from aiocarbon.journal.accounts import stint_from
+
+            name, stint = stint_from(record)
+            self.stints.setdefault(name, {})[stint.index] = stint
         elif kind == "end":
             self.end = record
+
+    def shift(self, by_ns: int) -> None:
+        """Let all instants be later by so many nanoseconds."""
+        self.anchors = [anchor._replace(mono_ns=anchor.mono_ns + by_ns) for anchor in self.anchors]
+        self.marks = {index: t + by_ns for index, t in self.marks.items()}
+        self.rows.shift(by_ns)
+        self.seen_ns += by_ns
 
     def warn(self, text: str) -> None:
         """Add a warning, once."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def _take_spans(self, record: Record) -> None:
+        from aiocarbon.journal.accounts import account_from
+
+        account = account_from(record)
+        if self.account is None or account.shares.as_of_ns >= self.account.shares.as_of_ns:
+            self.account = account
 
     def _take_device(self, record: Record) -> None:
         n = _whole(record["n"])
@@ -172,51 +217,32 @@ class Process:
         # Shares of two holders are two things, as devices of two machines are: they add up.
         holder = f"/{device.share.holder}" if device.share is not None and device.share.holder else ""
         key = SegmentKey(DeviceKey(self.machine + holder, self.boot, device.id), str(record["segment"]))
-        curve = Curve(device, refresh_ns=ns_from_s(device.refresh_s or 0.0))
-        known = self.devices[device.id] = Known(device, key, curve)
+        known = self.devices[device.id] = Known(device, key, n, self.rows)
         self.order.extend([None] * (n + 1 - len(self.order)))
         self.order[n] = known
+        self.all_since = None
+
+    def _take_intensity(self, from_s: float, value: IntensityValue, void_to_s: float | None) -> None:
+        if void_to_s is not None:
+            for at in [at for at in self.intensity if from_s <= at <= void_to_s]:
+                del self.intensity[at]
+        self.intensity[from_s] = value
 
     def _take_states(self, record: Record, mark: int | None) -> None:
-        """The points of a tick, mark or tail record."""
+        """The states of a tick, mark or tail record."""
         t = _whole(record["t"])
-        energies, extra, edges = record["e"], record.get("x") or {}, record.get("s") or ()
-        none = (0, 0, 0)
-        points: list[tuple[Known, Point]] = []
-        for n, known in enumerate(self.order[: len(energies)]):
-            energy = energies[n]
-            if energy is None or known is None:
-                continue
-            under, over, missing = extra[str(n)] if extra and str(n) in extra else none
-            edge = edges[n] if n < len(edges) else 0
-            # JSON's 1e400 is infinite: only integers of sane size are counters.
-            if not (type(energy) is type(under) is type(over) is type(missing) is type(edge) is int):
-                raise TypeError(f"the state of device {n} is not of integers")
-            if not -LARGEST < energy < LARGEST:
-                raise ValueError(f"{energy} uJ")
-            point = Point(
-                t, energy * J_PER_UJ, under * J_PER_UJ, over * J_PER_UJ, float(missing), float(edge) * J_PER_UJ
-            )
-            points.append((known, point))
-        for known, point in points:
-            if mark is not None and (known.since is None or mark < known.since):
-                known.since = mark
-            falls = len(known.curve) > 0 and point.energy_j < known.curve[-1].energy_j
-            if t > known.last_ns and not falls:
-                known.curve.append(point)
-                known.last_ns = t
-            else:
-                known.late.append(point)
+        energies = self.rows.put(t, record["e"], record.get("s") or (), record.get("x"))
         self.seen_ns = max(self.seen_ns, t)
-
-    # -- the end -----------------------------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        """Put the points that came late into their place."""
-        for known in self.devices.values():
-            if known.late:
-                known.curve = _with(known.curve, known.late)
-                known.late = []
+        if mark is None or (self.all_since is not None and mark >= self.all_since):
+            return
+        lacks = len(energies) < len(self.order)
+        for known, energy in zip(self.order, energies, strict=False):
+            if energy is None:
+                lacks = True
+            elif known is not None and (known.since is None or mark < known.since):
+                known.since = mark
+        if not lacks:
+            self.all_since = mark
 
 
 def read_process(path: Path) -> Process:
@@ -236,7 +262,6 @@ def read_process(path: Path) -> Process:
         raise JournalError(f"{path} cannot be read: {error.strerror or error}") from error
     if process.end is None:
         _take_tail(process)
-    process.finish()
     try:
         process.learnt = read_sidecar(path, process.ident)
     except JournalError as error:
@@ -245,6 +270,19 @@ def read_process(path: Path) -> Process:
         lines = "1 line" if process.bad_lines == 1 else f"{process.bad_lines} lines"
         process.problems.append(f"{lines} of {path} could not be read")
     return process
+
+
+def announced(path: Path) -> Process:
+    """The process that a file's first line announces, without anything of what it holds.
+
+    Raises:
+        JournalError: As in `read_process`.
+    """
+    try:
+        with path.open("rb") as file:
+            return _begin(path, file.readline(FIRST_LINE_MOST))
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _lines(file: IO[bytes], left: int) -> Iterator[bytes]:
@@ -258,12 +296,43 @@ def _lines(file: IO[bytes], left: int) -> Iterator[bytes]:
 
 
 def _take_line(process: Process, line: bytes) -> None:
-    if line.isspace():
+    text = line.strip()
+    if not text:
         return
     try:
-        process.take(json.loads(line, parse_constant=_refuse))
+        if text.startswith(INTENSITY_BEGIN):
+            process._take_intensity(*_intensity_line(text))
+        else:
+            process.take(_record(text))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError):
         process.bad_lines += 1
+
+
+def _record(text: bytes) -> Record:
+    """The JSON value of a stripped line."""
+    decoded = text.decode()
+    try:
+        record, end = _scan(decoded, 0)
+    except StopIteration:
+        raise ValueError("no JSON") from None
+    if end != len(decoded):
+        raise ValueError("more than one JSON value")
+    return record  # type: ignore[no-any-return]  # whoever takes it finds out what it is
+
+
+@functools.lru_cache(maxsize=VALUES_KEPT)
+def _intensity_line(text: bytes) -> tuple[float, IntensityValue, float | None]:
+    record = _record(text)
+    if record["k"] != "intensity":
+        raise ValueError("another record")
+    return _intensity(record)
+
+
+def _intensity(record: Record) -> tuple[float, IntensityValue, float | None]:
+    from_s, value = records.intensity_from(record)
+    void_to_s = record.get("void_to_s")
+    _finite(value.g_per_kwh, value.low_g_per_kwh, value.high_g_per_kwh, record["from_s"], void_to_s)
+    return from_s, value, void_to_s
 
 
 def _take_tail(process: Process) -> None:
@@ -312,33 +381,23 @@ def _begin(path: Path, first: bytes) -> Process:
                 location=records.location_from(header["location"]),
                 version=str(header["version"]),
                 scope=str(header.get("scope", "machine")),
+                identity=(who := records.identity_from(header)),
             ),
-            machine=boot or host,
+            machine=_machine(boot, host, who),
             boot=boot,
             pue=records.pue_from(header["pue"]),
             anchors=[Anchor(t, _whole(header["wall_ns"]))],
             seen_ns=t,
+            time_namespace=str(header.get("time_namespace") or ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise JournalError(f"{path}: its first line lacks what a journal's has: {error}") from error
 
 
-def _with(curve: Curve, late: list[Point]) -> Curve:
-    """The curve with more points; of two at one instant the one written later stays.
-
-    A mark that was written before its meters had told may lie a little above what they told later: the curve then
-    stays level until it is reached, so that its parts still add up.
-    """
-    whole = Curve(curve.device, refresh_ns=curve.refresh_ns)
-    # Stable sorts keep the order of writing among equal instants.
-    added = sorted(late, key=lambda point: point.t_ns)
-    for point in heapq.merge((curve[i] for i in range(len(curve))), added, key=lambda point: point.t_ns):
-        if len(whole) and whole[-1].t_ns == point.t_ns:
-            whole.truncate(len(whole) - 1)
-        if len(whole) and point.energy_j < whole[-1].energy_j:
-            point = point._replace(energy_j=whole[-1].energy_j)
-        whole.append(point)
-    return whole
+def _machine(boot: str, host: str, who: Identity | None) -> str:
+    """What tells a machine from others: its boot id, and its node's name where the process was told one."""
+    named = who.machine if who is not None else ""
+    return f"{boot}/{named}" if boot and named else boot or host
 
 
 def _whole(value: Any) -> int:
@@ -356,3 +415,7 @@ def _finite(*values: float | None) -> None:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number")
+
+
+INTENSITY_BEGIN = b'{"k":"intensity"'
+_scan = json.scanner.make_scanner(json.JSONDecoder(parse_constant=_refuse))  # type: ignore[arg-type]  # `loads` would make them for each line

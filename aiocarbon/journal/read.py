@@ -3,23 +3,29 @@
 Every figure is computed from energies and marks; of the report that a journal ends with only what cannot be computed
 is taken (the instrument's own cost, parts that could not be read). Several files of one run become one report, in
 which each instant of a device counts once; so does the total over several runs.
+
+First lines say which machines there are. Then machine after machine is read, told and forgotten, in an order that the
+paths have no part in: so memory grows by what is told of a machine and not by what its files hold.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from aiocarbon._core.pool import Pool
 from aiocarbon._core.report import REPORT_SCHEMA, Quantities, RunReport
-from aiocarbon._core.segment import Segment
 from aiocarbon.errors import JournalError
-from aiocarbon.journal.join import doubts, pooled, run_of, segments_of, spans_of, union_ns
-from aiocarbon.journal.parse import Process, read_process
+from aiocarbon.journal.join import Joined
+from aiocarbon.journal.machine import Machine, machines_of
+from aiocarbon.journal.parse import Process, announced, read_process
 from aiocarbon.journal.records import SCHEMA
 from aiocarbon.journal.refresh import union
+from aiocarbon.journal.sums import union_ns, utc_span
 from aiocarbon.journal.view import View
 
 
@@ -60,11 +66,22 @@ def load(*paths: str | Path) -> Loaded:
         JournalError: Nothing could be read at all.
     """
     problems: list[str] = []
-    return tell(gather(paths, problems), problems)
+    found = _survey(paths, problems)
+    machines: dict[tuple[str, str], list[_Heading]] = {}
+    for heading in found:
+        machines.setdefault((heading.machine, heading.boot), []).append(heading)
+    telling = _Telling({heading.ident: heading.run_id for heading in found})
+    for key in sorted(machines):
+        processes = _read((heading.path for heading in machines[key]), problems)
+        if processes:
+            telling.take(processes, problems)
+    if not telling.runs:
+        raise _nothing(paths, problems)
+    return telling.told(problems)
 
 
 def gather(paths: Iterable[str | Path], problems: list[str]) -> list[Process]:
-    """The processes whose journals lie there, each once, with what is known of any of its copies.
+    """The processes whose journals lie there, each once, with what is known of any of its copies; all at once.
 
     Args:
         paths: As in `load`.
@@ -73,8 +90,62 @@ def gather(paths: Iterable[str | Path], problems: list[str]) -> list[Process]:
     Raises:
         JournalError: Nothing could be read at all.
     """
-    processes: dict[str, Process] = {}
+    processes = _read((heading.path for heading in _survey(paths, problems)), problems)
+    if not processes:
+        raise _nothing(paths, problems)
+    return processes
+
+
+def tell(processes: Sequence[Process], problems: Iterable[str]) -> Loaded:
+    """The runs of processes and their total.
+
+    Args:
+        processes: What `gather` gave.
+        problems: What could not be read.
+    """
+    found = [*problems]
+    telling = _Telling({process.ident: process.facts.run_id for process in processes})
+    machines: dict[tuple[str, str], list[Process]] = {}
+    for process in processes:
+        machines.setdefault((process.machine, process.boot), []).append(process)
+    for key in sorted(machines):
+        telling.take(machines[key], found)
+    return telling.told(found)
+
+
+class _Heading(NamedTuple):
+    """What a file's first line says of it."""
+
+    path: Path
+    ident: str
+    machine: str
+    boot: str
+    run_id: str
+
+
+def _survey(paths: Iterable[str | Path], problems: list[str]) -> list[_Heading]:
+    """What the first lines of all files say, in an order that that of the paths has no part in.
+
+    Raises:
+        JournalError: No file is a journal.
+    """
+    found = []
     for file in _files(paths, problems):
+        try:
+            process = announced(file)
+        except JournalError as error:
+            problems.append(str(error))
+            continue
+        found.append(_Heading(file, process.ident, process.machine, process.boot, process.facts.run_id))
+    if not found:
+        raise _nothing(paths, problems)
+    return sorted(found, key=lambda heading: (heading.ident, heading.path))
+
+
+def _read(files: Iterable[Path], problems: list[str]) -> list[Process]:
+    """The processes of files, each once."""
+    processes: dict[str, Process] = {}
+    for file in files:
         try:
             process = read_process(file)
         except JournalError as error:
@@ -87,53 +158,77 @@ def gather(paths: Iterable[str | Path], problems: list[str]) -> list[Process]:
             process.learnt = known.learnt = union(known.learnt, process.learnt)
         if known is None or _extent(process) > _extent(known):
             processes[process.ident] = process
-    if not processes:
-        given = ", ".join(str(path) for path in paths) or "no path"
-        why = "".join(f"\n  {problem}" for problem in problems)
-        raise JournalError(
-            f"nothing could be read in {given}: expected journals (*.jsonl of schema {SCHEMA}) or folders of them{why}"
-        )
     return sorted(processes.values(), key=lambda process: process.ident)
 
 
-def tell(processes: Sequence[Process], problems: Iterable[str]) -> Loaded:
-    """The runs of processes and their total.
+def _nothing(paths: Iterable[str | Path], problems: list[str]) -> JournalError:
+    given = ", ".join(str(path) for path in paths) or "no path"
+    why = "".join(f"\n  {problem}" for problem in problems)
+    return JournalError(
+        f"nothing could be read in {given}: expected journals (*.jsonl of schema {SCHEMA}) or folders of them{why}"
+    )
+
+
+class _Telling:
+    """Runs in the making, machine by machine.
 
     Args:
-        processes: What `gather` gave.
-        problems: What could not be read.
+        runs: Id of the run by that of each process that may come.
     """
-    found = [*problems]
-    views = [View(process) for process in processes]
-    for view in views:
-        found.extend(view.problems)
-    found.extend(doubts(views))
-    segments = segments_of(views)
-    before = _before(processes, segments)
-    runs = [_mended(run, before.get(run.run_id)) for run in _runs(views, segments).values()]
-    runs.sort(key=lambda run: (run.started_at, run.run_id))
-    if len(views) == 1:
-        total = _plain_total(runs[0])
-    else:
-        total = Quantities(**pooled(views, segments).quantities(union_ns(spans_of(views))))
-    return Loaded(runs=tuple(runs), total=total, problems=tuple(dict.fromkeys(found)))
+
+    def __init__(self, runs: dict[str, str]) -> None:
+        counts: dict[str, int] = {}
+        for run_id in runs.values():
+            counts[run_id] = counts.get(run_id, 0) + 1
+        self.runs: dict[str, Joined | RunReport] = {}
+        self._counts = counts
+        self._total = Pool(folds=True) if len(counts) > 1 else None
+        self._spans: list[tuple[int, int]] = []
+
+    def take(self, processes: Sequence[Process], problems: list[str]) -> None:
+        """Take the processes of one machine."""
+        for machine in machines_of(processes, problems):
+            by_run: dict[str, list[View]] = {}
+            for view in machine.views:
+                problems.extend(view.problems)
+                by_run.setdefault(view.process.facts.run_id, []).append(view)
+            for run_id, views in by_run.items():
+                self._take_run(machine, run_id, views)
+            if self._total is not None:
+                for part in machine.told(machine.views, folds=True):
+                    process = part.view.process
+                    self._total.add(process.facts.host, part.whole, process.pue.value)
+                self._spans.extend(map(utc_span, machine.views))
+
+    def _take_run(self, machine: Machine, run_id: str, views: Sequence[View]) -> None:
+        is_learnt = any(view.process.learnt for view in views)
+        written = [View(view.process, as_written=True) for view in views] if is_learnt else []
+        if self._counts[run_id] == 1:
+            machine.unite()
+            (view,) = views
+            self.runs[run_id] = _mended(view.report(), *(one.report() for one in written))
+            return
+        joined = self.runs.setdefault(run_id, Joined(self._counts[run_id]))
+        assert isinstance(joined, Joined)  # a run is told alone only where it has one process
+        told = machine.told(views, folds=joined.folds)
+        before_g = None
+        if written:
+            before = Machine(written).told(written, folds=joined.folds)
+            before_g = sum(part.whole.carbon.co2eq_g for part in before)
+        joined.take(views, told, before_g)
+
+    def told(self, problems: Iterable[str]) -> Loaded:
+        """All runs, and their total."""
+        runs = [run.report() if isinstance(run, Joined) else run for run in self.runs.values()]
+        runs.sort(key=lambda run: (run.started_at, run.run_id))
+        if self._total is None:
+            total = _plain_total(runs[0])
+        else:
+            total = Quantities(**self._total.quantities(union_ns(self._spans)))
+        return Loaded(runs=tuple(runs), total=total, problems=tuple(dict.fromkeys(problems)))
 
 
-def _runs(views: list[View], segments: list[Segment]) -> dict[str, RunReport]:
-    by_run: dict[str, list[View]] = {}
-    for view in views:
-        by_run.setdefault(view.process.facts.run_id, []).append(view)
-    return {run_id: run_of(group, segments) for run_id, group in by_run.items()}
-
-
-def _before(processes: Sequence[Process], segments: list[Segment]) -> dict[str, RunReport]:
-    """The runs of whose intensity anything was learnt after their end, as their journals alone tell them."""
-    refreshed = {process.facts.run_id for process in processes if process.learnt}
-    written = [View(process, as_written=True) for process in processes if process.facts.run_id in refreshed]
-    return _runs(written, segments)
-
-
-def _mended(run: RunReport, before: RunReport | None) -> RunReport:
+def _mended(run: RunReport, before: RunReport | None = None) -> RunReport:
     """A run with the figure that it had before anything of its past was asked for again, at its end or later."""
     if before is None or run.co2eq_g == before.co2eq_g:
         return run
@@ -143,7 +238,8 @@ def _mended(run: RunReport, before: RunReport | None) -> RunReport:
 
 def _files(paths: Iterable[str | Path], problems: list[str]) -> Iterator[Path]:
     """The files meant, each once."""
-    seen: set[Path] = set()
+    seen: set[str] = set()
+    real_folders: dict[Path, str] = {}
     for given in paths:
         path = Path(given)
         try:
@@ -160,7 +256,12 @@ def _files(paths: Iterable[str | Path], problems: list[str]) -> Iterator[Path]:
             problems.append(f"{path} cannot be searched: {error.strerror or error}")
             continue
         for file in found:
-            real = file.resolve()
+            if file.is_symlink():
+                real = os.path.realpath(file)
+            else:
+                if file.parent not in real_folders:
+                    real_folders[file.parent] = os.path.realpath(file.parent)
+                real = os.path.join(real_folders[file.parent], file.name)
             if real in seen:
                 problems.append(f"{file} is given twice: counted once")
                 continue

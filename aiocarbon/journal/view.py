@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aiocarbon._core.assemble import epoch_report, run_report
 from aiocarbon._core.body import Body, Overhead
+from aiocarbon._core.curve import Curve
 from aiocarbon._core.intensity import IntensityCurve
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
 from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, RunReport, utc
+from aiocarbon._core.shares import Account
 from aiocarbon._core.wallclock import WallClock
+from aiocarbon.journal.accounts import children_of
 from aiocarbon.journal.parse import Known, Process
 from aiocarbon.journal.refresh import overlaid
 
@@ -30,6 +34,22 @@ class Stretch(NamedTuple):
     end_ns: int
     end_mark: int | None
     epoch: int | None
+
+
+class _Curves(Mapping[str, Curve]):
+    """The curves of a process's devices, each made when it is asked for."""
+
+    def __init__(self, devices: Mapping[str, Known]) -> None:
+        self._devices = devices
+
+    def __getitem__(self, ident: str) -> Curve:
+        return self._devices[ident].curve
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._devices)
+
+    def __len__(self) -> int:
+        return len(self._devices)
 
 
 class View:
@@ -73,8 +93,7 @@ class View:
         wall = WallClock(anchors[0])
         for anchor in anchors[1:]:
             wall.look(anchor)
-        curves = {ident: known.curve for ident, known in process.devices.items()}
-        return Ledger(curves, intensity=intensity, pue=process.pue, wall=wall)
+        return Ledger(_Curves(process.devices), intensity=intensity, pue=process.pue, wall=wall)
 
     def _stretches(self, marks: list[tuple[int, int]]) -> list[Stretch]:
         by_begin = {(epoch.begin, epoch.end): epoch.index for epoch in self.process.epochs.values()}
@@ -111,11 +130,13 @@ class View:
                 return
             yield stretch
 
-    def device_cut(self, known: Known, begin_ns: int, end_ns: int) -> Cut:
-        """One device's cut between two instants."""
+    def cut_of(self, devices: Mapping[str, Known], begin_ns: int, end_ns: int) -> Cut:
+        """Some devices' cut between two instants."""
         ledger = self.ledger
-        alone = Ledger({known.device.id: known.curve}, intensity=ledger.intensity, pue=ledger.pue, wall=ledger.wall)
-        return alone.cut(Mark(begin_ns, {}), Mark(end_ns, {}))
+        if len(devices) < len(ledger.curves):
+            curves = {ident: known.curve for ident, known in devices.items()}
+            ledger = Ledger(curves, intensity=ledger.intensity, pue=ledger.pue, wall=ledger.wall)
+        return ledger.cut(Mark(begin_ns, {}), Mark(end_ns, {}))
 
     def report(self) -> RunReport:
         """The report of a run that this process made alone."""
@@ -142,8 +163,18 @@ class View:
             is_final=True,
             ended_well=self.ended_well,
             mended_by_g=self.mended_by_g(),
+            account=self._account(),
+            children=tuple(children_of(process.stints)),
         )
         return run_report(process.facts, self.ledger, body, equivalents)
+
+    def _account(self) -> Account | None:
+        """What became of the energy among spans, with what is known of the intensity by now."""
+        account = self.process.account
+        if account is None or account.shares.co2eq_g <= 0.0:
+            return account
+        known = self.ledger.cut(Mark(self.begin_ns, {}), Mark(account.shares.as_of_ns, {})).carbon.co2eq_g
+        return dataclasses.replace(account, co2eq_factor=known / account.shares.co2eq_g)
 
     def _epoch(self, stretch: Stretch) -> EpochReport:
         process = self.process

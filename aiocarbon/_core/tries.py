@@ -1,0 +1,67 @@
+"""Which starts of a run are parts of one try, and which are later tries of it.
+
+A run that was restarted does epochs again. Processes that ran at one time belong together, whatever their launcher
+called them; a start is a later try where the launcher says that it restarted, or where the earlier one had ended, and
+not well. A start after one that ended well goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Start(NamedTuple):
+    """A start of a run, or of a part of its processes.
+
+    Attributes:
+        restart: How often the launcher had started it before; -1 if it does not say.
+        name: What the launcher calls it; empty where nothing does.
+        generation: How many processes of this name had come and gone on the machine before.
+    """
+
+    restart: int
+    name: str
+    generation: int
+
+
+@dataclass(slots=True)
+class Extent:
+    """From when to when a start lasted, UTC nanoseconds by its machines' clocks, and whether it ended well."""
+
+    begin_ns: int
+    end_ns: int
+    ended_well: bool
+
+    def join(self, other: Extent) -> None:
+        """Make it reach over another."""
+        self.begin_ns = min(self.begin_ns, other.begin_ns)
+        self.end_ns = max(self.end_ns, other.end_ns)
+        self.ended_well = self.ended_well and other.ended_well
+
+
+def tries(extents: Mapping[Start, Extent]) -> list[list[Start]]:
+    """The starts of each try, in the order of the tries."""
+    found: list[tuple[int, Extent, list[Start]]] = []
+    for start, extent in sorted(extents.items(), key=lambda row: (row[0].restart, row[1].begin_ns, row[0])):
+        restart, known, starts = found[-1] if found else (start.restart, None, [])
+        if known is not None and restart == start.restart and (extent.begin_ns < known.end_ns or known.ended_well):
+            known.join(extent)
+            starts.append(start)
+        else:
+            found.append((start.restart, Extent(extent.begin_ns, extent.end_ns, extent.ended_well), [start]))
+    return [starts for _, _, starts in found]
+
+
+def generations(spans: Iterable[tuple[int, int]]) -> list[int]:
+    """To each of several windows, ascending by begin: after how many others of them that had all ended it began."""
+    found: list[int] = []
+    generation, until = 0, None
+    for begin, end in spans:
+        if until is not None and begin >= until:
+            generation += 1
+            until = end
+        until = end if until is None else max(until, end)
+        found.append(generation)
+    return found

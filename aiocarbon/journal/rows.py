@@ -1,0 +1,177 @@
+"""The states of a process's devices, instant by instant as the journal has them, and curves made of them by columns.
+
+A journal's records hold all devices at one instant; a curve holds one device at all instants. Rows are kept as they are
+read, 8 bytes an energy, and turned only where somebody asks for a curve: ten thousand journals are read for the states
+at their marks alone.
+"""
+
+from __future__ import annotations
+
+import bisect
+from array import array
+from collections.abc import Sequence
+from copy import copy
+from itertools import accumulate, pairwise
+from operator import gt
+from typing import Any, NamedTuple
+
+from aiocarbon._core.curve import Curve
+from aiocarbon._core.units import J_PER_UJ
+
+LARGEST = 1 << 63
+"""Energies in microjoules stay below it."""
+
+Energies = Sequence[int | None]
+
+
+class Row(NamedTuple):
+    """The states of devices at one instant.
+
+    Attributes:
+        energies: Microjoules by device; None where it is not known.
+        slacks: Microjoules by which each may be wrong; may be shorter, the rest is 0 then.
+        extra: Under, over (microjoules) and missing (nanoseconds) by the device's number as text; None if all are 0.
+    """
+
+    energies: Energies
+    slacks: Sequence[int]
+    extra: dict[str, tuple[int, int, int]] | None
+
+
+class Rows:
+    """The states of a process's devices by instant."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Row] = {}
+        self._times: list[int] | None = None  # of all rows, ascending; None until they are asked for
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, t_ns: int, energies: Any, slacks: Any, extra: Any) -> Energies:
+        """Take what a record says of an instant; where something was known of it, the later word counts.
+
+        Returns:
+            The energies, which are integers or None.
+
+        Raises:
+            TypeError, ValueError, OverflowError, KeyError: They are no states.
+        """
+        row = _row(energies, slacks, extra)
+        known = self._rows.get(t_ns)
+        self._rows[t_ns] = row if known is None or _is_whole(row, len(known.energies)) else _united(known, row)
+        self._times = None
+        return row.energies
+
+    def shift(self, by_ns: int) -> None:
+        """Let all instants be later by so many nanoseconds."""
+        self._rows = {t + by_ns: row for t, row in self._rows.items()}
+        self._times = None
+
+    @property
+    def times(self) -> list[int]:
+        """The instants, ascending.
+
+        A state that was written before its meters had told may lie a little above what they told later: it then stays
+        level until it is reached, so that parts still add up.
+        """
+        if self._times is None:
+            self._times = sorted(self._rows)
+            self._level()
+        return self._times
+
+    def row(self, t_ns: int) -> Row | None:
+        """The row of an instant; None if there is none."""
+        return self._rows.get(t_ns)
+
+    def around(self, t_ns: int) -> tuple[int, int] | None:
+        """The instants of the rows before and behind one that lies between two; None outside."""
+        i = bisect.bisect_right(self.times, t_ns)
+        return (self.times[i - 1], self.times[i]) if 0 < i < len(self.times) else None
+
+    def curve(self, n: int, empty: Curve) -> Curve:
+        """The curve of device `n`, put into an empty one."""
+        rows = self._rows
+        known = [(t, row) for t in self.times if n < len((row := rows[t]).energies) and row.energies[n] is not None]
+        times = array("q", [t for t, _ in known])
+        energies = array("d", [row.energies[n] * J_PER_UJ for _, row in known])  # type: ignore[operator]  # not None
+        slacks = array("d", [row.slacks[n] * J_PER_UJ if n < len(row.slacks) else 0.0 for _, row in known])
+        columns = tuple(array("d", bytes(8 * len(known))) for _ in range(3))
+        key = str(n)
+        for i, (_, row) in enumerate(known):
+            if row.extra is not None and key in row.extra:
+                under, over, missing = row.extra[key]
+                columns[0][i], columns[1][i], columns[2][i] = under * J_PER_UJ, over * J_PER_UJ, missing
+        empty.extend(times, energies, *columns, slacks)
+        return empty
+
+    def _level(self) -> None:
+        rows = [self._rows[t] for t in self.times]
+        falls = any(
+            len(a.energies) != len(b.energies)
+            or None in a.energies
+            or None in b.energies
+            or any(map(gt, a.energies, b.energies))  # type: ignore[arg-type]  # none of them is None
+            for a, b in pairwise(rows)
+        )
+        if not falls:
+            return
+        for n in range(max(len(row.energies) for row in rows)):
+            column = [(t, e) for t in self.times if (e := _energy(self._rows[t], n)) is not None]
+            for (t, before), level in zip(column, accumulate((e for _, e in column), max), strict=True):
+                if level != before:
+                    row = self._rows[t]
+                    energies = copy(row.energies)
+                    energies[n] = level  # type: ignore[index]  # an array or a list
+                    self._rows[t] = row._replace(energies=energies)
+
+
+def _energy(row: Row, n: int) -> int | None:
+    return row.energies[n] if n < len(row.energies) else None
+
+
+def _row(energies: Any, slacks: Any, extra: Any) -> Row:
+    # JSON's 1e400 is infinite, true is 1: only integers of sane size are counters.
+    types = set(map(type, energies))
+    if types <= _INTEGERS:
+        plain: Energies = array("q", energies)
+    elif types <= _OR_NOT_KNOWN:
+        plain = list(energies)
+        array("q", [energy for energy in energies if energy is not None])
+    else:
+        raise TypeError("states are integers")
+    if not set(map(type, slacks)) <= _INTEGERS:
+        raise TypeError("errors of states are integers")
+    return Row(plain, array("q", slacks), {key: _three(row) for key, row in extra.items()} if extra else None)
+
+
+_INTEGERS = {int}
+_OR_NOT_KNOWN = {int, type(None)}
+
+
+def _three(row: Any) -> tuple[int, int, int]:
+    under, over, missing = row
+    if not (type(under) is type(over) is type(missing) is int):
+        raise TypeError("states are integers")
+    array("q", row)
+    return under, over, missing
+
+
+def _is_whole(row: Row, devices: int) -> bool:
+    """Whether a row says all that an earlier one of so many devices can have said."""
+    return len(row.energies) >= devices and isinstance(row.energies, array)
+
+
+def _united(old: Row, new: Row) -> Row:
+    """What two records say of one instant, the second where both do."""
+    count = max(len(old.energies), len(new.energies))
+    energies: list[int | None] = []
+    slacks: list[int] = []
+    extra: dict[str, tuple[int, int, int]] = {}
+    for n in range(count):
+        row = old if _energy(new, n) is None else new
+        energies.append(_energy(row, n))
+        slacks.append(row.slacks[n] if n < len(row.slacks) else 0)
+        if row.extra is not None and str(n) in row.extra:
+            extra[str(n)] = row.extra[str(n)]
+    return Row(energies, slacks, extra or None)

@@ -1,0 +1,134 @@
+"""The sums that a run of many processes is made of: small, whatever the number of machines and windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from aiocarbon._core.nodes import NAMES_TOLD
+from aiocarbon._core.pool import Pool
+from aiocarbon._core.tries import Start
+from aiocarbon.journal.view import View
+
+WARNINGS_KEPT: Final = 1000
+"""Different warnings of a run that are kept; of more their number."""
+
+
+def united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The union of intervals, as intervals that do not meet."""
+    found: list[tuple[int, int]] = []
+    for begin, end in sorted(spans):
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((begin, end))
+    return found
+
+
+def union_ns(spans: Iterable[tuple[int, int]]) -> int:
+    """Length of the union of intervals."""
+    return sum(end - begin for begin, end in united(spans))
+
+
+def utc_span(view: View) -> tuple[int, int]:
+    """The window of a process in UTC nanoseconds, as long as it is on the boot clock."""
+    begin = view.ledger.wall.wall_ns(view.begin_ns)
+    return begin, begin + view.end_ns - view.begin_ns
+
+
+class WindowSum:
+    """The windows of one epoch, or of what lies outside, in one start of a run."""
+
+    __slots__ = ("is_partial", "length_ns", "pool", "spans", "steps")
+
+    def __init__(self, *, folds: bool) -> None:
+        self.pool = Pool(folds=folds)
+        self.length_ns = 0  # of the machine that took longest
+        self.spans: list[tuple[int, int]] = []  # of the machine at hand
+        self.steps = 0
+        self.is_partial = False
+
+    def close(self) -> None:
+        """Be done with a machine."""
+        self.length_ns = max(self.length_ns, union_ns(self.spans))
+        self.spans.clear()
+
+    def join(self, other: WindowSum) -> None:
+        """Take what another try, or another start of a try, used."""
+        self.pool.join(other.pool)
+        self.steps = max(self.steps, other.steps)
+        self.is_partial = self.is_partial or other.is_partial
+
+
+class NodeSum:
+    """What is known of one node of the run."""
+
+    __slots__ = ("covered_ns", "energy_j", "is_open", "processes")
+
+    def __init__(self) -> None:
+        self.processes = 0
+        self.energy_j = 0.0
+        self.covered_ns = 0
+        self.is_open = False
+
+
+class Expected:
+    """The nodes that the starts of one number were to have, and those that told."""
+
+    __slots__ = ("count", "hosts", "lengths_ns", "names", "newest")
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+        self.newest: tuple[str, ...] | None = None
+        self.count = 0
+        self.hosts: dict[str, None] = {}
+        self.lengths_ns: dict[Start, int] = {}
+
+    def take(self, view: View, start: Start) -> None:
+        """Take what a process says of its start."""
+        self.hosts[view.process.facts.host] = None
+        self.lengths_ns[start] = max(self.lengths_ns.get(start, 0), view.end_ns - view.begin_ns)
+        who = view.process.facts.identity
+        if who is None:
+            return
+        if who.expected_nodes and who.expected_nodes is not self.newest:  # all processes of a start name the same ones
+            self.names.update(dict.fromkeys(who.expected_nodes))
+            self.newest = who.expected_nodes
+        self.count = max(self.count, who.expected_node_count or 0, len(self.names))
+
+    @property
+    def length_ns(self) -> int:
+        """How long its starts lasted, each as long as the process of it that lasted longest."""
+        return sum(self.lengths_ns.values())
+
+    @property
+    def silent(self) -> list[str]:
+        """The nodes that told nothing, by name as far as names are known."""
+        named = [name for name in self.names if name not in self.hosts]
+        lacking = self.count - len(self.hosts) - len(named)
+        return [*named, *(f"unnamed node {n + 1}" for n in range(lacking))]
+
+
+class WarningSum:
+    """Warnings of many processes, each text once with those that gave it."""
+
+    def __init__(self) -> None:
+        self._by: dict[str, tuple[int, list[str]]] = {}
+        self._lost = 0
+
+    def add(self, text: str, who: str) -> None:
+        """Add one."""
+        if text not in self._by and len(self._by) >= WARNINGS_KEPT:
+            self._lost += 1
+            return
+        count, told = self._by.get(text, (0, []))
+        if count < NAMES_TOLD:
+            told.append(who)
+        self._by[text] = (count + 1, told)
+
+    def __iter__(self) -> Iterator[str]:
+        for text, (count, told) in self._by.items():
+            more = f" and {count - len(told)} more" if count > len(told) else ""
+            yield f"{', '.join(told)}{more}: {text}"
+        if self._lost:
+            yield f"{self._lost} more warnings of processes are left out"
