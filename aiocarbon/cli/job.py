@@ -62,8 +62,9 @@ def whole_job(
         from aiocarbon.journal import load
 
         runs = [run for run in load(folder).runs if run.run_id == who.run_id]
-    except (AiocarbonError, OSError) as error:
-        return _with(mine, f"this is the part of rank {who.rank} alone; the job's journals cannot be read: {error}")
+    except Exception as error:  # the command has ended, and its exit code and what is known are to come out
+        why = str(error) if isinstance(error, AiocarbonError | OSError) else f"{type(error).__name__}: {error}"
+        return _with(mine, f"this is the part of rank {who.rank} alone; the job's journals cannot be read: {why}")
     return runs[0] if runs else mine
 
 
