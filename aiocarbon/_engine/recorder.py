@@ -21,9 +21,9 @@ from aiocarbon._core.identity import alone
 from aiocarbon._core.intensity import IntensityValue
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import NS_PER_S, ns_from_s, s_from_ns
-from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.launch import machine_id, time_namespace
 from aiocarbon._engine.session import Session
+from aiocarbon._engine.span_notes import SpanNotes
 from aiocarbon._engine.windows import Border
 from aiocarbon._logging import get_logger
 from aiocarbon._version import __version__
@@ -46,7 +46,6 @@ PATIENCE_NS = 5 * NS_PER_S
 MOST_WAITING = 50_000
 MOST_LACKING = 10_000
 HURRY_NS = NS_PER_S
-OFFSET_LOOKS = 5
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -59,12 +58,13 @@ class Recorder:
         self._session = session
         self._settings = settings
         self._writer = JournalWriter(settings.journal, session.facts.run_id, session.facts.host)
-        self._boot_offset_ns = _boot_offset_ns(engine.clock)
+        self._boot_offset_ns = engine.boot_offset_ns()
         self._due = anyio.Event()
         self._order: list[str] = []
         self._waiting: list[records.Record] = []
         self._warnings_written = 0
         self._intensity = IntensityNotes(session)
+        self._spans = SpanNotes(session.sharing, self._boot)
         self._place = (session.facts.location, session.ledger.pue)
         self._anchors_written = 1
         self._ticked_ns = engine.clock.monotonic_ns()
@@ -111,8 +111,8 @@ class Recorder:
         try:
             self._collect()
             self._collect_late_states()
-            # Without its epochs, which the journal holds already: ten thousand of them would take seconds to write.
-            plain = dataclasses.replace(report, epochs=()).to_dict()
+            # Without what the journal holds already: ten thousand epochs would take seconds to write.
+            plain = dataclasses.replace(report, epochs=(), spans=(), children=()).to_dict()
             end = {"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain}
             self._waiting.append({**end, **(self._session.foresight.rate() or {})})
             await self._flush()
@@ -198,6 +198,7 @@ class Recorder:
                 epoch.update(b=window.begin.index, e=window.end.index, steps=window.steps, partial=window.is_partial)
                 out.append(epoch)
         session.settled.clear()
+        out.extend(self._spans.new(s_from_ns(self._engine.clock.monotonic_ns()), is_last=self._is_finished))
         for text in session.warnings[self._warnings_written :]:
             out.append({"k": "warning", "t": self._now(), "text": text})
         self._warnings_written = len(session.warnings)
@@ -259,7 +260,7 @@ class Recorder:
             now_ns = self._engine.clock.monotonic_ns()
             ticks = self._due_ticks(now_ns)
             batch = [*self._waiting, *map(self._state, ticks)]
-            state = self._state(now_ns)
+            state = {**self._state(now_ns), **self._spans.for_tail()}
             header = None if self._is_open else self._header()
             try:
                 await self._engine.blocking(self._write, header, batch, state)
@@ -314,16 +315,6 @@ class IntensityNotes:
                 yield records.intensity_record(value, at, void_to_s=former_s if at == from_s < former_s else None)
             self._last = value
         self._until_s = max(now_s, from_s)
-
-
-def _boot_offset_ns(clock: Clock) -> int:
-    """Boot clock minus monotonic clock, from the tightest of a few looks."""
-
-    def look() -> tuple[int, int]:
-        before, boot, after = clock.monotonic_ns(), clock.boot_ns(), clock.monotonic_ns()
-        return after - before, boot - (before + after) // 2
-
-    return min(look() for _ in range(OFFSET_LOOKS))[1]
 
 
 def _boot_id() -> str:

@@ -14,7 +14,7 @@ from aiocarbon._logging import get_logger
 
 if TYPE_CHECKING:
     from aiocarbon._core.attribution import Attribution
-    from aiocarbon._core.body import Child
+    from aiocarbon._core.body import Child, Stint
     from aiocarbon._core.edges import Edge
     from aiocarbon._core.feed import Feed
     from aiocarbon._core.ledger import Ledger, Mark
@@ -135,6 +135,12 @@ class Sharing:
     def children(self) -> tuple[Child, ...]:
         """The children, as far as is known what their spans used."""
         return tuple(books.told() for books in self._books.values())
+
+    def news(self) -> Iterator[tuple[str, Stint]]:
+        """The epochs of children whose energy became known since the last call, by the children's names."""
+        for books in self._books.values():
+            while books.news:
+                yield books.name, books.news.popleft()
 
     def _learn(self, attribution: Attribution) -> None:
         for books in self._books.values():

@@ -14,9 +14,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, Any, NoReturn
 
-from aiocarbon._core.body import Facts, Stint
+from aiocarbon._core.body import Facts
 from aiocarbon._core.curve import Curve
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import IntensityValue, Pue
@@ -26,13 +26,11 @@ from aiocarbon._core.units import ns_from_s
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon.errors import JournalError
 from aiocarbon.journal import records
+from aiocarbon.journal.accounts import SPAN_KINDS, SpanTotals
 from aiocarbon.journal.records import FAMILY, SCHEMA, Record
 from aiocarbon.journal.refresh import Learnt, read_sidecar
 from aiocarbon.journal.rows import LARGEST, Rows
 from aiocarbon.journal.write import TAIL_SUFFIX
-
-if TYPE_CHECKING:
-    from aiocarbon._core.shares import Account
 
 FIRST_LINE_MOST = 1 << 20
 """Bytes in which a first line must end; more is no journal."""
@@ -107,8 +105,7 @@ class Process:
         intensity: Values by the UTC instant from which they hold.
         learnt: What was learnt of its intensity after its end, out of the files beside this journal and its copies.
         warnings: In order.
-        account: What became of its energy among spans, the newest that is known; None where it had none.
-        stints: Epochs of children by name and index.
+        spans: What became of its energy among spans and children.
         end: The end record; None if the journal breaks off.
         seen_ns: Newest instant in it.
         time_namespace: Whose boot clock its instants are of, as the kernel names it; empty where it is not known.
@@ -132,8 +129,7 @@ class Process:
     intensity: dict[float, IntensityValue] = field(default_factory=dict)
     learnt: Learnt = ()
     warnings: list[str] = field(default_factory=list)
-    account: Account | None = None
-    stints: dict[str, dict[int, Stint]] = field(default_factory=dict)
+    spans: SpanTotals = field(default_factory=SpanTotals)
     end: Record | None = None
     bad_lines: int = 0
     problems: list[str] = field(default_factory=list)
@@ -152,19 +148,14 @@ class Process:
         if kind == "tick":
             self._take_states(record, None)
             if "spans" in record:  # the tail's newest totals
-                self._take_spans(record["spans"])
+                self.spans.take(record["spans"])
         elif kind == "mark":
             index = _whole(record["m"])
             self._take_states(record, None if record.get("late") else index)
             self.marks[index] = record["t"]
         elif kind == "epoch":
-            epoch = Epoch(
-                _whole(record["i"]),
-                _whole(record["b"]),
-                _whole(record["e"]),
-                _whole(record.get("steps", 0)),
-                bool(record.get("partial", False)),
-            )
+            index, begin, end = (_whole(record[key]) for key in "ibe")
+            epoch = Epoch(index, begin, end, _whole(record.get("steps", 0)), bool(record.get("partial", False)))
             self.epochs[epoch.index] = epoch
         elif kind == "device":
             self._take_device(record)
@@ -177,13 +168,8 @@ class Process:
             self.anchors.append(Anchor(_whole(record["t"]), _whole(record["wall_ns"])))
         elif kind == "warning":
             self.warn(str(record["text"]))
-        elif kind == "spans":
-            self._take_spans(record)
-        elif kind == "child":
-            from aiocarbon.journal.accounts import stint_from
-
-            name, stint = stint_from(record)
-            self.stints.setdefault(name, {})[stint.index] = stint
+        elif kind in SPAN_KINDS:
+            self.spans.take(record)
         elif kind == "end":
             self.end = record
 
@@ -198,13 +184,6 @@ class Process:
         """Add a warning, once."""
         if text not in self.warnings:
             self.warnings.append(text)
-
-    def _take_spans(self, record: Record) -> None:
-        from aiocarbon.journal.accounts import account_from
-
-        account = account_from(record)
-        if self.account is None or account.shares.as_of_ns >= self.account.shares.as_of_ns:
-            self.account = account
 
     def _take_device(self, record: Record) -> None:
         n = _whole(record["n"])

@@ -14,7 +14,9 @@ energies integer microjoules since the segment's origin, all cumulative:
 | `place` | location, pue: found out after the header was written |
 | `wall` | t, wall_ns: the wall clock was set |
 | `warning` | t, text |
-| `end` | t, ended_well, report (without its epochs, which the marks tell) |
+| `spans` | t, totals by name of span, by owner and device (`accounts.py`); the newest counts; also in the tail |
+| `child` | name, i, s (seconds), uj, ng (nanograms), steps, partial, final: an epoch of a child |
+| `end` | t, ended_well, report (without its epochs, spans and children, which stand above) |
 
 The header also says who the process is, as `_core/identity.py` decides it. Absent and null mean: not known.
 

@@ -16,7 +16,6 @@ from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, RunReport, utc
 from aiocarbon._core.shares import Account
 from aiocarbon._core.wallclock import WallClock
-from aiocarbon.journal.accounts import children_of
 from aiocarbon.journal.parse import Known, Process
 from aiocarbon.journal.refresh import overlaid
 
@@ -164,13 +163,13 @@ class View:
             ended_well=self.ended_well,
             mended_by_g=self.mended_by_g(),
             account=self._account(),
-            children=tuple(children_of(process.stints)),
+            children=tuple(process.spans.children()),
         )
         return run_report(process.facts, self.ledger, body, equivalents)
 
     def _account(self) -> Account | None:
         """What became of the energy among spans, with what is known of the intensity by now."""
-        account = self.process.account
+        account = self.process.spans.account
         if account is None or account.shares.co2eq_g <= 0.0:
             return account
         known = self.ledger.cut(Mark(self.begin_ns, {}), Mark(account.shares.as_of_ns, {})).carbon.co2eq_g
