@@ -15,6 +15,9 @@ settings.load_profile("aiocarbon")
 os.environ["AIOCARBON_OFFLINE"] = "true"
 os.environ["AIOCARBON_CACHE"] = "none"
 
+# Tests run beside each other: only those of processes that share a device meet, each in a folder of its own.
+os.environ["AIOCARBON_LOCK_DIR"] = "none"
+
 
 @pytest.fixture
 def anyio_backend() -> str:

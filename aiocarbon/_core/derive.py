@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from aiocarbon._core.counters import StepKind, step
@@ -39,6 +40,35 @@ class _Progress:
     slack_ns: int = 0  # of the newest point; becomes joules once the power around it is known
     resets: int = 0
     gaps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """Where a derivation stood after some reading: another one of the same device goes on from there.
+
+    Attributes:
+        point: Its newest point.
+        value: The reading's value.
+        read_ns: The reading's instant.
+        total_uj: Unwrapped microjoules since the counter's origin.
+        is_edge: Whether the newest point lies at an observed change.
+        slack_ns: Of the newest point.
+        resets: How often the counter began anew.
+        gaps: How often a power sensor was silent for too long.
+        min_w: Least power seen, watts; infinite while none was.
+        max_w: Most power seen, watts.
+    """
+
+    point: Point
+    value: float
+    read_ns: int
+    total_uj: int
+    is_edge: bool
+    slack_ns: int
+    resets: int
+    gaps: int
+    min_w: float
+    max_w: float
 
 
 @dataclass(slots=True)
@@ -145,6 +175,60 @@ class Derivation:
     def open_from_ns(self) -> int:
         """Points before this instant are final and may be folded."""
         return self._base.newest.t_ns if self._base.newest else -(2**63)
+
+    # -- handing over ------------------------------------------------------------------------------------------
+
+    @property
+    def carried(self) -> Carried | None:
+        """Where the readings kept begin; None while all readings since the first are kept."""
+        base, was = self._base, self._base.progress
+        if base.newest is None:
+            return None
+        return Carried(
+            point=base.newest,
+            value=was.value,
+            read_ns=was.read_ns,
+            total_uj=was.total_uj,
+            is_edge=was.is_edge,
+            slack_ns=was.slack_ns,
+            resets=was.resets,
+            gaps=was.gaps,
+            min_w=base.power_range_w[0],
+            max_w=base.power_range_w[1],
+        )
+
+    def kept(self) -> Iterator[tuple[int, int, float]]:
+        """The readings since `carried`: instant, half the duration (nanoseconds) and value.
+
+        With `carried` they are all that another derivation needs to make the same curve from there on.
+        """
+        return (self._entry(i) for i in range(len(self._t)))
+
+    def resume(self, carried: Carried) -> None:
+        """Go on from where another derivation of this device stood, behind all readings of this one."""
+        point, curve = carried.point, self.curve
+        while len(curve) and curve[-1].t_ns >= point.t_ns:
+            curve.truncate(len(curve) - 1)
+        curve.append(point)
+        curve.min_w = min(curve.min_w, carried.min_w)
+        curve.max_w = max(curve.max_w, carried.max_w)
+        if not self._is_energy:
+            curve.tail_power_w = carried.value
+        for column in (self._t, self._half, self._value):
+            del column[:]
+        self._closed_ns = carried.read_ns
+        self._now = _Progress(
+            started=True,
+            value=carried.value,
+            read_ns=carried.read_ns,
+            total_uj=carried.total_uj,
+            is_edge=carried.is_edge,
+            slack_ns=carried.slack_ns,
+            resets=carried.resets,
+            gaps=carried.gaps,
+        )
+        self._base = self._snapshot(0)
+        self._next = self._snapshot(0)
 
     # -- the readings kept -------------------------------------------------------------------------------------
 

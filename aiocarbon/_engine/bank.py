@@ -6,6 +6,7 @@ hanging delays nobody else; one that died is opened again with growing pauses.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from aiocarbon import meters
 from aiocarbon._core.reading import Device, Finding, Part
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon._engine.clock import Clock
+from aiocarbon._engine.mates import Mates
 from aiocarbon._engine.track import Track, make_track
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import MeterError, MeterUnavailableError, ReadError
@@ -74,14 +76,16 @@ class Bank:
         limiter: anyio.CapacityLimiter,
         on_open: Callable[[Entry], None],
         on_finding: Callable[[Entry, Finding], None],
+        mates: Mates,
     ) -> None:
         self._clock = clock
         self._group = group
         self._limiter = limiter
         self._on_open = on_open
         self._on_finding = on_finding
+        self._mates = mates
         self._entries: dict[object, Entry] = {}
-        self._segments = 0
+        self._segments = itertools.count(1)
         self.interval_ns = NS_PER_S
 
     @property
@@ -115,19 +119,28 @@ class Bank:
             part for other in after for track in other.tracks if track.device.counted for part in track.device.covers
         )
         try:
-            meter, inventory = await self._blocking(_make_and_open, entry.spec, covered)
+            meter, inventory, tracks = await self._blocking(self._make_tracks, entry.spec, covered)
         except MeterError as error:
             entry.error = error
             log.debug("meter.unavailable", meter=entry.name, why=str(error))
         else:
             entry.meter = meter
             entry.findings.extend(inventory.findings)
-            for device in inventory.devices:
-                self._segments += 1
-                segment = f"{self._clock.boot_ns()}-{os.getpid()}-{self._segments}"
-                entry.tracks.append(make_track(device, meter, segment, self.interval_ns))
+            entry.tracks.extend(tracks)
+            self._mates.begin()
             self._on_open(entry)
         entry.opened.set()
+
+    def _make_tracks(self, spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, Inventory, list[Track]]:
+        """Open a meter and find out who reads its devices, in a worker."""
+        meter, inventory = _make_and_open(spec, covered)
+        tracks = []
+        for device in inventory.devices:
+            segment = f"{self._clock.boot_ns()}-{os.getpid()}-{next(self._segments)}"
+            track = make_track(device, meter, segment, self.interval_ns)
+            self._mates.claims.join(spec, track)
+            tracks.append(track)
+        return meter, inventory, tracks
 
     async def _blocking(self, function: Callable[..., T], *args: object) -> T:
         return await to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self._limiter)

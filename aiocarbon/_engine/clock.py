@@ -63,3 +63,16 @@ class SystemClock:
         """
         time.sleep(max(until_ns - time.monotonic_ns(), 0) / NS_PER_S)
         return event.is_set()
+
+
+OFFSET_LOOKS = 5
+
+
+def boot_offset_ns(clock: Clock) -> int:
+    """Boot clock minus monotonic clock, nanoseconds, from the tightest of a few looks."""
+
+    def look() -> tuple[int, int]:
+        before, boot, after = clock.monotonic_ns(), clock.boot_ns(), clock.monotonic_ns()
+        return after - before, boot - (before + after) // 2
+
+    return min(look() for _ in range(OFFSET_LOOKS))[1]

@@ -7,7 +7,7 @@ All methods run on the engine's loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +22,9 @@ from aiocarbon._core.units import NS_PER_S, S_PER_NS, ns_from_s, s_from_ns
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon._engine.bank import Bank, Entry
 from aiocarbon._engine.behind import Behind
+from aiocarbon._engine.claims import Claims
 from aiocarbon._engine.clock import Clock, SystemClock
+from aiocarbon._engine.mates import Mates
 from aiocarbon._engine.known import SETTLE_NS
 from aiocarbon._engine.opening import make_session
 from aiocarbon._engine.sampler import Sampler
@@ -100,20 +102,24 @@ class Engine:
         async with anyio.create_task_group() as group:
             self.group = group
             self.limiter = anyio.CapacityLimiter(WORKERS)
-            self._bank = Bank(self.clock, group, self.limiter, self._opened, self._found)
+            self._mates = Mates(self, Claims.found(self.clock), lambda: self._bank.tracks)
+            self._bank = Bank(self.clock, group, self.limiter, self._opened, self._found, self._mates)
             self._sampler = Sampler(
                 clock=self.clock,
                 group=group,
                 limiter=self.limiter,
                 tracks=lambda: self._bank.tracks,
+                mates=self._mates,
                 warn=self._warn_of,
                 lost=self._bank.lost,
-                arrived=self._settle,
+                arrived=self.settle,
                 ticked=self._ticked,
             )
+            self._mates.lend(self._sampler)
             started()
             await self._stop.wait()
             self._sampler.stop()
+            self._mates.close()
             await self._bank.aclose()
             with anyio.move_on_after(EXIT_WAIT_S):
                 await self._behind.aclose()
@@ -167,9 +173,10 @@ class Engine:
         for entry in entries:
             self._attach(session, entry)
         self._sampler.refresh_tasks()
+        await self._mates.come_back(session)
         await self._sampler.latch()
         await scope.look_within(self.clock.monotonic_ns(), OPEN_WAIT_S)
-        self._set_interval()
+        self.set_interval()
         now = self.clock.monotonic_ns()
         session.begin(now)
         self._sampler.watch(now)
@@ -179,7 +186,7 @@ class Engine:
             recorder = Recorder(self, session, settings)
             self._recorders[session] = recorder
             self.group.start_soon(recorder.run)
-        self._settle()
+        self.settle()
         session.publish(now)
         self._behind.follow(self.group, session, settings, place)
         return session
@@ -190,7 +197,7 @@ class Engine:
         report = act()
         now = self.clock.monotonic_ns()
         self._sampler.watch(now)
-        self._settle()
+        self.settle()
         session.publish(now)
         return None if report is None else session.latest(report)
 
@@ -246,11 +253,11 @@ class Engine:
             await session.scope.look_within(t_ns, EXIT_WAIT_S)
         session.end(t_ns, steps=steps)
         self._sampler.watch(t_ns)
-        self._settle()
+        self.settle()
         deadline = self.clock.monotonic_ns() + SETTLE_NS
         while not session.is_settled and self.clock.monotonic_ns() < deadline:
             await self.clock.sleep_until(self.clock.monotonic_ns() + SETTLE_NS // 30)
-            self._settle()
+            self.settle()
         session.settle(t_ns + 2 * SETTLE_NS)
         if session.sharing.is_wanted:
             await self.share(session, t_ns)  # the most of it, before the last figures of the intensity are waited for
@@ -267,7 +274,8 @@ class Engine:
             with anyio.move_on_after(EXIT_WAIT_S):
                 await recorder.finish(report)
             report = session.made(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
-        self._set_interval()
+        self.set_interval()
+        self._mates.leave_if_idle()
         self.group.start_soon(session.scope.aclose)
         return report
 
@@ -299,12 +307,22 @@ class Engine:
     def _cpu_ns(self) -> int:
         return time.thread_time_ns() - self._cpu0_ns + self._sampler.worker_cpu_ns
 
-    def _set_interval(self) -> None:
+    def boot_offset_ns(self) -> int:
+        """Boot clock minus monotonic clock, as all journals of one curve have it."""
+        return self._mates.claims.boot_offset_ns()
+
+    @property
+    def interval_ns(self) -> int:
+        """The shortest interval that a run of this process wants, nanoseconds."""
+        return min((ns_from_s(s.interval_s) for s in self.sessions.values()), default=self._bank.interval_ns)
+
+    def set_interval(self) -> None:
+        """Tick as often as a run of this process wants, or one that follows its readings."""
         if self.sessions:
-            interval_ns = min(ns_from_s(s.interval_s) for s in self.sessions.values())
+            interval_ns = min(self.interval_ns, self._mates.wanted_ns or self.interval_ns)
             self._sampler.set_interval(interval_ns)
             for track in self._bank.tracks:
-                if not track.is_quick:
+                if track.is_own and not track.is_quick:
                     track.derivation.pace_ns = max(track.derivation.curve.refresh_ns, interval_ns)
 
     def _opened(self, entry: Entry) -> None:
@@ -314,7 +332,7 @@ class Engine:
             self._attach(session, entry)
         if late:
             self._sampler.refresh_tasks()
-            self.group.start_soon(self._sampler.sweep, [t for t in entry.tracks if not t.is_quick])
+            self.group.start_soon(self._sampler.sweep, [t for t in entry.tracks if t.is_own and not t.is_quick])
 
     def _found(self, entry: Entry, finding: Finding) -> None:
         """A meter found something out while it was read."""
@@ -334,17 +352,27 @@ class Engine:
         if isinstance(entry.error, MeterPermissionError) and entry.name == "nvml":
             session.missing.add(Part.GPU)
 
+    def tell(self, tracks: Iterable[Track], text: str) -> None:
+        """Tell the runs that count any of some devices something about them."""
+        for session in self.sessions:
+            if not set(session.tracks).isdisjoint(tracks):
+                session.warn(f"{text},{self._at(session)}" if self._at(session) else text)
+
     def _warn_of(self, track: Track, message: str) -> None:
         log.warning("meter.trouble", device=track.device.id, why=message)
         for session in self.sessions:
             if track in session.tracks:
-                begun = session.published.started_at.timestamp() if session.published else None
-                at = "" if begun is None else f" {self.clock.wall_ns() * S_PER_NS - begun:.1f} s into the run"
-                session.warn(f"{track.device.id} ({track.device.name}){at}: {message}")
+                session.warn(f"{track.device.id} ({track.device.name}){self._at(session)}: {message}")
+
+    def _at(self, session: Session) -> str:
+        begun = session.published.started_at.timestamp() if session.published else None
+        return "" if begun is None else f" {self.clock.wall_ns() * S_PER_NS - begun:.1f} s into the run"
 
     # -- readings and ticks ------------------------------------------------------------------------------------
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Make final in every run what can be, after readings have come."""
+        self._mates.drain()
         now = self.clock.monotonic_ns()
         for session in self.sessions:
             session.settle(now)
@@ -357,7 +385,7 @@ class Engine:
             before = min(now - KEEP_POINTS_NS, derivation.open_from_ns)
             kept = kept_instants(self.sessions, derivation.curve.folded_ns, before)
             derivation.folded(derivation.curve.fold(before, kept, at_most=FOLD_MOST))
-        self._settle()
+        self.settle()
         for session in self.sessions:
             session.fold(now - KEEP_POINTS_NS)
             session.scope.want(now)
@@ -372,7 +400,7 @@ class Engine:
 
     def _looked(self, session: Session) -> None:
         """It was looked who uses the machine: the shares up to now are known."""
-        self._settle()
+        self.settle()
         if session in self.sessions and session.published is not None:
             session.publish(self.clock.monotonic_ns())
 

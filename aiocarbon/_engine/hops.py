@@ -27,7 +27,10 @@ LOCK_WAIT_S = 0.005
 
 
 def read_one(track: Track) -> Reading | MeterError | None:
-    """Read a device, turning whatever its meter throws into one of our errors; None if a read is in flight."""
+    """Read a device, turning whatever its meter throws into one of our errors; None if a read is in flight.
+
+    Other processes that follow get the reading at once.
+    """
     lock = track.lock
     if not lock.acquire(blocking=False) and not lock.acquire(timeout=LOCK_WAIT_S):
         return None
@@ -36,6 +39,8 @@ def read_one(track: Track) -> Reading | MeterError | None:
         # A plug-in may answer anything; what is no reading must not reach the curve.
         if not isinstance(reading, Reading) or not isinstance(reading.value, Real):
             raise ReadError(f"{track.device.id}: its meter answered {reading!r}, no reading", device=track.device.id)
+        if track.share is not None and not track.share.publish(reading):
+            return None  # another process reads the device now: this reading is not in its line
         return reading
     except MeterError as error:
         return error

@@ -17,6 +17,7 @@ from aiocarbon._core.reading import Reading
 from aiocarbon._core.units import NS_PER_MS, NS_PER_S, ns_from_s, s_from_ns
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.hops import Burst, Hop, Result
+from aiocarbon._engine.mates import Mates
 from aiocarbon._engine.track import MOST_POWER_PACE_NS, POWER_PACE_NS, Track
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import MeterError, MeterLostError
@@ -57,6 +58,7 @@ class Sampler:
         group: anyio.abc.TaskGroup,
         limiter: anyio.CapacityLimiter,
         tracks: Callable[[], list[Track]],
+        mates: Mates,
         warn: Warn,
         lost: Callable[[Track], None],
         arrived: Callable[[], None],
@@ -66,6 +68,7 @@ class Sampler:
         self._group = group
         self._limiter = limiter
         self._tracks = tracks
+        self._mates = mates
         self._warn = warn
         self._lost = lost
         self._arrived = arrived
@@ -103,10 +106,10 @@ class Sampler:
 
     def refresh_tasks(self) -> None:
         """Begin the tasks that new tracks need: bursts for power sensors, a watch for counters to be probed."""
-        if not self._is_bursting and any(t.is_quick for t in self._tracks()):
+        if not self._is_bursting and any(t.is_quick and t.is_own for t in self._tracks()):
             self._is_bursting = True
             self._group.start_soon(self._burst_for_ever)
-        if not self._is_watching and any(t.needs_watch and not t.is_probed for t in self._tracks()):
+        if not self._is_watching and any(t.needs_watch and t.is_own and not t.is_probed for t in self._tracks()):
             self._is_watching = True
             self._group.start_soon(self._watch)
 
@@ -119,8 +122,9 @@ class Sampler:
                 self.missed_ticks += late
                 due += (late + 1) * interval_ns
                 await self.sweep(self._idle(t for t in self._tracks() if t.is_readable and not t.is_quick))
-                for track in [t for t in self._tracks() if t.is_slow and not t.is_lost]:
+                for track in [t for t in self._tracks() if t.is_slow and t.is_own and not t.is_lost]:
                     self._group.start_soon(self.sweep, [track])
+                self._mates.tick()
                 self._ticked()
 
     def _idle(self, tracks: Iterable[Track]) -> list[Track]:
@@ -131,15 +135,24 @@ class Sampler:
     # -- reading -----------------------------------------------------------------------------------------------
 
     async def latch(self) -> None:
-        """Read every device now, so that an instant just past has a reading behind it."""
+        """Read every device now, or have it read, so that an instant just past has a reading behind it."""
+        asked_ns = self._mates.ask()
+        await self.read_own()
+        await self._mates.arrive(asked_ns)
+
+    async def read_own(self) -> None:
+        """Read every device now that this process reads."""
         await self.sweep([t for t in self._tracks() if t.is_readable])
 
     async def latch_within(self, patience_s: float) -> None:
         """The same, but wait at most so long: what comes later is taken when it comes."""
+        asked_ns = self._mates.ask()
         hop = Hop([t for t in self._tracks() if t.is_readable])
         with anyio.move_on_after(patience_s):
-            await to_thread.run_sync(hop.run, abandon_on_cancel=True, limiter=self._limiter)
-            self._take(hop)
+            if hop.tracks:
+                await to_thread.run_sync(hop.run, abandon_on_cancel=True, limiter=self._limiter)
+                self._take(hop)
+            await self._mates.arrive(asked_ns, patience_s)
             return
         self._group.start_soon(self._take_late, hop, patience_s)
 
@@ -209,7 +222,12 @@ class Sampler:
     # -- watching ----------------------------------------------------------------------------------------------
 
     def watch(self, t_ns: int) -> None:
-        """Watch every slowly refreshing counter to its next change after an instant."""
+        """Watch every slowly refreshing counter to its next change after an instant, or have it watched."""
+        self._mates.watch(t_ns)
+        self.watch_own(t_ns)
+
+    def watch_own(self, t_ns: int) -> None:
+        """Watch those of them that this process reads."""
         wanting = [t for t in self._tracks() if t.needs_watch and t.is_readable]
         for track in wanting:
             track.wanted_ns = t_ns
@@ -301,6 +319,8 @@ class Sampler:
         except ValueError as error:
             self._tell(track, "value", f"gave a value that no sensor can: {error}")
             return
+        if track.share is not None:
+            track.share.carry(track)
         self.readings += 1
         track.failures = 0
         track.is_slow = track.is_slow and reading.t1_ns - reading.t0_ns > ns_from_s(READ_DEADLINE_S)
@@ -315,6 +335,7 @@ class Sampler:
             if not track.is_lost:
                 track.is_lost = True
                 track.derivation.lose(self._clock.monotonic_ns())
+                self._mates.lose(track)
                 self._warn(track, f"was lost: {error}")
                 self._lost(track)
         elif track.failures == FAILURES_TOLD:

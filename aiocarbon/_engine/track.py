@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aiocarbon._core.derive import Derivation
 from aiocarbon._core.reading import Basis, Device, Quantity
 from aiocarbon._core.units import NS_PER_MS, ns_from_s
+from aiocarbon._engine.share import Role, Share
 from aiocarbon.meters.base import Meter
 
 POWER_PACE_NS = 20 * NS_PER_MS
@@ -37,6 +38,7 @@ class Track:
         wanted_ns: A mark waits for this counter to change after this instant; None if none does.
         changed_ns: Instants at which its value was seen to change while it was watched.
         segment: Names this sampler's life on the device in journals.
+        share: Who of the machine's processes reads it; None: each for itself.
     """
 
     device: Device
@@ -50,6 +52,7 @@ class Track:
     failures: int = 0
     wanted_ns: int | None = None
     changed_ns: list[int] = field(default_factory=list)
+    share: Share | None = None
 
     @property
     def is_power(self) -> bool:
@@ -70,7 +73,12 @@ class Track:
     @property
     def is_readable(self) -> bool:
         """True if it takes part in the common hop."""
-        return not self.is_lost and not self.is_slow
+        return not self.is_lost and not self.is_slow and self.is_own
+
+    @property
+    def is_own(self) -> bool:
+        """True if this process reads it, False if it follows the readings of another."""
+        return self.share is None or self.share.role is Role.READS
 
 
 def make_track(device: Device, meter: Meter, segment: str, interval_ns: int) -> Track:

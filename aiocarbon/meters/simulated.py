@@ -105,6 +105,18 @@ class SimulatedMeter:
         self._epoch_ns = self._clock() if self._given_epoch_ns is None else self._given_epoch_ns
         return Inventory(devices=tuple(self._device(device_id) for device_id in self._waves))
 
+    @property
+    def zero_ns(self) -> int | None:
+        """Where the wave's time begins, monotonic nanoseconds; None before it does.
+
+        Processes of one machine that name one wave share its devices, which begin with the first process.
+        """
+        return self._epoch_ns
+
+    @zero_ns.setter
+    def zero_ns(self, zero_ns: int) -> None:
+        self._epoch_ns = zero_ns
+
     def read(self, device: Device) -> Reading:
         """What the device's wave says now.
 

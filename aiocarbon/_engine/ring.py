@@ -1,0 +1,280 @@
+"""A ring: the file through which the one process that reads a device hands its readings to others.
+
+Guarantees: one process writes a ring in all its life; the file is locked (flock) from before others can see it until
+its writer gives it up or dies, however it dies; what a reader takes was written whole. Files are written and read by
+`pwrite` and `pread`, 0.9 and 0.7 us a reading: a mapping would take 0.1 us, but a full file system would kill its
+writer by SIGBUS, and in a forked child it would go on holding what it maps.
+
+After a fork the child closes its copies: a lock lives as long as any copy of its descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from aiocarbon._core import ringform as form
+from aiocarbon._core.derive import Carried
+from aiocarbon._core.ringform import Pulse, Record, Title
+
+READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+MAKE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+MODE: Final = 0o600
+
+
+class Held(Protocol):
+    """What holds a descriptor."""
+
+    fd: int
+
+
+_held: weakref.WeakSet[Held] = weakref.WeakSet()
+_is_registered = False
+
+
+def hold(holder: Held) -> None:
+    """Have a forked child close a descriptor that lies in `holder.fd`."""
+    global _is_registered
+    _held.add(holder)
+    if not _is_registered and hasattr(os, "register_at_fork"):
+        _is_registered = True
+        os.register_at_fork(after_in_child=_let_go)
+
+
+def _let_go() -> None:
+    for holder in list(_held):
+        close(holder)
+    _held.clear()
+
+
+def close(holder: Held) -> None:
+    """Close what something holds, once."""
+    fd, holder.fd = holder.fd, -1
+    if fd >= 0:
+        _held.discard(holder)
+        os.close(fd)
+
+
+class Writer:
+    """The writing end of a ring.
+
+    Attributes:
+        fd: Its descriptor, which holds the lock; -1 once closed.
+        name: Its name in its folder.
+        number: Of the next reading.
+    """
+
+    def __init__(self, folder_fd: int, name: str, fd: int, *, is_energy: bool) -> None:
+        self.fd = fd
+        self.name = name
+        self.number = 0
+        self._folder_fd = folder_fd
+        self._inode = os.fstat(fd).st_ino
+        self._is_energy = is_energy
+        self._turn = 0
+        hold(self)
+
+    def append(self, t_ns: int, half_ns: int, value: float) -> None:
+        """Write a reading down.
+
+        Raises:
+            OSError: The file cannot be written, or is closed.
+        """
+        record = Record(self.number, t_ns, half_ns, value)
+        os.pwrite(self.fd, form.pack_record(record, is_energy=self._is_energy), form.record_at(self.number))
+        self.number += 1
+
+    def put_pulse(self, pulse: Pulse) -> None:
+        """Write down how the writer and the device are doing.
+
+        Raises:
+            OSError: As above.
+        """
+        os.pwrite(self.fd, form.pack_pulse(pulse), form.PULSE_AT)
+
+    def put_carried(self, carried: Carried) -> None:
+        """Write down where those begin who come later.
+
+        Raises:
+            OSError: As above.
+        """
+        os.pwrite(self.fd, form.pack_carried(carried), form.CARRIED_AT[self._turn])
+        self._turn = 1 - self._turn
+
+    def is_current(self) -> bool:
+        """False once another process has put a newer ring in the place of this one, or somebody removed it."""
+        return _inode(self._folder_fd, self.name) == self._inode
+
+    def close(self) -> None:
+        """Give the lock back."""
+        close(self)
+
+
+class Reader:
+    """The reading end of a ring.
+
+    Attributes:
+        fd: Its descriptor; -1 once closed.
+        name: The ring's name in its folder.
+        title: Its title.
+    """
+
+    def __init__(self, folder_fd: int, name: str, fd: int, title: Title) -> None:
+        self.fd = fd
+        self.name = name
+        self.title = title
+        self._folder_fd = folder_fd
+        self._inode = os.fstat(fd).st_ino
+        self._next = 0
+        hold(self)
+
+    def take(self) -> tuple[list[Record], bool]:
+        """The readings since the last call, and whether some before them were overwritten meanwhile.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        found: list[Record] = []
+        while True:
+            data = os.pread(self.fd, form.RECORD_SIZE, form.record_at(self._next))
+            record = form.record_from(data, is_energy=self.title.is_energy)
+            if record is None or record.number < self._next:
+                return found, False  # a torn one is whole at the next call
+            if record.number > self._next:
+                return self.everything(), True
+            found.append(record)
+            self._next += 1
+
+    def everything(self) -> list[Record]:
+        """All readings that the ring holds.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        data = os.pread(self.fd, form.SIZE - form.RECORDS_AT, form.RECORDS_AT)
+        found = form.records_from(data, is_energy=self.title.is_energy)
+        self._next = found[-1].number + 1 if found else 0
+        return found
+
+    def pulse(self) -> Pulse | None:
+        """How the writer and the device are doing; None if it could not be read whole.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        return form.pulse_from(os.pread(self.fd, form.PULSE_SIZE, form.PULSE_AT))
+
+    def carried(self) -> Carried | None:
+        """Where the ring's readings begin; None if they begin with the line.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        both = [form.carried_from(os.pread(self.fd, form.CARRIED_SIZE, at)) for at in form.CARRIED_AT]
+        return max((one for one in both if one is not None), key=lambda one: one.read_ns, default=None)
+
+    def is_locked(self) -> bool:
+        """True while the writer lives and has not given the ring up.
+
+        Raises:
+            OSError: The file cannot be asked.
+        """
+        import fcntl
+
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        return False
+
+    def is_current(self) -> bool:
+        """False once a newer ring is in the place of this one."""
+        return _inode(self._folder_fd, self.name) == self._inode
+
+    def close(self) -> None:
+        """Read no more."""
+        close(self)
+
+
+def _inode(folder_fd: int, name: str) -> int | None:
+    try:
+        return os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return None
+
+
+def read(folder_fd: int, name: str) -> Reader | None:
+    """Open a ring for reading; None if it is gone, or none of this layout.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    try:
+        fd = os.open(name, READ_FLAGS, dir_fd=folder_fd)
+    except FileNotFoundError:
+        return None
+    title = form.title_from(os.pread(fd, form.TITLE_SIZE, form.TITLE_AT))
+    if title is None:
+        os.close(fd)
+        return None
+    return Reader(folder_fd, name, fd, title)
+
+
+def make(
+    folder_fd: int,
+    name: str,
+    title: Title,
+    pulse: Pulse,
+    carried: Carried | None = None,
+    readings: Iterable[tuple[int, int, float]] = (),
+) -> Writer | None:
+    """Make a ring and be its writer; None if there is one of that name.
+
+    It is locked, and holds all this, before anybody can see it.
+
+    Args:
+        folder_fd: Descriptor of its folder.
+        name: Its name there.
+        title: Its title.
+        pulse: Its first pulse.
+        carried: Where its readings begin; None if they begin with the line.
+        readings: Its first readings: instant, half the duration (nanoseconds), value.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    import fcntl
+
+    draft = f".{name}.{os.urandom(4).hex()}"
+    fd = os.open(draft, MAKE_FLAGS, MODE, dir_fd=folder_fd)
+    writer = Writer(folder_fd, name, fd, is_energy=title.is_energy)
+    try:
+        _allocate(fd)
+        os.pwrite(fd, form.pack_title(title), form.TITLE_AT)
+        writer.put_pulse(pulse)
+        if carried is not None:
+            writer.put_carried(carried)
+        for reading in readings:
+            writer.append(*reading)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.link(draft, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+    except FileExistsError:
+        writer.close()
+        return None
+    except BaseException:
+        writer.close()
+        raise
+    finally:
+        os.unlink(draft, dir_fd=folder_fd)
+    return writer
+
+
+def _allocate(fd: int) -> None:
+    """Take the space now, so that a full file system is seen before anybody relies on the ring."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, form.SIZE)
+    else:
+        os.truncate(fd, form.SIZE)
