@@ -103,6 +103,7 @@ class ProcessTree:
         self._ticks_per_s = ticks_per_s or os.sysconf("SC_CLK_TCK")
         self._members: dict[int, _Member] = {}
         self._foreign: set[int] = set()
+        self._has_begun = False
         self._late: dict[int, int] = {}  # by pid: ticks of children that ended, and that it has not yet gained
         self._ticks = 0
 
@@ -117,12 +118,14 @@ class ProcessTree:
         Raises:
             ReadError: /proc could not be read; the next look makes up for it.
         """
-        if not self._members:
+        if not self._has_begun:
             root = read_stat(self._proc, self.pid)
             if root is None:
                 raise ReadError(f"there is no process {self.pid} in {self._proc}")
+            listed = self._listed()
+            self._has_begun = True
             self._members[self.pid] = _Member(root, root.parent)
-            self._join(self._listed())
+            self._join(listed)
             return 0.0
         listed = self._listed()
         # Parents first, as they joined: a child that ends while we look is then in its parent's account at the next
