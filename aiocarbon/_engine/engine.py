@@ -7,7 +7,7 @@ All methods run on the engine's loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,24 +17,24 @@ from anyio import to_thread
 
 from aiocarbon._core.body import Overhead
 from aiocarbon._core.identity import Identity
-from aiocarbon._core.reading import Finding, Part
-from aiocarbon._core.units import NS_PER_S, S_PER_NS, ns_from_s, s_from_ns
+from aiocarbon._core.reading import Finding
+from aiocarbon._core.units import NS_PER_S, ns_from_s, s_from_ns
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon._engine.bank import Bank, Entry
 from aiocarbon._engine.behind import Behind
 from aiocarbon._engine.claims import Claims
 from aiocarbon._engine.clock import Clock, SystemClock
-from aiocarbon._engine.mates import Mates
 from aiocarbon._engine.known import SETTLE_NS
+from aiocarbon._engine.mates import Mates
+from aiocarbon._engine.notices import Notices, note, tell_of
 from aiocarbon._engine.opening import make_session
 from aiocarbon._engine.sampler import Sampler
 from aiocarbon._engine.scoping import open_scope
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings, surroundings
-from aiocarbon._engine.track import Track
 from aiocarbon._engine.windows import kept_instants
 from aiocarbon._logging import get_logger
-from aiocarbon.errors import EngineError, MeterPermissionError
+from aiocarbon.errors import EngineError
 from aiocarbon.settings import Settings, resolve
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Engine:
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.sessions: dict[Session, Settings] = {}
+        self.notices = Notices(self.clock, self.sessions.keys())
         self._recorders: dict[Session, Recorder] = {}
         self._wants: dict[Session, list[Entry]] = {}
         self._orders: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
@@ -110,7 +111,7 @@ class Engine:
                 limiter=self.limiter,
                 tracks=lambda: self._bank.tracks,
                 mates=self._mates,
-                warn=self._warn_of,
+                warn=self.notices.trouble,
                 lost=self._bank.lost,
                 arrived=self.settle,
                 ticked=self._ticked,
@@ -338,35 +339,12 @@ class Engine:
         """A meter found something out while it was read."""
         for session, wants in self._wants.items():
             if entry in wants:
-                _note(session, finding)
+                note(session, finding)
 
     def _attach(self, session: Session, entry: Entry) -> None:
         for track in entry.tracks:
             session.attach(track)
-        for finding in entry.findings:
-            _note(session, finding)
-        if entry.error is not None and (
-            isinstance(entry.error, MeterPermissionError) or self.sessions[session].meters is not None
-        ):
-            session.warn(_told(f"{entry.name}: {entry.error}", entry.error.remedy))
-        if isinstance(entry.error, MeterPermissionError) and entry.name == "nvml":
-            session.missing.add(Part.GPU)
-
-    def tell(self, tracks: Iterable[Track], text: str) -> None:
-        """Tell the runs that count any of some devices something about them."""
-        for session in self.sessions:
-            if not set(session.tracks).isdisjoint(tracks):
-                session.warn(f"{text},{self._at(session)}" if self._at(session) else text)
-
-    def _warn_of(self, track: Track, message: str) -> None:
-        log.warning("meter.trouble", device=track.device.id, why=message)
-        for session in self.sessions:
-            if track in session.tracks:
-                session.warn(f"{track.device.id} ({track.device.name}){self._at(session)}: {message}")
-
-    def _at(self, session: Session) -> str:
-        begun = session.published.started_at.timestamp() if session.published else None
-        return "" if begun is None else f" {self.clock.wall_ns() * S_PER_NS - begun:.1f} s into the run"
+        tell_of(session, entry, is_asked_for=self.sessions[session].meters is not None)
 
     # -- readings and ticks ------------------------------------------------------------------------------------
 
@@ -416,12 +394,3 @@ class Engine:
                 session.warn(f"the wall clock was set by {s_from_ns(step_ns):+.0f} s; durations are not affected")
         if suspended >= SUSPEND_TOLD_NS:
             self._suspended_ns += suspended
-
-
-def _note(session: Session, finding: Finding) -> None:
-    if finding.is_warning:
-        session.warn(_told(finding.message, finding.remedy))
-
-
-def _told(message: str, remedy: str) -> str:
-    return f"{message}. To mend it: {remedy}" if remedy else message

@@ -360,4 +360,5 @@ class Mates:
             self._told.add((why, before))
             quiet_s = s_from_ns(now - min(read_ns for _, read_ns in devices))
             who = f"{f'process {after}' if after else 'this one'} took over {quiet_s:.1f} s after the last reading"
-            self._engine.tell([track for track, _ in devices], REASONS[why].format(before=before, ids=ids, who=who))
+            text = REASONS[why].format(before=before, ids=ids, who=who)
+            self._engine.notices.tell([track for track, _ in devices], text)

@@ -1,0 +1,70 @@
+"""What runs are told of their devices: findings, trouble, and who reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from aiocarbon._core.reading import Finding, Part
+from aiocarbon._core.units import S_PER_NS
+from aiocarbon._engine.bank import Entry
+from aiocarbon._engine.clock import Clock
+from aiocarbon._engine.session import Session
+from aiocarbon._engine.track import Track
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import MeterPermissionError
+
+log = get_logger("engine")
+
+
+class Notices:
+    """Tells the runs that are on.
+
+    Args:
+        clock: Tells how far into its run each of them is.
+        sessions: The runs; others enter and leave them.
+    """
+
+    def __init__(self, clock: Clock, sessions: Collection[Session]) -> None:
+        self._clock = clock
+        self._sessions = sessions
+
+    def trouble(self, track: Track, message: str) -> None:
+        """Tell the runs that count a device what is wrong with it."""
+        log.warning("meter.trouble", device=track.device.id, why=message)
+        for session in self._sessions:
+            if track in session.tracks:
+                session.warn(f"{track.device.id} ({track.device.name}){self._at(session)}: {message}")
+
+    def tell(self, tracks: Iterable[Track], text: str) -> None:
+        """Tell the runs that count any of some devices something about them."""
+        for session in self._sessions:
+            if not set(session.tracks).isdisjoint(tracks):
+                at = self._at(session)
+                session.warn(f"{text},{at}" if at else text)
+
+    def _at(self, session: Session) -> str:
+        if session.published is None:
+            return ""
+        begun_s = session.published.started_at.timestamp()
+        return f" {self._clock.wall_ns() * S_PER_NS - begun_s:.1f} s into the run"
+
+
+def tell_of(session: Session, entry: Entry, *, is_asked_for: bool) -> None:
+    """Tell a run what a meter found, or why it could not be opened, if that is worth telling."""
+    for finding in entry.findings:
+        note(session, finding)
+    error = entry.error
+    if error is not None and (is_asked_for or isinstance(error, MeterPermissionError)):
+        session.warn(_told(f"{entry.name}: {error}", error.remedy))
+    if isinstance(error, MeterPermissionError) and entry.name == "nvml":
+        session.missing.add(Part.GPU)
+
+
+def note(session: Session, finding: Finding) -> None:
+    """Tell a run a finding, if it is worth telling."""
+    if finding.is_warning:
+        session.warn(_told(finding.message, finding.remedy))
+
+
+def _told(message: str, remedy: str) -> str:
+    return f"{message}. To mend it: {remedy}" if remedy else message
