@@ -214,7 +214,7 @@ def steps_of(attribution: Attribution, now_ns: int) -> Generator[None, None, Sha
         spans=tuple(spans),
         unattributed=Part(**_part(Sums(whole.energy - owned.energy, whole.co2eq - owned.co2eq))),
         idle=Part(**_part(idle)),
-        devices=tuple(_device_shares(d, attribution.supplied.floor.floor_w(d.id)) for d in devices),
+        devices=tuple(_device_shares(d, attribution.supplied.floor.newest_w(d.id)) for d in devices),
         owners=tuple(
             OwnerShare(
                 **_part(owner.sums()),
@@ -258,19 +258,26 @@ def _name_share(
         energies_j=_spread(name.energies),
         inclusive=Part(**_part(inclusive)),
         below_resolution=durations.p50 is not None and durations.p50 < shortest,
-        by_tags=tuple(_tags_share(tags, paths, still, now_ns) for tags, paths in (tagged or {}).items()),
+        by_tags=() if tagged is None else tuple(_by_tags(tagged, still, now_ns)),
     )
 
 
+def _by_tags(tagged: dict[Tags, list[TaggedPath]], still: list[Span], now_ns: int) -> Iterator[TagsShare]:
+    open_of: dict[Tags, list[Span]] = {}
+    for span in still:
+        open_of.setdefault(span.path.tags, []).append(span)
+    for tags, paths in tagged.items():
+        yield _tags_share(tags, paths, open_of.get(tags, []), now_ns)
+
+
 def _tags_share(tags: Tags, paths: list[TaggedPath], still: list[Span], now_ns: int) -> TagsShare:
-    mine = [span for span in still if span.path.tags == tags]
-    open_sums = [span.so_far() for span in mine]
+    open_sums = [span.so_far() for span in still]
     return TagsShare(
         energy_j=(sum(path.energy for path in paths) + sum(energy for energy, _ in open_sums)) * QUANTUM,
         co2eq_g=(sum(path.co2eq for path in paths) + sum(co2eq for _, co2eq in open_sums)) * QUANTUM,
         tags=dict(tags),
-        count=sum(path.count for path in paths) + len(mine),
-        duration_s=_length_s(sum(path.length_ns for path in paths), mine, now_ns),
+        count=sum(path.count for path in paths) + len(still),
+        duration_s=_length_s(sum(path.length_ns for path in paths), still, now_ns),
     )
 
 
@@ -316,11 +323,13 @@ def notes_of(attribution: Attribution) -> Iterator[str]:
         yield f'there were more than {len(book.names) - 1} names: {book.folded} spans are in "{OTHER_NAMES}"'
     if book.unpathed:
         yield f"there were too many ways of nesting: {book.unpathed} spans count for no span around them"
+    if book.untagged:
+        yield f"there were too many different tags: {book.untagged} spans count for their name, and for no tags"
     unknown = [ident for ident in told.bound if ident not in supplied.devices]
     if unknown:
         yield f"spans are bound to devices that told no energy, and got none: {', '.join(sorted(unknown)[:5])}"
     if told.unbound:
         yield f"spans were bound to more than {len(told.bound)} devices: {told.unbound} count as bound to none"
-    unfloored = [ident for ident in supplied.devices if supplied.floor.floor_w(ident) is None]
+    unfloored = [ident for ident in supplied.devices if supplied.floor.newest_w(ident) is None]
     if unfloored and attribution.idle is Idle.APART:
         yield f"the idle floor is not known (no 5 s without a span), 0 W was taken: {', '.join(unfloored[:5])}"

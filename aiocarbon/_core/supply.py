@@ -122,10 +122,20 @@ class IdleFloor:
                 raise ValueError(f"idle floor {watts!r} of {device} is not accepted: expected watts, finite and >= 0")
         self.estimated_w: dict[str, float] = {}
         self._quiet: dict[str, tuple[int, int, float]] = {}  # begin and end of the stretch, its joules
+        self._told: dict[str, tuple[int, float]] = {}  # instant and watts of the newest one that came with the energy
 
     def floor_w(self, device: str) -> float | None:
         """Watts of a device; None where it is not known."""
         return self.given_w.get(device, self.estimated_w.get(device))
+
+    def newest_w(self, device: str) -> float | None:
+        """Watts of a device for a report: those that came with its newest energy, else as `floor_w`."""
+        return self._told[device][1] if device in self._told else self.floor_w(device)
+
+    def tell(self, told: Increment) -> None:
+        """Take a floor that comes with energy; it counts for that energy."""
+        if told.floor_w is not None:
+            self._told[told.device] = max(self._told.get(told.device, (0, 0.0)), (told.end_ns, told.floor_w))
 
     def see(self, device: str, begin_ns: int, end_ns: int, energy_j: float) -> None:
         """Learn from a stretch in which no span was open."""
@@ -170,6 +180,7 @@ class Supply:
             ValueError: It cannot be.
         """
         check_increment(told)
+        self.floor.tell(told)
         self._waiting.append(told)
         self._weighed_length += told.energy_j * (told.end_ns - told.begin_ns)
         self._energy_j += told.energy_j
