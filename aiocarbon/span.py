@@ -11,12 +11,11 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Generator
 from contextvars import ContextVar
-from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from aiocarbon._core.edges import CLOSE, MAX_NAME, OPEN, REFUSED, WEIGH, Tags, check_weight
-from aiocarbon._engine.tape import LOOK_EVERY, State
+from aiocarbon._core.edges import CLOSE, MAX_NAME, OPEN, REFUSED, WEIGH, Tags, as_text, check_weight
+from aiocarbon._engine.tape import LOOK_EVERY, State, Work
 from aiocarbon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,14 +52,14 @@ class Span:
     _in_task: set[Opened] | None
 
     def __init__(self, tape: Tape, name: str, weight: Any, device: Any, tags: dict[str, Any], owner: str = "") -> None:
-        self._tape = tape
-        self.name = name if name.__class__ is str and name else _text(name) or "(no name)"
-        self._weight = 0.0 if weight is None else _weight(weight)
-        self._device = "" if device is None else tape.device_id(device)
-        self._tags: Tags = _tags(tags) if tags else ()
-        self._owner = owner
         self._ident = 0
         self._again = 0
+        self._tape = tape
+        self.name = name if name.__class__ is str and name else as_text(name) or "(no name)"
+        self._weight = 0.0 if weight is None else _weight(weight)
+        self._device = "" if device is None else as_text(device, MAX_NAME)
+        self._tags: Tags = _tags(tags) if tags else ()
+        self._owner = owner
 
     # -- entering and leaving ----------------------------------------------------------------------------------
 
@@ -85,13 +84,13 @@ class Span:
             self._in_task.add(self)
         tape.append(
             (
-                monotonic_ns(),
+                tape.now(),
                 OPEN,
                 ident,
                 self.name,
                 0 if around is None else around._ident,
                 self._weight,
-                self._device,
+                self._device and tape.device_id(self._device),
                 self._tags,
                 self._owner,
             )
@@ -101,17 +100,20 @@ class Span:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        now = monotonic_ns()
+        now = self._tape.now()
         if self._again:
             self._again -= 1
             return
         ident = self._ident
         if ident:
             self._tape.append((now, CLOSE, ident))
-            self._ident = 0
             self._step_aside()
+            self._ident = 0
             if self._in_task is not None:
                 self._in_task.discard(self)
+            around = self._around
+            if around is not None and not around._ident:
+                self._around = around._around  # likewise where each ends after the one it was opened in
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -137,10 +139,13 @@ class Span:
 
     def _step_in(self) -> None:
         """Become the span in which others are opened."""
-        self._token = _current.set(self)
+        if self._ident:
+            self._token = _current.set(self)
 
     def _step_aside(self) -> None:
         """Let the one around be that."""
+        if not self._ident:
+            return  # it was not opened, since the run is over, or has lapsed
         try:
             _current.reset(self._token)
         except ValueError:  # left in another task, or thread, than it was entered in
@@ -155,7 +160,7 @@ class Span:
         """
         self._weight = _weight(weight)
         if self._ident:
-            self._tape.append((monotonic_ns(), WEIGH, self._ident, self._weight))
+            self._tape.append((self._tape.now(), WEIGH, self._ident, self._weight))
 
     def lapse(self, t_ns: int) -> None:
         """Close it at an instant, since its task has ended without leaving it."""
@@ -165,7 +170,7 @@ class Span:
 
     def __del__(self) -> None:
         if self._ident:  # entered, and dropped without being left
-            self.lapse(monotonic_ns())
+            self.lapse(self._tape.now())
 
     # -- as a decorator ----------------------------------------------------------------------------------------
 
@@ -178,11 +183,48 @@ class Span:
         return cast("F", spanned(function, self._like))
 
     def _like(self) -> Span:
-        made = object.__new__(Span)
+        made = object.__new__(type(self))
         for slot in ("_tape", "name", "_weight", "_device", "_tags", "_owner"):
             setattr(made, slot, getattr(self, slot))
         made._ident = made._again = 0
         return made
+
+
+class WorkSpan(Span):
+    """A span of a class of work that comes at a pace of its own: predictions count it apart from the epochs' steps."""
+
+    __slots__ = ("_begin_ns", "_count", "_every")
+
+    def paced(self, every: Any, count: Any) -> Self:
+        """Say how often it comes: after each so many epochs, or so many times in the whole run."""
+        self._every = _whole(every)
+        self._count = _whole(count)
+        return self
+
+    def __enter__(self) -> Self:
+        was_open = bool(self._ident)
+        super().__enter__()
+        if self._ident and not was_open:
+            self._begin_ns = self._tape.now()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        was_open = bool(self._ident)
+        super().__exit__(kind, error, trace)
+        if was_open and not self._ident and error is None:
+            end_ns = self._tape.now()
+            self._tape.works.append(Work(self.name, self._every, self._count, self._begin_ns, end_ns))
+
+    def _like(self) -> Span:
+        made = super()._like()
+        return made.paced(self._every, self._count) if isinstance(made, WorkSpan) else made
+
+
+def _whole(value: Any) -> int | None:
+    """A number of pieces or epochs; None for what is none: the training must not stop for it."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def tape_here() -> Tape | None:
@@ -230,10 +272,20 @@ def _async_generator(function: Callable[..., Any], make: Callable[[], Span]) -> 
     async def run(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         with make() as span:
             async with contextlib.aclosing(function(*args, **kwargs)) as items:
-                async for item in items:
+                resume, told = items.asend, None
+                while True:
+                    try:
+                        item = await resume(told)
+                    except StopAsyncIteration:
+                        return
                     span._step_aside()
                     try:
-                        yield item
+                        told = yield item
+                        resume = items.asend
+                    except GeneratorExit:
+                        raise
+                    except BaseException as thrown:
+                        resume, told = items.athrow, thrown  # the consumer's athrow() is the generator's to see
                     finally:
                         span._step_in()
 
@@ -268,24 +320,13 @@ def _weight(value: Any) -> float:
     """A weight that is accepted, or what stands for one that is not: the training must not stop for it."""
     try:
         return check_weight(value)
-    except ValueError:
+    except Exception:  # also of the value's own class: a tensor of two elements, say
         return REFUSED
 
 
 def _tags(told: dict[str, Any]) -> Tags:
     """Tags as texts, sorted by their keys."""
-    pairs = []
-    for key, value in told.items():
-        text = value if value.__class__ is str else _text(value)
-        pairs.append((key, text if len(text) <= MAX_NAME else text[:MAX_NAME]))
+    pairs = [(as_text(key, MAX_NAME), as_text(value, MAX_NAME)) for key, value in told.items()]
     if len(pairs) > 1:
         pairs.sort()
     return tuple(pairs)
-
-
-def _text(value: Any) -> str:
-    """A value as text; its type's name where it refuses: the training must not stop for it."""
-    try:
-        return str(value)
-    except Exception:
-        return type(value).__name__

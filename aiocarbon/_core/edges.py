@@ -138,6 +138,22 @@ def check_name(value: object) -> str:
     return value
 
 
+def as_text(value: object, at_most: int | None = None) -> str:
+    """A value as a text that can be written anywhere; never an error, since the training must not stop for a name.
+
+    Args:
+        value: Anything; where it refuses to be a text, its type's name is taken.
+        at_most: Characters that are kept; None: all.
+    """
+    try:
+        text = str.__str__(str(value))  # without what a class of its own would make of it
+    except Exception:
+        text = type(value).__name__
+    if at_most is not None and len(text) > at_most:
+        text = text[:at_most]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be
+
+
 def _number(value: object) -> float:
     """A number of any library; NaN for all else, also for texts and truth values."""
     if isinstance(value, bool) or not hasattr(value, "__float__"):

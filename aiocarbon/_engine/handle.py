@@ -162,9 +162,11 @@ class Handle(Life):
         Raises:
             UsageError: The run has not begun.
         """
+        from aiocarbon._core.edges import MAX_NAME, as_text
         from aiocarbon._engine.children import MOST_CHILDREN, OTHER_CHILDREN, ChildHandle
 
         self.begun("child()")
+        name = as_text(name, MAX_NAME) or "(no name)"
         with self._lock:
             if name not in self._children and len(self._children) >= MOST_CHILDREN:
                 self.tell(f'more than {MOST_CHILDREN} children: further ones are "{OTHER_CHILDREN}" together')

@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiocarbon._core.edges import CLOSE, TALLY, Edge
 
@@ -25,11 +25,34 @@ if TYPE_CHECKING:
 MOST_WAITING: Final = 1_000_000
 """Edges that wait for the engine; while there are more, no span is opened."""
 
+MOST_WORKS: Final = 10_000
+
 LOOK_EVERY: Final = 1024
 """Spans between two looks at how many edges wait; a power of 2."""
 
+MOST_DIGITS: Final = 4
+"""Digits of a GPU's number."""
+
 HURRY: Final = 16_384
 """Edges that wait before the engine is called out of its turn."""
+
+
+class Work(NamedTuple):
+    """A span of a class of work that comes at a pace of its own, of which predictions want to know.
+
+    Attributes:
+        name: The class.
+        every: It comes after each so many epochs; None: not said.
+        pieces: How many the whole run has; None: not said.
+        begin_ns: Where it began, monotonic.
+        end_ns: Where it ended.
+    """
+
+    name: str
+    every: int | None
+    pieces: int | None
+    begin_ns: int
+    end_ns: int
 
 
 class State(Enum):
@@ -58,6 +81,7 @@ class Tape:
 
     Attributes:
         edges: Those that wait.
+        works: Declared work that has ended and that nobody has taken.
         append: Adds one; does nothing once the run is over.
         next_id: Makes the id of a span, or of a question.
         state: Whether the run takes spans.
@@ -65,11 +89,19 @@ class Tape:
         dropped: Spans that were not opened, since too many edges waited.
         devices: Tells the run's devices, to bind spans to.
         running_loop: Tells asyncio's loop of this thread; None where there is none.
+        now: Stamps edges, monotonic nanoseconds.
     """
 
-    def __init__(self, call: Callable[[], None], on_odd: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        call: Callable[[], None],
+        on_odd: Callable[[], None],
+        now: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.now = now
         self.edges: deque[Edge] = deque()
         self.append: Callable[[Edge], None] = self.edges.append
+        self.works: deque[Work] = deque(maxlen=MOST_WORKS)
         self.next_id = itertools.count(1).__next__
         self.state = State.BEFORE
         self.is_on = False
@@ -81,6 +113,7 @@ class Tape:
         self._call = call
         self._on_odd = on_odd
         self._open_in: dict[Any, set[Opened]] = {}
+        self._device_ids: dict[str, str] = {}  # of what was told and found
 
     # -- the run's life ----------------------------------------------------------------------------------------
 
@@ -157,9 +190,10 @@ class Tape:
 
     def _task_done(self, task: Any) -> None:
         left = self._open_in.pop(task, None)
-        if left and (task.cancelled() or task.exception() is not None):
-            now = time.monotonic_ns()
-            for span in left:
+        # Asked by `exception()`, a task takes its error for seen, and asyncio would not tell of it any more.
+        if left and (task.cancelled() or getattr(task, "_exception", None) is not None):
+            now = self.now()
+            for span in list(left):  # another thread may be leaving one
                 span.lapse(now)
 
     def tally(self, t_ns: int, owner: str) -> int:
@@ -176,36 +210,42 @@ class Tape:
         """Tell that a span closed."""
         self.append((t_ns, CLOSE, ident))
 
-    def device_id(self, told: Any) -> str:
+    def device_id(self, told: str) -> str:
         """The id of a device that a span is to be bound to.
 
         Args:
-            told: An id, the number of a GPU among those of the run, or what prints as "cuda" or "cuda:1".
+            told: An id, the number of a GPU among those of the run, "cuda" or "cuda:1".
 
         Returns:
-            The id; where there is no such device what was told, which will be in the report's notes.
+            The id; where there is no such device (yet) what was told, which will be in the report's notes.
         """
-        text = str(told)
-        name, _, number = text.rpartition(":")
-        if text == "cuda":
+        known = self._device_ids.get(told)
+        if known is not None:
+            return known
+        name, _, number = told.rpartition(":")
+        if told == "cuda":
             number = "0"
         elif name not in ("", "cuda"):
-            return text
-        if number.isdecimal():
+            return told
+        if number.isdecimal() and len(number) <= MOST_DIGITS:
             gpus = [device.id for device in self.devices() if device.counted and device.kind == "gpu"]
             if int(number) < len(gpus):
-                return gpus[int(number)]
-        return text
+                known = self._device_ids[told] = gpus[int(number)]
+                return known
+        return told
 
     # -- on the engine's thread --------------------------------------------------------------------------------
+
+    def take_works(self) -> list[Work]:
+        """The declared work that has ended since the last call."""
+        works = self.works
+        return [works.popleft() for _ in range(len(works))]
 
     def take(self) -> list[Edge]:
         """All edges that wait."""
         edges = self.edges
         taken = [edges.popleft() for _ in range(len(edges))]
-        if self._is_full:
-            self._is_full = False
-            self.is_on = self.state is State.ON
+        self._is_full = False  # the next span finds out, and whether the budget has been used up meanwhile
         return taken
 
 
