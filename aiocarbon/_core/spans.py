@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from aiocarbon._core.edges import MAX_NAME, Tags
+from aiocarbon._core.edges import MAX_NAME, Tags, as_text
 from aiocarbon._core.quantiles import Quantiles
 from aiocarbon._core.streams import Group
 from aiocarbon._core.supply import QUANTUM
@@ -18,7 +18,7 @@ from aiocarbon._core.units import S_PER_NS
 MAX_NAMES: Final = 1000
 """Names kept apart; spans of further ones fold into `OTHER_NAMES`."""
 MAX_PATHS: Final = 10_000
-"""Sets of names kept apart; further ones count for their own name only."""
+"""Sets of names kept apart, and as many with tags; further ones count for their own name only, or without tags."""
 OTHER_NAMES: Final = "(other names)"
 
 PENDING: Final = 512
@@ -290,7 +290,8 @@ class Book:
         names: By name, in the order in which they came.
         cut: How many names were too long.
         folded: Spans whose name came after the limit.
-        unpathed: Spans whose path came after the limit; untagged ones of them count for their own name only.
+        unpathed: Spans whose path came after the limit: they count for their own name only.
+        untagged: Spans whose tags came after the limit: they count for their path without any.
     """
 
     def __init__(self, *, max_names: int = MAX_NAMES, max_paths: int = MAX_PATHS) -> None:
@@ -299,6 +300,8 @@ class Book:
         self.cut = 0
         self.folded = 0
         self.unpathed = 0
+        self.untagged = 0
+        self._tagged = 0
         self._max_names = max_names
         self._max_paths = max_paths
         self._paths: dict[tuple[frozenset[Names], Names, Tags], Path] = {}
@@ -312,21 +315,25 @@ class Book:
         own = self._name(told)
         within = around.within | {own}
         made = self._paths.get((within, own, tags))
-        if made is None and len(self._paths) >= self._max_paths:
+        if made is None and tags and self._tagged >= self._max_paths:
+            self.untagged += 1
+            tags, told = (), ""  # under no key: each such span is counted
+            made = self._paths.get((within, own, tags))
+        if made is None and around is not self.root and not tags and len(self._paths) - self._tagged >= self._max_paths:
             self.unpathed += 1
-            within, tags, told = frozenset((own,)), (), ""  # under no key: each such span is counted
+            within, told = frozenset((own,)), ""
             made = self._paths.get((within, own, tags))
         if made is None:
             made = TaggedPath(own, within, tags) if tags else Path(own, within)
+            self._tagged += bool(tags)
             self._paths[within, own, tags] = made
         if own.name == told:  # neither cut nor folded: those are as many as their tellers like
             around.under[(told, tags) if tags else told] = made
         return made
 
     def _name(self, told: str) -> Names:
-        name = told
-        if len(name) > MAX_NAME:
-            name = name[:MAX_NAME]
+        name = as_text(told, MAX_NAME)
+        if len(told) > MAX_NAME:
             self.cut += 1
         own = self.names.get(name)
         if own is None and len(self.names) >= self._max_names:
