@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from aiocarbon._engine.bridge import answer
 from aiocarbon._engine.marks import Marks, warn_unused
 from aiocarbon.errors import AiocarbonError
-from aiocarbon.span import Span
+from aiocarbon.span import Span, WorkSpan
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -45,7 +45,16 @@ class StepVerbs:
 
     _owner = ""  # a child's name
 
-    def span(self, name: str, *, weight: float | None = None, device: Any = None, **tags: Any) -> Span:
+    def span(
+        self,
+        name: str,
+        *,
+        weight: float | None = None,
+        device: Any = None,
+        every: int | None = None,
+        count: int | None = None,
+        **tags: Any,
+    ) -> Span:
         """A named stretch of the program, whose share of the energy the report tells by name.
 
         ```python
@@ -61,9 +70,14 @@ class StepVerbs:
             name: Its name; 200 characters of it are kept.
             weight: Its weight for `attribution="weight"`, 1e-6 to 1e12 (tokens, steps); 1 if none is told.
             device: For `attribution="device"`: the device whose energy it takes, by id, or a GPU by its number.
+            every: It is work that comes after each so many epochs (a validation, a checkpoint): predictions count such
+                work apart.
+            count: Likewise, so many times in the whole run.
             **tags: What tells it from others of its name; each set of tags is told apart inside the name.
         """
-        return Span(self._tape, name, weight, device, tags, self._owner)
+        if every is None and count is None:
+            return Span(self._tape, name, weight, device, tags, self._owner)
+        return WorkSpan(self._tape, name, weight, device, tags, self._owner).paced(every, count)
 
 
 class EpochVerbs(StepVerbs):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aiocarbon._core.predict import Predictor
     from aiocarbon._core.rates import Prior
     from aiocarbon._core.report import EpochReport, Prediction, Quantities
+    from aiocarbon._engine.tape import Work
     from aiocarbon.settings import Settings
 
 log = get_logger("foresight")
@@ -65,12 +66,14 @@ class Foresight:
     Attributes:
         newest: The newest prediction; None before the first.
         progress: Tells how many steps of the open epoch are done, and of how many, if known.
+        worked: Tells what ended since it was last asked of the work that is declared as a class of its own.
         problem: Why there are no predictions any more; empty while there are.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.newest: Prediction | None = None
         self.progress: Callable[[], tuple[int, int | None]] = lambda: (0, None)
+        self.worked: Callable[[], Iterable[Work]] = tuple
         self._ledger = ledger
         self._predictor: Predictor | None = None
         self.problem = ""
@@ -132,6 +135,7 @@ class Foresight:
             self._keep(functools.partial(self.epoch, report))
             return
         self._steps = 0
+        self._take_work()
         energy_j = j_from_kwh(report.it_energy_kwh) if report.coverage > 0.0 else None
         self._predictor.epoch(report.duration_s, energy_j, steps=report.steps, is_partial=report.is_partial)
 
@@ -144,6 +148,14 @@ class Foresight:
         self._steps = 0
         self._predictor.between(cut.duration_s, _energy_j(cut), recurs=not self._is_pause)
         self._is_pause = False
+
+    def _take_work(self) -> None:
+        """Take what ended of work that comes at a pace of its own, as parts of the open epoch."""
+        assert self._predictor is not None  # who calls has looked
+        for work in self.worked():
+            self._predictor.declare(work.name, count=work.pieces, every=work.every)
+            cut = self._ledger.cut(self._ledger.mark(work.begin_ns), self._ledger.mark(work.end_ns))
+            self._predictor.work(work.name, cut.duration_s, _energy_j(cut))
 
     def _keep(self, tell: Callable[[], object]) -> None:
         """Keep what is told before there is anybody to tell."""
@@ -163,6 +175,7 @@ class Foresight:
         """
         if self._predictor is None:
             return
+        self._take_work()
         steps, total = self.progress()
         if epoch is not None and steps > self._steps:
             self._steps = steps

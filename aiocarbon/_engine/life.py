@@ -90,6 +90,7 @@ class Life(Marks):
             self._begun_ns = time.monotonic_ns()
             _active.add(self)
             session.foresight.progress = lambda: (self._steps, self._epoch_total)
+            session.foresight.worked = self.tape.take_works
             if self._epochs is not None:
                 session.foresight.declare(self._epochs)
             settings = engine.sessions[session]
