@@ -1,0 +1,1 @@
+"""Trainings to track: real enough that they learn, small enough to run anywhere."""
