@@ -424,18 +424,20 @@ def test_an_error_of_the_predictor_costs_the_predictions_and_nothing_else() -> N
     assert [w for w in report.warnings if "not predicted any more" in w and "a defect of ours" in w]
 
 
-async def test_a_span_that_is_declared_as_work_of_its_own_pace_is_predicted_apart() -> None:
-    async with Tracker(meters="simulated:300", location="DK", epochs=20) as tracker:
+def test_a_span_that_is_declared_as_work_of_its_own_pace_is_predicted_apart() -> None:
+    epochs: list[Any] = []
+
+    async def body(tracker: Tracker) -> None:
         for i in range(6):
-            await asyncio.sleep(0.03)
-            if i % 5 == 4:
+            await anyio.sleep(0.03)
+            if i == 4:
                 with tracker.span("validate", every=5):
-                    await asyncio.sleep(0.3)
-            epoch = await tracker.epoch()
-    prediction = epoch.prediction
-    assert prediction is not None
-    assert prediction.duration_s is not None
-    # Twenty short epochs and four validations; spread over all epochs the one validation would make it 0.03 x 20 + 1.0
-    # in its own epoch, and nothing before.
-    assert prediction.duration_s > 20 * 0.03 + 4 * 0.3
-    assert [span.name for span in tracker.report().spans] == ["validate"]
+                    await anyio.sleep(0.3)
+            epochs.append(await tracker.epoch())
+
+    report = run(body, epochs=20)
+    before, after = epochs[3].prediction, epochs[5].prediction
+    assert 20 * 0.03 <= before.duration_s < 4 * 0.3
+    assert after.duration_s >= 20 * 0.03 + 4 * 0.3  # four validations
+    assert after.energy_kwh == pytest.approx(after.duration_s * KWH_PER_S, rel=0.05)
+    assert [span.name for span in report.spans] == ["validate"]
