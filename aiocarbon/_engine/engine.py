@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from aiocarbon._engine.exchange import Exchange
     from aiocarbon._engine.poller import Poller
     from aiocarbon._engine.recorder import Recorder
+    from aiocarbon.meters.usage import UsageReader
 
 log = get_logger("engine")
 
@@ -73,6 +74,7 @@ class Engine:
     Args:
         clock: Its clock.
         poller: Makes what follows a run's intensity; by default what asks the sources of its place.
+        usage: Makes what looks who uses the machine; by default its own reader.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Engine:
         *,
         clock: Clock | None = None,
         poller: Callable[[Exchange, Session, Settings, Surroundings], Poller] | None = None,
+        usage: Callable[..., UsageReader] | None = None,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.sessions: dict[Session, Settings] = {}
@@ -89,6 +92,7 @@ class Engine:
         self._orders: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
         self._turns: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
         self._stop: anyio.Event | None = None
+        self._usage = usage
         self._suspended_ns = 0
         self._check_due_ns = 0
         self._behind = Behind(self.clock, self.blocking, poller)
@@ -142,7 +146,12 @@ class Engine:
     # -- verbs -------------------------------------------------------------------------------------------------
 
     async def open(
-        self, arguments: Mapping[str, Any], who: Identity, on_exceeded: Callable[[], None] = lambda: None, *, with_root: bool = True
+        self,
+        arguments: Mapping[str, Any],
+        who: Identity,
+        on_exceeded: Callable[[], None] = lambda: None,
+        *,
+        with_root: bool = True,
     ) -> Session:
         """Begin a run: settings, location, meters, a first reading of each, the first mark.
 
@@ -158,15 +167,14 @@ class Engine:
         settings = await self.blocking(resolve, arguments)
         interval_ns = ns_from_s(settings.interval_s)
         self._bank.interval_ns = min([interval_ns, *(ns_from_s(s.interval_s) for s in self.sessions.values())])
-        scope = await open_scope(self, settings, with_root=with_root)
+        scope = await open_scope(self, settings, with_root=with_root, make=self._usage)
         entries = self._bank.want(settings.meters)
         place = await self.blocking(surroundings, settings, arguments)
         with anyio.move_on_after(OPEN_WAIT_S):
             for entry in entries:
                 await entry.opened.wait()
         session = make_session(settings, who, place, self.clock, self._meter_of_cost(), on_exceeded)
-        session.scope = scope
-        scope.warn, scope.arrived = session.warn, lambda: self._looked(session)
+        scope.serve(self, session)
         self.sessions[session] = settings
         session.look_at_clocks = self._look_at_clocks
         log.debug("identity.chosen", run_id=session.facts.run_id, host=session.facts.host, rules=who.rules)
@@ -375,12 +383,6 @@ class Engine:
         if now >= self._check_due_ns:
             self._check_due_ns = now + CHECK_NS
             self.group.start_soon(self._bank.check)
-
-    def _looked(self, session: Session) -> None:
-        """It was looked who uses the machine: the shares up to now are known."""
-        self.settle()
-        if session in self.sessions and session.published is not None:
-            session.publish(self.clock.monotonic_ns())
 
     def _look_at_clocks(self) -> None:
         now = self.clock.monotonic_ns()

@@ -7,7 +7,9 @@ looked at is missing from the share, and is never made up from the whole.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
@@ -18,11 +20,13 @@ from aiocarbon._logging import get_logger
 from aiocarbon.errors import ConfigError, MeterUnavailableError, ReadError
 
 if TYPE_CHECKING:
+    from aiocarbon._core.body import Overhead
     from aiocarbon._core.curve import Curve
     from aiocarbon._core.reading import Device
     from aiocarbon._core.scope import SharedDevice, Usage
     from aiocarbon._engine.clock import Clock
     from aiocarbon._engine.engine import Engine
+    from aiocarbon._engine.session import Session
     from aiocarbon._engine.track import Track
     from aiocarbon.meters.limits import Limit
     from aiocarbon.meters.usage import Holder, UsageReader
@@ -77,6 +81,12 @@ class Machine:
         self._limit = limit
         self._tracks: list[Track] = []
 
+    def serve(self, engine: Engine, session: Session) -> None:
+        """Be the scope of a session."""
+        session.scope = self
+        self.warn = session.warn
+        self.arrived = lambda: _arrived(engine, session)
+
     def attach(self, track: Track) -> dict[str, Curve]:
         """The curves, by id, that a session keeps of a device."""
         self._tracks.append(track)
@@ -125,6 +135,10 @@ class Machine:
         """At the run's end: what a reader must know."""
         return iter(())
 
+    def added_to(self, cost: Overhead) -> Overhead:
+        """What the instrument costs, with what looks cost."""
+        return cost
+
     async def aclose(self) -> None:
         """Give everything back."""
 
@@ -161,6 +175,7 @@ class Shares(Machine):
         self._reading = threading.Lock()
         self._newest_ns: int | None = None
         self._failures = 0
+        self._cpu_ns = 0
         self._is_wanted = False
         self._is_closed = False
         self._looked = anyio.Event()
@@ -257,11 +272,13 @@ class Shares(Machine):
         """A look, in a worker; what hangs in one does not keep another worker."""
         if not self._reading.acquire(blocking=False):
             return ReadError("the look before has not ended")
+        begun_ns = time.thread_time_ns()
         try:
             return self._reader.read(devices)
         except ReadError as error:
             return error
         finally:
+            self._cpu_ns += time.thread_time_ns() - begun_ns
             self._reading.release()
 
     def _take(self, looked: dict[str, Usage] | ReadError) -> None:
@@ -297,6 +314,10 @@ class Shares(Machine):
         """The newest look, if it was before an instant."""
         return t_ns if self._newest_ns is None or self._is_closed else min(t_ns, self._newest_ns)
 
+    def added_to(self, cost: Overhead) -> Overhead:
+        """With the CPU time of the workers that looked."""
+        return replace(cost, cpu_s=cost.cpu_s + s_from_ns(self._cpu_ns))
+
     async def aclose(self) -> None:
         """Look no more."""
         self._is_closed = True
@@ -331,6 +352,13 @@ async def open_scope(
     except (MeterUnavailableError, ReadError) as error:
         raise ConfigError("scope", settings.scope, f'"machine" here: {error}') from error
     return Shares(reader, holder, clock=engine.clock, blocking=engine.blocking, start_soon=engine.group.start_soon)
+
+
+def _arrived(engine: Engine, session: Session) -> None:
+    """It was looked who uses the machine: the shares up to now are known."""
+    if session in engine.sessions and session.published is not None:
+        engine.settle()
+        session.publish(engine.clock.monotonic_ns())
 
 
 def _told(finding: Finding) -> str:
