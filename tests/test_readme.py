@@ -24,7 +24,7 @@ def test_it_opens_with_exactly_two_commands() -> None:
     assert "pytest" in commands[1]
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["the ten lines", "the budget"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["the ten lines", "the budget", "the spans"])
 def test_the_examples_print_what_the_readme_shows(tmp_path: Path, which: int) -> None:
     example = blocks("python")[which]
     shown = blocks("text")[which].splitlines()
