@@ -31,7 +31,7 @@ from aiocarbon.journal.view import View
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.base import Source, Traits
-    from aiocarbon.journal.parse import Process
+    from aiocarbon.journal.process import Process
     from aiocarbon.settings import Settings
 
 PIECE_S: Final = 7 * 86400.0

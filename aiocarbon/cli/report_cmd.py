@@ -15,7 +15,7 @@ from aiocarbon.render.text import report_text, total_text
 if TYPE_CHECKING:
     from aiocarbon._engine.engine import Engine
     from aiocarbon._engine.refresh import Left, Refreshed
-    from aiocarbon.journal.parse import Process
+    from aiocarbon.journal.process import Process
 
 __all__ = ["report"]
 

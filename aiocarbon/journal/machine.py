@@ -16,7 +16,7 @@ from aiocarbon._core.assemble import MEASURED
 from aiocarbon._core.pool import Lump, lump_of
 from aiocarbon._core.segment import DeviceKey, Segment, Window, gather, is_apart, shares
 from aiocarbon._core.units import NS_PER_MS
-from aiocarbon.journal.parse import Known, Process
+from aiocarbon.journal.process import Known, Process
 from aiocarbon.journal.quick import windows_of
 from aiocarbon.journal.view import Stretch, View
 

@@ -15,14 +15,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiocarbon._core.pool import Pool
 from aiocarbon._core.report import REPORT_SCHEMA, Quantities, RunReport
 from aiocarbon.errors import JournalError
 from aiocarbon.journal.join import Joined
 from aiocarbon.journal.machine import Machine, machines_of
-from aiocarbon.journal.parse import Process, announced, read_process
+from aiocarbon.journal.parse import Heading, announced, read_process
+from aiocarbon.journal.process import Process
 from aiocarbon.journal.records import SCHEMA
 from aiocarbon.journal.refresh import union
 from aiocarbon.journal.sums import union_ns, utc_span
@@ -67,7 +68,7 @@ def load(*paths: str | Path) -> Loaded:
     """
     problems: list[str] = []
     found = _survey(paths, problems)
-    machines: dict[tuple[str, str], list[_Heading]] = {}
+    machines: dict[tuple[str, str], list[Heading]] = {}
     for heading in found:
         machines.setdefault((heading.machine, heading.boot), []).append(heading)
     telling = _Telling({heading.ident: heading.run_id for heading in found})
@@ -113,17 +114,7 @@ def tell(processes: Sequence[Process], problems: Iterable[str]) -> Loaded:
     return telling.told(found)
 
 
-class _Heading(NamedTuple):
-    """What a file's first line says of it."""
-
-    path: Path
-    ident: str
-    machine: str
-    boot: str
-    run_id: str
-
-
-def _survey(paths: Iterable[str | Path], problems: list[str]) -> list[_Heading]:
+def _survey(paths: Iterable[str | Path], problems: list[str]) -> list[Heading]:
     """What the first lines of all files say, in an order that that of the paths has no part in.
 
     Raises:
@@ -132,11 +123,9 @@ def _survey(paths: Iterable[str | Path], problems: list[str]) -> list[_Heading]:
     found = []
     for file in _files(paths, problems):
         try:
-            process = announced(file)
+            found.append(announced(file))
         except JournalError as error:
             problems.append(str(error))
-            continue
-        found.append(_Heading(file, process.ident, process.machine, process.boot, process.facts.run_id))
     if not found:
         raise _nothing(paths, problems)
     return sorted(found, key=lambda heading: (heading.ident, heading.path))

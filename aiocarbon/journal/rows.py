@@ -11,7 +11,7 @@ import bisect
 from array import array
 from collections.abc import Sequence
 from copy import copy
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from operator import gt
 from typing import Any, NamedTuple
 
@@ -77,8 +77,15 @@ class Rows:
         """
         if self._times is None:
             self._times = sorted(self._rows)
-            self._level()
+            if self._falls():
+                self._level()
         return self._times
+
+    def level(self, devices: int) -> bool:
+        """Whether all rows hold so many devices; what falls is level then."""
+        return bool(self.times) and all(
+            row.energies.__class__ is array and len(row.energies) == devices for row in self._rows.values()
+        )
 
     def row(self, t_ns: int) -> Row | None:
         """The row of an instant; None if there is none."""
@@ -105,17 +112,18 @@ class Rows:
         empty.extend(times, energies, *columns, slacks)
         return empty
 
+    def _falls(self) -> bool:
+        before: Energies = ()
+        for t in self.times:
+            row = self._rows[t].energies
+            # Only where all are known can they be compared as they stand; the rest is looked at one by one.
+            if row.__class__ is not array or len(before) > len(row) or any(map(gt, before, row)):  # type: ignore[arg-type]
+                return True
+            before = row
+        return False
+
     def _level(self) -> None:
         rows = [self._rows[t] for t in self.times]
-        falls = any(
-            len(a.energies) != len(b.energies)
-            or None in a.energies
-            or None in b.energies
-            or any(map(gt, a.energies, b.energies))  # type: ignore[arg-type]  # none of them is None
-            for a, b in pairwise(rows)
-        )
-        if not falls:
-            return
         for n in range(max(len(row.energies) for row in rows)):
             column = [(t, e) for t in self.times if (e := _energy(self._rows[t], n)) is not None]
             for (t, before), level in zip(column, accumulate((e for _, e in column), max), strict=True):
@@ -131,22 +139,15 @@ def _energy(row: Row, n: int) -> int | None:
 
 
 def _row(energies: Any, slacks: Any, extra: Any) -> Row:
-    # JSON's 1e400 is infinite, true is 1: only integers of sane size are counters.
-    types = set(map(type, energies))
-    if types <= _INTEGERS:
-        plain: Energies = array("q", energies)
-    elif types <= _OR_NOT_KNOWN:
-        plain = list(energies)
-        array("q", [energy for energy in energies if energy is not None])
+    # JSON's 1e400 is infinite, true is 1: only integers of sane size are counters. An array takes no others, but true.
+    plain: Energies = list(energies)
+    if None in plain:
+        array("q", [energy for energy in plain if energy is not None])
     else:
+        plain = array("q", energies)
+    if bool in map(type, energies) or bool in map(type, slacks):
         raise TypeError("states are integers")
-    if not set(map(type, slacks)) <= _INTEGERS:
-        raise TypeError("errors of states are integers")
     return Row(plain, array("q", slacks), {key: _three(row) for key, row in extra.items()} if extra else None)
-
-
-_INTEGERS = {int}
-_OR_NOT_KNOWN = {int, type(None)}
 
 
 def _three(row: Any) -> tuple[int, int, int]:

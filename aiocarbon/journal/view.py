@@ -16,7 +16,7 @@ from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, RunReport, utc
 from aiocarbon._core.shares import Account
 from aiocarbon._core.wallclock import WallClock
-from aiocarbon.journal.parse import Known, Process
+from aiocarbon.journal.process import Known, Process
 from aiocarbon.journal.refresh import overlaid
 
 KEPT_EPOCHS = 10_000

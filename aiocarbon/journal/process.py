@@ -1,0 +1,237 @@
+"""What one journal file holds, as its records are taken one by one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from aiocarbon._core.body import Facts
+from aiocarbon._core.curve import Curve
+from aiocarbon._core.intensity import IntensityValue, Pue
+from aiocarbon._core.reading import Device
+from aiocarbon._core.segment import DeviceKey, SegmentKey
+from aiocarbon._core.units import ns_from_s
+from aiocarbon._core.wallclock import Anchor
+from aiocarbon.journal import records
+from aiocarbon.journal.accounts import SPAN_KINDS, SpanTotals
+from aiocarbon.journal.records import Record
+from aiocarbon.journal.refresh import Learnt
+from aiocarbon.journal.rows import LARGEST, Rows
+
+DEVICES_MOST = 100_000
+
+
+@dataclass(slots=True)
+class Epoch:
+    """One epoch as it was written: the indices of its marks, its steps."""
+
+    index: int
+    begin: int
+    end: int
+    steps: int
+    is_partial: bool
+
+
+class Known:
+    """A device of a process.
+
+    Attributes:
+        device: The device.
+        key: Of the segment that the process's sampler lived on it.
+        n: Its place in the rows.
+        since: Index of the first mark at which it was known; None if it was known at none.
+    """
+
+    __slots__ = ("_curve", "_rows", "device", "key", "n", "since")
+
+    def __init__(self, device: Device, key: SegmentKey, n: int, rows: Rows) -> None:
+        self.device = device
+        self.key = key
+        self.n = n
+        self.since: int | None = None
+        self._rows = rows
+        self._curve: Curve | None = None
+
+    @property
+    def curve(self) -> Curve:
+        """Its points over boot time; once the file is read."""
+        if self._curve is None:
+            self._curve = self._rows.curve(
+                self.n, Curve(self.device, refresh_ns=ns_from_s(self.device.refresh_s or 0.0))
+            )
+        return self._curve
+
+    @curve.setter
+    def curve(self, curve: Curve) -> None:
+        self._curve = curve
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """What one file holds.
+
+    Attributes:
+        path: The file.
+        ident: What tells this process from all others, and sorts.
+        facts: What its report states.
+        machine: What tells its machine from others.
+        boot: Id of the boot.
+        pue: Power usage effectiveness.
+        anchors: Looks at boot and wall clock.
+        rows: The states of its devices by instant.
+        devices: Its devices by id.
+        marks: Instants (boot clock) by index.
+        epochs: By index.
+        intensity: Values by the UTC instant from which they hold.
+        learnt: What was learnt of its intensity after its end, out of the files beside this journal and its copies.
+        warnings: In order.
+        spans: What became of its energy among spans and children.
+        end: The end record; None if the journal breaks off.
+        seen_ns: Newest instant in it.
+        time_namespace: Whose boot clock its instants are of, as the kernel names it; empty where it is not known.
+        bad_lines: Lines that could not be read.
+        problems: What a reader must know of the file.
+    """
+
+    path: Path
+    ident: str
+    facts: Facts
+    machine: str
+    boot: str
+    pue: Pue
+    anchors: list[Anchor]
+    seen_ns: int
+    time_namespace: str = ""
+    rows: Rows = field(default_factory=Rows)
+    devices: dict[str, Known] = field(default_factory=dict)
+    marks: dict[int, int] = field(default_factory=dict)
+    epochs: dict[int, Epoch] = field(default_factory=dict)
+    intensity: dict[float, IntensityValue] = field(default_factory=dict)
+    learnt: Learnt = ()
+    warnings: list[str] = field(default_factory=list)
+    spans: SpanTotals = field(default_factory=SpanTotals)
+    end: Record | None = None
+    bad_lines: int = 0
+    problems: list[str] = field(default_factory=list)
+    order: list[Known | None] = field(default_factory=list)
+    all_since: int | None = None  # the first mark at which all devices were known
+
+    # -- records -----------------------------------------------------------------------------------------------
+
+    def take(self, record: Record) -> None:
+        """Take one record; kinds that are not known are left alone.
+
+        Raises:
+            KeyError, TypeError, ValueError, IndexError, AttributeError: It is no such record.
+        """
+        kind = record["k"]
+        if kind == "tick":
+            self._take_states(record, None)
+            if "spans" in record:  # the tail's newest totals
+                self.spans.take(record["spans"])
+        elif kind == "mark":
+            index = whole(record["m"])
+            self._take_states(record, None if record.get("late") else index)
+            self.marks[index] = record["t"]
+        elif kind == "epoch":
+            index, begin, end = (whole(record[key]) for key in "ibe")
+            epoch = Epoch(index, begin, end, whole(record.get("steps", 0)), bool(record.get("partial", False)))
+            self.epochs[epoch.index] = epoch
+        elif kind == "device":
+            self._take_device(record)
+        elif kind == "intensity":
+            self.take_intensity(*intensity_of(record))
+        elif kind == "place":
+            location, pue = records.location_from(record["location"]), records.pue_from(record["pue"])
+            self.facts, self.pue = replace(self.facts, location=location), pue
+        elif kind == "wall":
+            self.anchors.append(Anchor(whole(record["t"]), whole(record["wall_ns"])))
+        elif kind == "warning":
+            self.warn(str(record["text"]))
+        elif kind in SPAN_KINDS:
+            self.spans.take(record)
+        elif kind == "end":
+            self.end = record
+
+    def shift(self, by_ns: int) -> None:
+        """Let all instants be later by so many nanoseconds."""
+        self.anchors = [anchor._replace(mono_ns=anchor.mono_ns + by_ns) for anchor in self.anchors]
+        self.marks = {index: t + by_ns for index, t in self.marks.items()}
+        self.rows.shift(by_ns)
+        self.seen_ns += by_ns
+
+    def warn(self, text: str) -> None:
+        """Add a warning, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def _take_device(self, record: Record) -> None:
+        n = whole(record["n"])
+        device = records.device_from(record)
+        _finite(device.low_factor, device.high_factor, device.refresh_s, device.lag_s, device.max_power_w)
+        if n < len(self.order) and (there := self.order[n]) is not None and there.device == device:
+            return  # written twice, when a write was torn
+        if not 0 <= n < DEVICES_MOST or device.id in self.devices:
+            raise ValueError(f"device {n} cannot be {device.id}")
+        # Shares of two holders are two things, as devices of two machines are: they add up.
+        holder = f"/{device.share.holder}" if device.share is not None and device.share.holder else ""
+        key = SegmentKey(DeviceKey(self.machine + holder, self.boot, device.id), str(record["segment"]))
+        known = self.devices[device.id] = Known(device, key, n, self.rows)
+        self.order.extend([None] * (n + 1 - len(self.order)))
+        self.order[n] = known
+        self.all_since = None
+
+    def take_intensity(self, from_s: float, value: IntensityValue, void_to_s: float | None) -> None:
+        """Take what holds from an instant on, and up to which instant it makes void what was said before."""
+        if void_to_s is not None:
+            for at in [at for at in self.intensity if from_s <= at <= void_to_s]:
+                del self.intensity[at]
+        self.intensity[from_s] = value
+
+    def _take_states(self, record: Record, mark: int | None) -> None:
+        """The states of a tick, mark or tail record."""
+        t = whole(record["t"])
+        energies = self.rows.put(t, record["e"], record.get("s") or (), record.get("x"))
+        self.seen_ns = max(self.seen_ns, t)
+        if mark is None or (self.all_since is not None and mark >= self.all_since):
+            return
+        lacks = len(energies) < len(self.order)
+        for known, energy in zip(self.order, energies, strict=False):
+            if energy is None:
+                lacks = True
+            elif known is not None and (known.since is None or mark < known.since):
+                known.since = mark
+        if not lacks:
+            self.all_since = mark
+
+
+def intensity_of(record: Record) -> tuple[float, IntensityValue, float | None]:
+    """From when (UTC seconds) which value holds, and up to when it makes void what was said before.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is no such record.
+    """
+    from_s, value = records.intensity_from(record)
+    void_to_s = record.get("void_to_s")
+    _finite(value.g_per_kwh, value.low_g_per_kwh, value.high_g_per_kwh, record["from_s"], void_to_s)
+    return from_s, value, void_to_s
+
+
+def whole(value: Any) -> int:
+    """The value, which is an integer of sane size.
+
+    Raises:
+        TypeError, ValueError: It is not.
+    """
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no integer")
+    if not -LARGEST < value < LARGEST:
+        raise ValueError("an integer too large")
+    return value
+
+
+def _finite(*values: float | None) -> None:
+    if not all(value is None or math.isfinite(value) for value in values):
+        raise ValueError("not finite")
