@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Final
 
 from aiocarbon._core.amounts import Amounts
+from aiocarbon._core.brief import Kind, take_run
 from aiocarbon._core.edges import CLOSE, MAX_WEIGHT, MIN_WEIGHT, OPEN, SPEND, TALLY, WEIGH, Edge, Inbox
 from aiocarbon._core.policy import Idle, Policy
 from aiocarbon._core.spans import WEIGHT_SCALE, Book, Owner, Path, Span, Sums, Told
@@ -75,7 +76,7 @@ class Attribution(Inbox):
         self.owners: dict[str, Owner] = {}
         self.tallies: dict[int, Sums] = {}
         self._asked: list[tuple[int, str]] = []  # by the policy "cpu", whose shares are known at a window's end
-        self._next = self._last = 0  # of the edges of the open window: the next to take, and where they end
+        self._window: list[Edge] = []  # edges of the open window that are still to be taken, the last first
         self._segments: list[Segment] | None = None  # of the open window, the last first; None: no window is open
         self._segment_end = begin_ns
         self._quiet_from = begin_ns
@@ -117,28 +118,42 @@ class Attribution(Inbox):
         """
         if self._segments is None and not self._begin_window(upto_ns):
             return 0
-        last = self._last if at_most is None else min(self._next + max(at_most, 1), self._last)
-        do, segment_end = self._do, self._segment_end
-        for edge in self._edges[self._next : last]:
-            if edge[0] > segment_end:
-                self._pass(edge[0])
-                segment_end = self._segment_end
-            do[edge[1]](edge)
-        self._next = last
-        if last == self._last:
+        window = self._window
+        count = len(window) if at_most is None else max(at_most, 1)
+        taken = window[: -count - 1 : -1]
+        del window[-count:]  # as it goes: to free a million at once takes 0.1 s
+        self._take(taken)
+        if not window:
             self._end_window()
-        return self._last - last
+        return len(window)
+
+    def arrange(self) -> None:
+        """Put what was told in the order of its stamps; done in settling too, but at once for all that came."""
+        inbox, self._inbox = self._inbox, []
+        inbox.sort()
+        edges = self._edges
+        if inbox and edges and inbox[0] < edges[-1]:  # threads tell at once, so a few of them lie between others
+            among = bisect.bisect_right(edges, inbox[0])
+            inbox += edges[among:]
+            del edges[among:]
+            inbox.sort()
+        edges += inbox
+
+    @property
+    def waiting(self) -> int:
+        """How many edges are kept, since their time is not settled."""
+        return len(self._inbox) + len(self._edges) + len(self._window)
 
     def _begin_window(self, upto_ns: int) -> bool:
         if upto_ns < self.settled_ns or (upto_ns == self.settled_ns and not self._inbox):
             return False
         if self._inbox:
-            inbox, self._inbox = self._inbox, []
-            self._edges += inbox
-            self._edges.sort()
-        self._next = 0
-        self._last = bisect.bisect_left(self._edges, (upto_ns + 1,))
-        self.told.late += bisect.bisect_left(self._edges, (self.settled_ns,), 0, self._last)
+            self.arrange()
+        count = bisect.bisect_left(self._edges, (upto_ns + 1,))
+        self._window = self._edges[:count]
+        del self._edges[:count]
+        self.told.late += bisect.bisect_left(self._window, (self.settled_ns,))
+        self._window.reverse()
         self._segments = self.supplied.segments(self.settled_ns, upto_ns)[::-1]
         self._begin_segment()
         return True
@@ -146,8 +161,6 @@ class Attribution(Inbox):
     def _end_window(self) -> None:
         self._pass(LATER)
         self._segments = None
-        del self._edges[: self._last]
-        self._next = self._last = 0
         self.settled_ns = self._segment_end
         if self._amounts is not None:
             self._amounts.end(self._segment_end, is_any_open=bool(self._spans))
@@ -173,6 +186,47 @@ class Attribution(Inbox):
         self._streams.begin(rows)
 
     # -- edges -------------------------------------------------------------------------------------------------
+
+    def _take(self, edges: list[Edge]) -> None:
+        """Take edges in their order."""
+        do, segment_end, may_run = self._do, self._segment_end, self._amounts is None
+        i, count = 0, len(edges)
+        while i < count:
+            edge = edges[i]
+            if edge[0] > segment_end:
+                self._pass(edge[0])
+                segment_end = self._segment_end
+            i += 1
+            if may_run and edge[1] == OPEN and i < count and edges[i][2] == edge[2] and edges[i][0] <= segment_end:
+                taken = self._run(edges, i - 1)
+                if taken:
+                    i += 2 * taken - 1
+                    continue
+            do[edge[1]](edge)
+
+    def _run(self, edges: list[Edge], first: int) -> int:
+        """Take spans alike that open and close with nothing in between; returns how many."""
+        _, _, _, name, parent_id, weight, device, tags, owned = edges[first]
+        if device and self._by_device:
+            return 0
+        spans = self._spans
+        parent = spans.get(parent_id) if parent_id else None
+        around, group, owner = (
+            (self._root, self._streams.shared, None) if parent is None else (parent.path, parent.group, parent.owner)
+        )
+        path = around.under.get((name, tags) if tags else name)
+        if path is None or (owned and owned not in self.owners):
+            return 0  # the first of them
+        owner = self.owners[owned] if owned else owner
+        kind = Kind(path, group, self._scaled(weight, 0) if self._by_weight else 1, parent, owner)
+        count, end_ns = take_run(edges, first, self._segment_end, kind, spans, self._strays)
+        if count and self._by_weight:
+            self._scaled(weight, count)
+        if parent_id and parent is None:
+            self.told.orphans += count
+        if count and not spans:
+            self._quiet_from = end_ns
+        return count
 
     def _open(self, edge: Edge) -> None:
         t_ns, _, ident, name, parent_id, weight, device, tags, owned = edge
@@ -292,14 +346,15 @@ class Attribution(Inbox):
             if not span.inner:
                 span.resume()
 
-    def _scaled(self, weight: float) -> int:
+    def _scaled(self, weight: float, spans: int = 1) -> int:
+        """A weight as an integer; counts for so many spans whether it was accepted."""
         if MIN_WEIGHT <= weight <= MAX_WEIGHT:
-            self.told.weighted += 1
+            self.told.weighted += spans
             return int(weight * WEIGHT_SCALE)
         if weight:
-            self.told.refused += 1
+            self.told.refused += spans
         else:
-            self.told.unweighted += 1
+            self.told.unweighted += spans
         return int(WEIGHT_SCALE)
 
     def _spend(self, edge: Edge) -> None:

@@ -103,6 +103,17 @@ class Path:
         if len(taken_s) >= PENDING:
             own.fold()
 
+    def take_all(self, taken_s: list[float], spent_j: list[float], length_ns: int, energy: int, co2eq: int) -> None:
+        """Fold spans that closed: seconds and own joules of each, and the sums."""
+        self.energy += energy
+        self.co2eq += co2eq
+        own = self.own
+        own.length_ns += length_ns
+        own.taken_s += taken_s
+        own.spent_j += spent_j
+        if len(own.taken_s) >= PENDING:
+            own.fold()
+
 
 class TaggedPath(Path):
     """A path whose spans have tags: they are counted apart.
@@ -124,6 +135,12 @@ class TaggedPath(Path):
         self.length_ns += max(length_ns, 0)
         super().take(length_ns, energy, co2eq)
 
+    def take_all(self, taken_s: list[float], spent_j: list[float], length_ns: int, energy: int, co2eq: int) -> None:
+        """Fold spans that closed."""
+        self.count += len(taken_s)
+        self.length_ns += length_ns
+        super().take_all(taken_s, spent_j, length_ns, energy, co2eq)
+
 
 class Owner:
     """Whose spans they are: a part of the program with books of its own.
@@ -141,9 +158,9 @@ class Owner:
         self.open: set[Span] = set()
         self._energy = self._co2eq = 0
 
-    def take(self, length_ns: int, energy: int, co2eq: int) -> None:
-        """Fold a span that closed."""
-        self.count += 1
+    def take(self, length_ns: int, energy: int, co2eq: int, count: int = 1) -> None:
+        """Fold a span that closed, or several."""
+        self.count += count
         self.length_ns += max(length_ns, 0)
         self._energy += energy
         self._co2eq += co2eq
