@@ -29,6 +29,9 @@ __all__ = ["Heading", "announced", "read_process"]
 FIRST_LINE_MOST = 1 << 20
 """Bytes in which a first line must end; more is no journal."""
 
+BLOCK = 1 << 20
+"""Bytes that are read at once."""
+
 TAIL_MOST = 1 << 24
 VALUES_KEPT = 4096
 """Intensity records kept as read: the nodes of one place hear the same ones."""
@@ -94,12 +97,15 @@ def announced(path: Path) -> Heading:
 
 def _lines(file: IO[bytes], left: int) -> Iterator[bytes]:
     """The complete lines of the next `left` bytes: a torn last line is what a killed writer leaves."""
-    while left > 0:
-        line = file.readline(left)
-        left -= len(line)
-        if not line.endswith(b"\n"):
-            return
-        yield line
+    begun: list[bytes] = []  # of a line whose end is still to come
+    while left > 0 and (block := file.read(min(left, BLOCK))):
+        left -= len(block)
+        first, *lines = block.split(b"\n")
+        begun.append(first)
+        if lines:
+            yield b"".join(begun)
+            begun = [lines.pop()]
+            yield from lines
 
 
 def _take_lines(process: Process, lines: Iterable[bytes]) -> None:
@@ -109,7 +115,7 @@ def _take_lines(process: Process, lines: Iterable[bytes]) -> None:
                 process.take_intensity(*_intensity_line(line))
                 continue
             text = line.decode()
-            if not text.isspace():
+            if text and not text.isspace():
                 process.take(_record(text))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError):
             process.bad_lines += 1
@@ -121,7 +127,7 @@ def _record(text: str) -> Record:
         record, end = _scan(text, 0)
     except StopIteration:  # blanks in front, or no JSON
         record, end = json.loads(text, parse_constant=_refuse), len(text)
-    if end + 1 < len(text) and not text[end:].isspace():
+    if end < len(text) and not text[end:].isspace():
         raise ValueError("more than one JSON value")
     return record  # type: ignore[no-any-return]  # whoever takes it finds out what it is
 

@@ -140,11 +140,12 @@ def _energy(row: Row, n: int) -> int | None:
 
 def _row(energies: Any, slacks: Any, extra: Any) -> Row:
     # JSON's 1e400 is infinite, true is 1: only integers of sane size are counters. An array takes no others, but true.
-    plain: Energies = list(energies)
-    if None in plain:
-        array("q", [energy for energy in plain if energy is not None])
-    else:
+    plain: Energies
+    try:
         plain = array("q", energies)
+    except TypeError:
+        plain = list(energies)
+        array("q", [energy for energy in plain if energy is not None])
     if bool in map(type, energies) or bool in map(type, slacks):
         raise TypeError("states are integers")
     return Row(plain, array("q", slacks), {key: _three(row) for key, row in extra.items()} if extra else None)

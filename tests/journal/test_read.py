@@ -316,7 +316,7 @@ def test_a_bad_line_is_skipped_counted_and_told(tmp_path: Path, bad: bytes) -> N
 
 def test_what_is_written_while_reading_is_left_for_the_next_reader() -> None:
     data = b"one\ntwo\nthr"
-    assert list(_lines(io.BytesIO(data + b"ee\nfour\n"), len(data))) == [b"one\n", b"two\n"]
+    assert list(_lines(io.BytesIO(data + b"ee\nfour\n"), len(data))) == [b"one", b"two"]
 
 
 def test_unknown_kinds_fields_and_blank_lines_are_left_alone(tmp_path: Path) -> None:
