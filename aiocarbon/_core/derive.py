@@ -15,6 +15,7 @@ import bisect
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from aiocarbon._core.counters import StepKind, step
 from aiocarbon._core.curve import Curve, Point
@@ -42,8 +43,7 @@ class _Progress:
     gaps: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
+class Carried(NamedTuple):
     """Where a derivation stood after some reading: another one of the same device goes on from there.
 
     Attributes:

@@ -31,10 +31,11 @@ PULSE_AT: Final = 512
 CARRIED_AT: Final = (640, 768)
 RECORDS_AT: Final = 896
 NAME_BYTES: Final = 64
+POINT_FIELDS: Final = 6
 
 _TITLE: Final = struct.Struct(f"<8s?qqq{NAME_BYTES}s{NAME_BYTES}s")
 _PULSE: Final = struct.Struct("<qqqqq????")
-_CARRIED: Final = struct.Struct("<q5dqq?qqq3d")
+_CARRIED: Final = struct.Struct("<q5ddqq?qqqdd")
 _RECORDS: Final = {True: struct.Struct("<qqqq"), False: struct.Struct("<qqqd")}
 _CRC: Final = struct.Struct("<I")
 
@@ -146,20 +147,7 @@ def pulse_from(data: bytes) -> Pulse | None:
 
 def pack_carried(carried: Carried) -> bytes:
     """Where a derivation stood, as bytes."""
-    return _sealed(
-        _CARRIED.pack(
-            *carried.point,
-            carried.read_ns,
-            carried.total_uj,
-            carried.is_edge,
-            carried.slack_ns,
-            carried.resets,
-            carried.gaps,
-            carried.value,
-            carried.min_w,
-            carried.max_w,
-        )
-    )
+    return _sealed(_CARRIED.pack(*carried.point, *carried[1:]))
 
 
 def carried_from(data: bytes) -> Carried | None:
@@ -167,19 +155,8 @@ def carried_from(data: bytes) -> Carried | None:
     body = _whole(data)
     if body is None:
         return None
-    *point, read_ns, total_uj, is_edge, slack_ns, resets, gaps, value, min_w, max_w = _CARRIED.unpack(body)
-    return Carried(
-        point=Point(*point),
-        read_ns=read_ns,
-        total_uj=total_uj,
-        is_edge=is_edge,
-        slack_ns=slack_ns,
-        resets=resets,
-        gaps=gaps,
-        value=value,
-        min_w=min_w,
-        max_w=max_w,
-    )
+    fields = _CARRIED.unpack(body)
+    return Carried(Point(*fields[:POINT_FIELDS]), *fields[POINT_FIELDS:])
 
 
 def pack_record(record: Record, *, is_energy: bool) -> bytes:
