@@ -158,4 +158,4 @@ def test_a_job_with_less_than_all_cpus_is_told_that_it_is_billed_the_whole(tmp_p
             [sys.executable, "-c", code.format(scope=scope)], env=ENVIRON, cwd=tmp_path, capture_output=True, text=True,
             check=True,
         )  # fmt: skip
-        assert ("may use 1 of this machine's" in done.stdout) is is_told
+        assert ("CPUs (affinity)" in done.stdout) is is_told
