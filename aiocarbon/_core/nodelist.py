@@ -1,4 +1,4 @@
-"""Lists of nodes as SLURM writes them: "n[1-3,7],gpu[01-02]-[1-4],login", expanded without asking SLURM.
+"""Lists of nodes as SLURM writes them, "n[1-3,7],gpu[01-02]-[1-4],login", expanded and folded without asking SLURM.
 
 The grammar is that of the slurm.conf(5) and scontrol(1) manuals: commas between names, in brackets numbers and ranges
 whose leading zeros count, several brackets in one name multiply.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 MOST_NODES: Final = 100_000
@@ -19,6 +19,8 @@ MOST_BRACKETS: Final = 4
 
 _NAME: Final = re.compile(r"(?:[^\[\],\s]|\[[^\[\]\s]*\])+")
 _PART: Final = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
+_NUMBERED: Final = re.compile(r"(.*?)(\d{1,18})", re.ASCII | re.DOTALL)
+_SPECIAL: Final = re.compile(r"[\[\],\s]")
 _RANGE: Final = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
 
 
@@ -47,6 +49,35 @@ def expand(text: str) -> tuple[str, ...]:
             raise ValueError(f"{text!r} is no list of nodes")
         at += 1
     return tuple(names)
+
+
+def fold(names: Iterable[str]) -> str:
+    """A list that expands to these names, in another order: numbers at the end of names that begin alike in brackets.
+
+    Raises:
+        ValueError: A name cannot stand in a list.
+    """
+    groups: dict[tuple[str, int], list[int]] = {}
+    plain: dict[str, None] = {}
+    for name in names:
+        found = _NUMBERED.fullmatch(name)
+        if not name or _SPECIAL.search(name):
+            raise ValueError(f"{name!r} is no name of a node")
+        if found is None:
+            plain[name] = None
+        else:
+            groups.setdefault((found[1], len(found[2])), []).append(int(found[2]))
+    words = [*plain]
+    for (prefix, width), numbers in groups.items():
+        ranges: list[list[int]] = []
+        for number in sorted(set(numbers)):
+            if ranges and number == ranges[-1][1] + 1:
+                ranges[-1][1] = number
+            else:
+                ranges.append([number, number])
+        inner = ",".join(f"{a:0{width}d}" if a == b else f"{a:0{width}d}-{b:0{width}d}" for a, b in ranges)
+        words.append(f"{prefix}{inner}" if inner.isdigit() else f"{prefix}[{inner}]")
+    return ",".join(words)
 
 
 def _names(word: str) -> Iterator[str]:

@@ -112,7 +112,7 @@ class Recorder:
             self._collect()
             self._collect_late_states()
             # Without what the journal holds already: ten thousand epochs would take seconds to write.
-            plain = dataclasses.replace(report, epochs=(), spans=(), children=()).to_dict()
+            plain = dataclasses.replace(report, epochs=(), spans=(), children=(), identity=None).to_dict()
             end = {"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain}
             self._waiting.append({**end, **(self._session.foresight.rate() or {})})
             await self._flush()

@@ -28,8 +28,9 @@ The header also says who the process is, as `_core/identity.py` decides it. Abse
 - `restart`: how often the launcher had started the job before, 0 for the first time; where two differ, the larger one
   is the later try.
 - `rank`, `world`, `local_rank`: the process's number among `world`, and on its node: hints, never a key.
-- `expected_nodes`: names (as `host` has them) of the attempt's nodes. What of them is no `host` of any attempt of the
-  same `restart` was not measured. `expected_node_count`: how many, known also where the names are not.
+- `expected_nodes`: names (as `host` has them) of the attempt's nodes, in SLURM's short form "n[1-3]" or as an array. What
+  of them is no `host` of any attempt of the same `restart` was not measured. `expected_node_count`: how many, known also
+  where the names are not.
 - `expected_tasks`: how many processes the attempt has; not each of them need write a journal.
 - `machine`: the node name that tells this machine from others of one boot id (clones of a virtual machine, several
   slurmd on one host): a device's machine is (boot_id, `machine`); "" where the boot id alone is known.
@@ -41,12 +42,15 @@ Readers ignore records and fields that they do not know.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from aiocarbon._core import nodelist
 from aiocarbon._core.curve import Point, State
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import (
@@ -240,7 +244,16 @@ def place_record(location: Location, pue: Pue) -> Record:
 def identity_record(who: Identity) -> Record:
     """Who a process is, as its header states it; its run's id and its host stand there too."""
     plain = {field.name: getattr(who, field.name) for field in dataclasses.fields(who)}
+    if who.expected_nodes is not None:
+        # Every one of ten thousand nodes writes down all ten thousand: their names as one short list.
+        with contextlib.suppress(ValueError):
+            plain["expected_nodes"] = nodelist.fold(who.expected_nodes)
     return {name: value for name, value in plain.items() if name not in ("run_id", "host")}
+
+
+@functools.lru_cache(maxsize=64)
+def _nodes(text: str) -> tuple[str, ...]:
+    return nodelist.expand(text)
 
 
 def identity_from(header: Mapping[str, Any]) -> Identity | None:
@@ -272,7 +285,7 @@ def identity_from(header: Mapping[str, Any]) -> Identity | None:
         expected_node_count=number("expected_node_count"),
         expected_tasks=number("expected_tasks"),
         advice=word("advice"),
-        expected_nodes=None if nodes is None else tuple(str(node) for node in nodes),
+        expected_nodes=_nodes(nodes) if isinstance(nodes, str) else None if nodes is None else tuple(map(str, nodes)),
         rules=tuple(str(rule) for rule in header.get("rules") or ()),
     )
 
