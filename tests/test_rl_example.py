@@ -217,6 +217,29 @@ def test_an_argument_that_is_not_accepted_is_told_before_anything_starts(capsys:
     assert "meters='nothing-like-it' is not accepted" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"updates_to_target": 1, "target": 1.0, "actors": 3}'])
+def test_what_is_no_earlier_training_of_this_task_is_refused(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "earlier.json"
+    path.write_text(text)
+    assert main(["--earlier", str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+def test_what_was_said_is_compared_with_what_it_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / f"{seed}.json" for seed in range(3)]
+    for path, needed in zip(files, (6, 8, None), strict=True):
+        path.write_text(json.dumps({"updates_to_target": needed, "target": 12.0, "actors": 3}))
+    path = tmp_path / "rl.json"
+    more = ["--target", "12", "--every", "1", "--updates", "50", "--meters", "simulated:250"]
+    assert main([*more, "--json", str(path), "--earlier", *map(str, files)]) == 0
+    assert "; it took " in capsys.readouterr().out
+    told = [one["ahead"] for one in json.loads(path.read_text())["told"]]
+    assert told
+    assert all(one["low_j"] <= one["high_j"] <= one["most_j_high"] and one["among"] == 3 for one in told)
+
+
 def test_spans_are_counted(run: tuple[Progress, RunReport]) -> None:
     progress, report = run
     counts = {span.name: span.count for span in report.spans}

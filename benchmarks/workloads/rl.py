@@ -10,12 +10,13 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiocarbon import ConfigError, Tracker, UsageError
-from benchmarks.workloads.ahead import ahead
+from benchmarks.workloads.ahead import Ahead, ahead
 from benchmarks.workloads.cartpole import MAX_STEPS, CartPole
 from benchmarks.workloads.costs import J_PER_KWH, amount, costs, table
 from benchmarks.workloads.training import MakeEnvironment, Plan, Progress, Training, Untracked
@@ -48,17 +49,18 @@ def main(argv: Sequence[str] | None = None, *, make: MakeEnvironment = CartPole)
     )
     try:
         tracker = _tracker(args, plan)
+        teller = Teller(tracker, plan, _updates_of(args.earlier, plan))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return MISUSED
-    training = Training(plan, tracker, make=make, evaluated=_teller(tracker, plan, _updates_of(args.earlier)))
+    training = Training(plan, tracker, make=make, evaluated=teller)
     try:
         is_reached = asyncio.run(_train(tracker, training))
         code = 0 if is_reached else FAILED
     except KeyboardInterrupt:
         code = INTERRUPTED
     finally:  # also when an actor failed: what was used was used
-        _end(args, plan, tracker, training.progress)
+        _end(args, plan, tracker, training.progress, teller)
     print({0: "", FAILED: "FAILED: the target was not reached", INTERRUPTED: "interrupted"}[code])
     return code
 
@@ -71,30 +73,69 @@ async def _train(tracker: Tracker | Untracked, training: Training) -> bool:
 def _tracker(args: argparse.Namespace, plan: Plan) -> Tracker | Untracked:
     if args.no_tracker:
         return Untracked()
-    given: dict[str, Any] = {"meters": args.meters, "journal": args.journal}
+    given: dict[str, Any] = {"meters": args.meters, "scope": args.scope, "journal": args.journal}
     if args.floor_w is not None:
         given["attribution"] = f"even,floor_w={args.floor_w}"
     # An epoch is what lies between two evaluations. The most there may be are declared: so much is predicted at most.
     return Tracker(name="cartpole", epochs=plan.evaluations, **given)
 
 
-def _teller(tracker: Tracker | Untracked, plan: Plan, earlier: Sequence[float]) -> Callable[[Progress], None]:
-    """Prints a line for each evaluation."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was said after an evaluation.
 
-    def tell(progress: Progress) -> None:
-        last = progress.evaluations[-1]
+    Attributes:
+        learnt: Updates that had made the policy.
+        used_j: Energy used by then, with PUE counted, joules.
+        ahead: What was still to come.
+    """
+
+    learnt: int
+    used_j: float
+    ahead: Ahead
+
+
+class Teller:
+    """Prints a line for each evaluation: how well the policy plays, what was used, and what is still to come.
+
+    Attributes:
+        told: What was said of what is to come.
+    """
+
+    def __init__(self, tracker: Tracker | Untracked, plan: Plan, earlier: Sequence[float]) -> None:
+        self.told: list[Told] = []
+        self._tracker = tracker
+        self._plan = plan
+        self._earlier = earlier
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell of the newest evaluation."""
+        last, plan = progress.evaluations[-1], self._plan
         line = f"update {last.version:4}  return {last.mean_return:5.1f}"
-        if isinstance(tracker, Tracker) and (report := tracker.report()).coverage > 0.0:
-            line += f"  {amount(report.energy_kwh * J_PER_KWH)} used"
-            known = ahead(tracker.prediction, learnt=last.version, updates=plan.updates, earlier=earlier)
+        if isinstance(self._tracker, Tracker) and (report := self._tracker.report()).coverage > 0.0:
+            used_j = report.energy_kwh * J_PER_KWH
+            line += f"  {amount(used_j)} used"
+            prediction = self._tracker.prediction
+            known = ahead(prediction, learnt=last.version, updates=plan.updates, earlier=self._earlier)
             if known is not None and plan.target is not None:
+                self.told.append(Told(last.version, used_j, known))
                 line += f"; {known.to_text(plan.target)}"
         print(line, flush=True)
 
-    return tell
+    def hindsight(self, energy_j: float) -> str:
+        """How right the first range was, once the target is reached; empty where none was told."""
+        for told in self.told:
+            low_j, high_j = told.ahead.low_j, told.ahead.high_j
+            if low_j is not None and high_j is not None:
+                range_ = f"{amount(low_j)} to {amount(high_j)} more ({told.ahead.chance:.0%})"
+                return f"told after update {told.learnt}: {range_}; it took {amount(energy_j - told.used_j)}"
+        return ""
 
 
-def _end(args: argparse.Namespace, plan: Plan, tracker: Tracker | Untracked, progress: Progress) -> None:
+def _end(
+    args: argparse.Namespace, plan: Plan, tracker: Tracker | Untracked, progress: Progress, teller: Teller
+) -> None:
+    """Print what was done and what it cost, and write the result."""
     result = _result(plan, progress)
     mean = "unknown" if progress.mean_return is None else f"{progress.mean_return:.1f}"
     print(
@@ -103,18 +144,27 @@ def _end(args: argparse.Namespace, plan: Plan, tracker: Tracker | Untracked, pro
         f"{progress.seconds:.1f} s: {result['environment_steps_per_s']:,.0f} a second"
     )
     report = _report(tracker)
-    if report is not None and report.coverage == 0.0:
-        print("\nnothing was measured: `aiocarbon doctor` tells why")
-    elif report is not None:
-        found = costs(report, result["environment_steps"])
-        print(f"\n{table(found)}")
-        facility = amount(report.energy_kwh * J_PER_KWH)
-        print(f"with PUE {report.pue.value:g}: {facility}, {report.co2eq_g * 1000:.3g} mg CO2eq; basis: {report.basis}")
-        result |= {"add_up": found.add_up, "report": report.to_dict()}
-    for warning in report.warnings if report is not None else ():
-        print(f"note: {warning}")
+    if report is not None:
+        result |= _told(report, result["environment_steps"])
+        result["told"] = [asdict(told) for told in teller.told]
+        if result["updates_to_target"] is not None and (line := teller.hindsight(report.energy_kwh * J_PER_KWH)):
+            print(line)
     if args.json is not None:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _told(report: RunReport, environment_steps: int) -> dict[str, Any]:
+    """Print the table; what the result holds of it."""
+    found = costs(report, environment_steps)
+    if report.coverage > 0.0:
+        facility = amount(report.energy_kwh * J_PER_KWH)
+        print(f"\n{table(found)}")
+        print(f"with PUE {report.pue.value:g}: {facility}, {report.co2eq_g * 1000:.3g} mg CO2eq; basis: {report.basis}")
+    else:
+        print("\nnothing was measured: `aiocarbon doctor` tells why")
+    for warning in report.warnings:
+        print(f"note: {warning}")
+    return {"add_up": found.add_up, "report": report.to_dict()}
 
 
 def _report(tracker: Tracker | Untracked) -> RunReport | None:
@@ -145,10 +195,23 @@ def _result(plan: Plan, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _updates_of(files: Sequence[Path]) -> list[float]:
-    """Updates that earlier trainings needed; infinite for those that did not reach the target."""
-    found = [json.loads(path.read_text())["updates_to_target"] for path in files]
-    return [math.inf if updates is None else updates for updates in found]
+def _updates_of(files: Sequence[Path], plan: Plan) -> list[float]:
+    """Updates that earlier trainings needed; infinite for those that did not reach the target.
+
+    Raises:
+        ConfigError: A file is no result, or one of another task.
+    """
+    found = []
+    for path in files:
+        try:
+            result = json.loads(path.read_text())
+            needed, of = result["updates_to_target"], (result["target"], result["actors"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError("earlier", str(path), "a file that --json wrote") from error
+        if of != (plan.target, plan.actors):
+            raise ConfigError("earlier", str(path), f"a result with target {plan.target} and {plan.actors} actors")
+        found.append(math.inf if needed is None else needed)
+    return found
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -165,6 +228,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--earlier", type=Path, nargs="*", default=[], metavar="FILE", help="results of other seeds")
     parser.add_argument("--floor-w", type=float, help="the machine's idle power in watts, if you know it")
     parser.add_argument("--meters", help="as of Tracker: simulated:250")
+    parser.add_argument("--scope", default="machine", help="whose energy: machine, process, cgroup (default: machine)")
     parser.add_argument("--journal", type=Path, help="folder of the tracker's journal")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result")
     parser.add_argument("--no-tracker", action="store_true", help="the same without the instrument")
