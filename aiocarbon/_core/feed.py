@@ -15,6 +15,10 @@ from aiocarbon._core.units import J_PER_KWH, NS_PER_MS
 FINEST_NS: Final = 20 * NS_PER_MS
 """Readings closer than this are taken together: no power sensor refreshes faster (Yang et al. 2023)."""
 
+ARREARS_S: Final = 1.0
+"""What a device tells of time that is split already goes to the spans of now up to so many seconds of its most power:
+as much as a mark's extrapolation may miss. More was used while nobody waited for the device, and is in no span."""
+
 MOST_PIECES: Final = 100
 """Pieces of a device's curve in one window, at most."""
 
@@ -25,7 +29,8 @@ class Feed:
     """What the counted devices of a run used, window after window.
 
     The sum of a device's increments up to an instant is what a cut of the run up to there says, whatever its curve
-    learns later: what it then turns out to have used in time that is told already comes with the next window.
+    learns later: what it then turns out to have used in time that is told already comes with the next window, or, where
+    that is much, as an increment without length, which is in no span.
 
     Args:
         ledger: The run's curves, intensity and PUE.
@@ -64,6 +69,11 @@ class Feed:
         whole = max(mark.state_of(curve).energy_j - start_j, 0.0)
         per_j = self._ledger.pue.value / J_PER_KWH
         borders = [to for _, to, _ in steps[:-1]]
+        before = min(curve.state_at(at_ns).energy_j - start_j, whole) - told
+        if before > ARREARS_S * max(curve.power_w, curve.max_w):
+            g = before * steps[0][2].g_per_kwh * per_j if steps else 0.0
+            yield Increment(ident, at_ns, at_ns, before, g)
+            told += before
         points = [(t, curve.state_at(t).energy_j) for t in borders]
         spacing = max(FINEST_NS, (mark.t_ns - at_ns) // MOST_PIECES)
         points += curve.between(at_ns, mark.t_ns, spacing)

@@ -188,6 +188,10 @@ def span_fields(whole: dict[str, Any], pue: float, wall: WallClock, body: Body) 
         body: What its report is made of.
     """
     portions, account = Portions(whole, pue), body.account
+    if account is not None and account.shares.co2eq_g > 0.0:
+        # Where an intensity was corrected downwards since, the parts are still not more than the whole.
+        factor = min(account.co2eq_factor, whole["co2eq_g"] / account.shares.co2eq_g)
+        account = dataclasses.replace(account, co2eq_factor=factor)
     children = tuple(_child_report(child, portions, account) for child in body.children)
     if account is None:
         unattributed = Unattributed(**whole, idle=None)

@@ -240,6 +240,8 @@ class Session:
             return None
         upto_ns = known_ns(self.tracks, begin.t_ns, now_ns) if wanted_ns is None else wanted_ns
         upto_ns = None if upto_ns is None else self.scope.upto(upto_ns)
+        if upto_ns is not None and self._end is not None:
+            upto_ns = min(upto_ns, self._end.t_ns)  # readings go on while the end waits for sources
         if upto_ns is None or upto_ns <= begin.t_ns:
             return None
         mark = self._mark(upto_ns)

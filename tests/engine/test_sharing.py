@@ -1,0 +1,389 @@
+"""Whose energy it was, through the whole engine on a clock that is moved by hand: the parts make the run, always."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from aiocarbon._core.identity import alone
+from aiocarbon._core.intensity import IntensityValue, Quality
+from aiocarbon._core.units import J_PER_KWH, NS_PER_S
+from aiocarbon._engine.engine import Engine
+from aiocarbon._engine.session import Session
+from aiocarbon._engine.tape import Tape
+from aiocarbon.meters.simulated import Constant, SimulatedMeter
+from aiocarbon.errors import MeterLostError
+from aiocarbon.settings import check_arguments
+from aiocarbon.span import Span
+from aiocarbon.testing import FakeClock
+
+
+class Rig:
+    """An engine in this loop, one open session, and what its user's tasks would have in their hands."""
+
+    def __init__(self, engine: Engine, session: Session, clock: FakeClock) -> None:
+        self.engine = engine
+        self.session = session
+        self.clock = clock
+        self.begin_ns = clock.monotonic_ns()
+        self.tape = session.sharing.tape = Tape(lambda: None, lambda: None, clock.monotonic_ns)
+        self.tape.devices = lambda: [track.device for track in session.tracks]
+        self.tape.begin()
+
+    def span(self, name: str, *, owner: str = "", weight: Any = None, device: Any = None, **tags: Any) -> Span:
+        return Span(self.tape, name, weight, device, tags, owner)
+
+    def opened(self, name: str, **fields: Any) -> Span:
+        """A span that lies in none."""
+        span = self.span(name, **fields)
+        contextvars.Context().run(span.__enter__)
+        return span
+
+    def closed(self, span: Span) -> None:
+        span.__exit__(None, None, None)
+
+    async def until(self, at_s: float) -> None:
+        await self.clock.sleep_until(self.begin_ns + round(at_s * NS_PER_S))
+
+    async def ended(self) -> Any:
+        """The final report; the clock is moved on while the end waits for it."""
+        made: list[Any] = []
+        self.tape.end()
+
+        async def close() -> None:
+            made.append(await self.engine.close(self.session, self.clock.monotonic_ns(), 0, ended_well=True))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(close)
+            while not made:
+                await self.clock.advance(0.01)
+        return made[0]
+
+
+def run(
+    meters: Sequence[Any], clock: FakeClock, body: Callable[[Rig], Awaitable[None]], *, poller: Any = None, **more: Any
+) -> None:
+    """Run a body inside an engine with one open session, all in this loop."""
+
+    async def main() -> None:
+        engine = Engine(clock=clock, poller=poller)
+        started = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run, started.set)
+            await started.wait()
+            clock.workers = lambda: engine.limiter.borrowed_tokens
+            told = {"location": "DK", "pue": 1.0, "intensity": 100.0, **more, "meters": tuple(meters)}
+            session = await engine.open(check_arguments(told), alone("run"))
+            await body(Rig(engine, session, clock))
+            engine.stop()
+
+    anyio.run(main)
+
+
+def watts(clock: FakeClock, power_w: float = 300.0, device_id: str = "simulated-0", **fields: Any) -> SimulatedMeter:
+    return SimulatedMeter(
+        wave=Constant(power_w), refresh_s=0.001, device_id=device_id, clock=clock.monotonic_ns, **fields
+    )
+
+
+def joules(part: Any) -> float:
+    return float(part.it_energy_kwh) * J_PER_KWH
+
+
+def by_name(report: Any) -> dict[str, Any]:
+    return {span.name: span for span in report.spans}
+
+
+def adds_up(report: Any) -> bool:
+    """Whether spans and what no span owns make the run, by the report's own figures."""
+    for field in ("it_energy_kwh", "energy_kwh", "co2eq_g"):
+        parts = math.fsum(getattr(part, field) for part in (*report.spans, report.unattributed))
+        if parts != pytest.approx(getattr(report, field), rel=1e-9, abs=1e-15):
+            return False
+        if any(getattr(part, field) < 0.0 for part in (*report.spans, report.unattributed)):
+            return False
+    return True
+
+
+# -- the case that everybody knows --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "joules_of"), [("even", (9000.0, 9000.0, 0.0)), ("even,floor_w=50", (7500.0, 7500.0, 3000.0))]
+)
+def test_two_tasks_that_overlap_share_what_the_device_drew(rule: str, joules_of: tuple[float, ...]) -> None:
+    """A from 0 s to 40 s, B from 20 s to 60 s, at 300 W."""
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        async def task(name: str, begin_s: float, end_s: float) -> None:
+            await rig.until(begin_s)
+            with rig.span(name):
+                await rig.until(end_s)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(task, "A", 0.0, 40.0)
+            group.start_soon(task, "B", 20.0, 60.0)
+            await clock.advance(60.0)
+        report = await rig.ended()
+        found = by_name(report)
+        assert (joules(found["A"]), joules(found["B"])) == pytest.approx(joules_of[:2], rel=1e-6)
+        idle = report.unattributed.idle
+        assert (0.0 if idle is None else joules(idle)) == pytest.approx(joules_of[2], rel=1e-6)
+        assert joules(report.unattributed) == pytest.approx(joules_of[2], rel=1e-6, abs=1e-6)
+        assert (found["A"].duration_s, found["B"].duration_s) == pytest.approx((40.0, 40.0))
+        assert joules(report) == pytest.approx(18_000.0, rel=1e-6)
+        assert adds_up(report)
+
+    run([watts(clock)], clock, body, attribution=rule)
+
+
+# -- bad days of devices ------------------------------------------------------------------------------------------
+
+
+class Troubled(SimulatedMeter):
+    """A counter that is lost, hangs or opens late, by the clock."""
+
+    def __init__(
+        self,
+        clock: FakeClock,
+        power_w: float,
+        *,
+        lost_s: float = math.inf,
+        hangs_s: tuple[float, float] = (math.inf, math.inf),
+        opens_s: float = 0.0,
+    ) -> None:
+        super().__init__(wave=Constant(power_w), refresh_s=0.001, device_id="troubled", clock=clock.monotonic_ns)
+        self._made_ns = clock.monotonic_ns()
+        self._fake = clock
+        self._lost_s, self._hangs_s, self._opens_s = lost_s, hangs_s, opens_s
+
+    def _wait_until(self, at_s: float) -> None:
+        self._fake.wait(threading.Event(), self._made_ns + round(at_s * NS_PER_S))
+
+    def open(self, covered: Any = frozenset()) -> Any:
+        self._wait_until(self._opens_s)
+        return super().open(covered)
+
+    def read(self, device: Any) -> Any:
+        now_s = (self._fake.monotonic_ns() - self._made_ns) / NS_PER_S
+        if now_s >= self._lost_s:
+            raise MeterLostError("fell off the bus", device=device.id)
+        if self._hangs_s[0] <= now_s < self._hangs_s[1]:
+            self._wait_until(self._hangs_s[1])
+        return super().read(device)
+
+
+async def slow(rig: Rig) -> None:
+    """The clock stands until the engine has set the device that hangs apart, which takes a quarter of a real second."""
+    while not any(track.is_slow for track in rig.session.tracks):
+        await anyio.sleep(0.01)
+
+
+async def watched(rig: Rig, to_s: float) -> None:
+    """Move the clock second by second; each published report adds up."""
+    while rig.clock.monotonic_ns() < rig.begin_ns + round(to_s * NS_PER_S):
+        await rig.clock.advance(1.0)
+        assert adds_up(rig.session.published)
+
+
+def test_a_lost_device_leaves_shares_that_add_up() -> None:
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        a = rig.opened("A")
+        await watched(rig, 5.0)
+        b = rig.opened("B")
+        await watched(rig, 20.0)
+        rig.closed(a)
+        rig.closed(b)
+        report = await rig.ended()
+        assert adds_up(report)
+        # The lost one was read for the last time at 9 s, and the other goes on.
+        assert joules(by_name(report)["B"]) == pytest.approx(4 * 150.0 + 11 * 50.0, rel=1e-2)
+        assert joules(report.unattributed) == pytest.approx(0.0, abs=1.0)
+        assert any("was lost" in warning for warning in report.warnings)
+
+    run([watts(clock, 100.0), Troubled(clock, 200.0, lost_s=10.0)], clock, body)
+
+
+def test_spans_wait_for_a_device_that_hangs_and_get_what_it_tells_afterwards() -> None:
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        await rig.clock.advance(4.0)
+        during = rig.opened("during")
+        await rig.clock.advance(2.0)
+        await slow(rig)
+        await watched(rig, 10.0)
+        rig.closed(during)
+        after = rig.opened("after")
+        await watched(rig, 20.0)
+        rig.closed(after)
+        report = await rig.ended()
+        assert adds_up(report)
+        assert joules(by_name(report)["during"]) == pytest.approx(6 * 300.0, rel=1e-3)
+        assert joules(by_name(report)["after"]) == pytest.approx(10 * 300.0, rel=1e-3)
+
+    run([watts(clock, 100.0), Troubled(clock, 200.0, hangs_s=(5.0, 15.0))], clock, body)
+
+
+def test_what_a_device_tells_after_a_hang_that_nobody_waited_for_is_in_no_span() -> None:
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        rig.closed(rig.opened("first"))
+        await rig.clock.advance(6.0)
+        await slow(rig)
+        await watched(rig, 89.0)
+        late = rig.opened("late")
+        await watched(rig, 100.0)
+        rig.closed(late)
+        report = await rig.ended()
+        assert adds_up(report)
+        assert joules(report) == pytest.approx(100 * 300.0, rel=1e-3)
+        # In the quiet before it the other device drew 100 W, which is its idle floor.
+        assert joules(by_name(report)["late"]) == pytest.approx(11 * 200.0, rel=0.02)
+        assert report.unattributed.idle is not None
+        assert any("came after their time was settled" in warning for warning in report.warnings)
+
+    run([watts(clock, 100.0), Troubled(clock, 200.0, hangs_s=(5.0, 90.0))], clock, body)
+
+
+def test_a_device_that_opens_late_has_shares_from_then_on() -> None:
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        span = rig.opened("A")
+        await watched(rig, 10.0)
+        rig.closed(span)
+        report = await rig.ended()
+        assert adds_up(report)
+        assert len(report.devices) == 2
+        assert joules(by_name(report)["A"]) == pytest.approx(10 * 100.0 + 5 * 200.0, rel=1e-3)
+
+    run([watts(clock, 100.0), Troubled(clock, 200.0, opens_s=5.0)], clock, body)
+
+
+# -- intensities that become known later, and clocks that are set -------------------------------------------------
+
+
+class Late:
+    """Follows no intensity, and says at the run's end, after two seconds, what it was."""
+
+    def __init__(self, rig_clock: FakeClock, session: Session, told: Sequence[tuple[float, float]]) -> None:
+        self._clock = rig_clock
+        self._session = session
+        self._told = told
+
+    async def run(self) -> None:
+        """Nothing."""
+
+    def tell(self) -> None:
+        ledger = self._session.ledger
+        zero_s = ledger.wall.wall_s(self._session._begin.mark.t_ns)
+        made = [
+            (
+                zero_s + at_s,
+                IntensityValue(
+                    g_per_kwh=g, low_g_per_kwh=g, high_g_per_kwh=g, source="late", zone="DK", quality=Quality.LIVE
+                ),
+            )
+            for at_s, g in self._told
+        ]
+        ledger.intensity.replace(made[0][0], made)
+
+    async def finish(self, wait_s: float) -> None:
+        await self._clock.sleep_until(self._clock.monotonic_ns() + 2 * NS_PER_S)
+        if self._told:
+            self.tell()
+
+
+def run_late(told: Sequence[tuple[float, float]], body: Callable[[Rig], Awaitable[None]], **arguments: Any) -> None:
+    """Run a body at 300 W whose intensity is known at its end."""
+    clock = FakeClock()
+    run(
+        [watts(clock)],
+        clock,
+        body,
+        poller=lambda exchange, session, settings, place: Late(clock, session, told),
+        intensity=None,
+        **arguments,
+    )
+
+
+def test_a_span_left_open_ends_with_the_run_however_long_the_end_waits() -> None:
+    """Ticks go on while sources are asked for what is missing."""
+
+    async def body(rig: Rig) -> None:
+        rig.opened("A")
+        await rig.clock.advance(6.0)
+        report = await rig.ended()
+        assert report.duration_s == pytest.approx(6.0)
+        assert by_name(report)["A"].duration_s == pytest.approx(6.0)
+        assert joules(by_name(report)["A"]) == pytest.approx(6 * 300.0)
+        assert adds_up(report)
+        assert any("still open at the end" in warning for warning in report.warnings)
+
+    run_late([], body)
+
+
+@pytest.mark.parametrize("g", [[1000.0, 1000.0], [1.0, 2000.0], [2000.0, 1.0], [0.0, 0.0]])
+def test_co2eq_of_shares_adds_up_when_the_intensity_is_corrected_afterwards(g: list[float]) -> None:
+    async def body(rig: Rig) -> None:
+        a = rig.opened("A")
+        await rig.clock.advance(5.0)
+        b = rig.opened("B")
+        await rig.clock.advance(5.0)
+        rig.closed(a)
+        await rig.clock.advance(1.0)
+        rig.closed(b)
+        report = await rig.ended()
+        assert report.co2eq_g == pytest.approx(joules(report) / J_PER_KWH * (g[0] * 5 + g[1] * 6) / 11, rel=1e-3)
+        assert adds_up(report)
+
+    run_late([(0.0, g[0]), (5.0, g[1])], body)
+
+
+def test_co2eq_adds_up_also_between_a_correction_and_the_next_account() -> None:
+    """A live report is published with intensities that its account of the shares does not know yet."""
+
+    async def body(rig: Rig) -> None:
+        rig.opened("A")
+        await rig.clock.advance(5.0)
+        Late(rig.clock, rig.session, [(0.0, 1.0)]).tell()
+        report = rig.session.made(rig.clock.monotonic_ns())
+        assert report.co2eq_g == pytest.approx(joules(report) / J_PER_KWH, rel=1e-3)
+        assert by_name(report)["A"].co2eq_g > 0.0
+        assert adds_up(report)
+        await rig.ended()
+
+    run_late([], body)
+
+
+@pytest.mark.parametrize("by_s", [7200.0, -7200.0])
+def test_shares_add_up_when_the_wall_clock_is_set(by_s: float) -> None:
+    """Every second another intensity, and the clock jumps in the middle of a span."""
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        Late(clock, rig.session, [(n - 8000.0, 10.0 + n % 7) for n in range(16_000)]).tell()
+        a = rig.opened("A")
+        await watched(rig, 4.0)
+        b = rig.opened("B")
+        clock.set_wall(by_s)
+        await watched(rig, 8.0)
+        rig.closed(a)
+        await watched(rig, 10.0)
+        rig.closed(b)
+        report = await rig.ended()
+        assert adds_up(report)
+        assert joules(by_name(report)["A"]) == pytest.approx(300.0 * 6, rel=1e-3)
+
+    run([watts(clock)], clock, body)
