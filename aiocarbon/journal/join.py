@@ -21,7 +21,7 @@ from aiocarbon._core.span_report import Unattributed
 from aiocarbon._core.tries import Extent, Start, generations, tries
 from aiocarbon._core.units import S_PER_NS, kwh_from_j, s_from_ns
 from aiocarbon.journal.machine import Told
-from aiocarbon.journal.sums import Expected, NodeSum, WarningSum, WindowSum, union_ns, united, utc_span
+from aiocarbon.journal.sums import Clocks, Expected, NodeSum, WarningSum, WindowSum, union_ns, united, utc_span
 from aiocarbon.journal.view import KEPT_EPOCHS, Stretch, View
 
 FOLDS_ABOVE: Final = 64
@@ -50,6 +50,7 @@ class Joined:
         self._outside: dict[tuple[int | None, Start], WindowSum] = {}
         self._extents: dict[Start, Extent] = {}
         self._spans: list[tuple[int, int]] = []
+        self._clocks = Clocks()
         self._nodes: dict[str, NodeSum] = {}
         self._expected: dict[int, Expected] = {}
         self._first: View | None = None
@@ -116,7 +117,6 @@ class Joined:
             restart = -1 if who is None or who.restart is None or not who.job.startswith("slurm") else who.restart
             groups.setdefault((restart, who.attempt if who is not None else ""), []).append(view)
             by_host.setdefault(view.process.facts.host, []).append(view)
-            self._take_facts(view)
         found: dict[str, Start] = {}
         for (restart, name), group in groups.items():
             group.sort(key=lambda view: (view.begin_ns, view.process.ident))
@@ -124,11 +124,11 @@ class Joined:
             numbers = generations(spans) if name else [0] * len(spans)
             for view, number in zip(group, numbers, strict=True):
                 start = found[view.process.ident] = Start(restart, name, number)
-                extent = Extent(*utc_span(view), view.ended_well)
-                if start in self._extents:
-                    self._extents[start].join(extent)
-                else:
-                    self._extents[start] = extent
+                off_ns = self._clocks.off_ns(view, start)
+                begin, end = (at - off_ns for at in utc_span(view))
+                extent = Extent(begin, end, view.ended_well)
+                self._extents.setdefault(start, extent).join(extent)
+                self._take_facts(view, (begin, end))
         for host, group in by_host.items():
             node = self._nodes.setdefault(host, NodeSum())
             node.processes += len(group)
@@ -139,13 +139,12 @@ class Joined:
                 self._expected.setdefault(start.restart, Expected()).take(view, start)
         return found
 
-    def _take_facts(self, view: View) -> None:
+    def _take_facts(self, view: View, span: tuple[int, int]) -> None:
         process = view.process
         host = process.facts.host
         if self._first is None:
             self._first = view
         self._processes += 1
-        span = utc_span(view)
         self._spans.append(span)
         if len(self._spans) > SPANS_KEPT:
             self._spans = united(self._spans)
@@ -316,6 +315,12 @@ class Joined:
         yield from list(self._rules)[:RULES_TOLD]
         if told:
             yield told
+        if apart := self._clocks.apart:
+            most = max(map(abs, apart.values())) * S_PER_NS
+            yield (
+                f"clocks stand up to {most:.0f} s apart by the ends of epochs ({names(apart)}): the run's length is "
+                "reckoned on the first node's clock, intensities are looked up by each node's own"
+            )
         if self._folds:
             yield f"devices are told by name, since there are more than {FOLDS_ABOVE} processes"
 

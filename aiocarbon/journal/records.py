@@ -28,9 +28,9 @@ The header also says who the process is, as `_core/identity.py` decides it. Abse
 - `restart`: how often the launcher had started the job before, 0 for the first time; where two differ, the larger one
   is the later try.
 - `rank`, `world`, `local_rank`: the process's number among `world`, and on its node: hints, never a key.
-- `expected_nodes`: names (as `host` has them) of the attempt's nodes, in SLURM's short form "n[1-3]" or as an array. What
-  of them is no `host` of any attempt of the same `restart` was not measured. `expected_node_count`: how many, known also
-  where the names are not.
+- `expected_nodes`: names (as `host` has them) of the attempt's nodes, in SLURM's short form "n[1-3]" or as an array.
+  What of them is no `host` of any attempt of the same `restart` was not measured. `expected_node_count`: how many,
+  known also where the names are not.
 - `expected_tasks`: how many processes the attempt has; not each of them need write a journal.
 - `machine`: the node name that tells this machine from others of one boot id (clones of a virtual machine, several
   slurmd on one host): a device's machine is (boot_id, `machine`); "" where the boot id alone is known.
