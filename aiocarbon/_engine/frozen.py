@@ -7,9 +7,14 @@ it then begins where it was frozen, and what lies before it ends there.
 from __future__ import annotations
 
 import bisect
+from typing import Final
 
 from aiocarbon._core.curve import State
 from aiocarbon._core.ledger import Mark
+
+KEPT: Final = 64
+"""Newest marks that are kept, beside the first behind which others may still be set. Those between them are where
+shares were split up to: without them a mark has looser bounds, and what adds up are the borders."""
 
 
 class Frozen:
@@ -38,6 +43,7 @@ class Frozen:
         bisect.insort(self._marks, mark, key=lambda frozen: frozen.t_ns)
         first = bisect.bisect_right(self._marks, earliest_ns, key=lambda frozen: frozen.t_ns)
         del self._marks[: max(first - 1, 0)]
+        del self._marks[1:-KEPT]
 
 
 def _within(state: State, least: State | None, most: State | None) -> State:

@@ -214,7 +214,7 @@ class Session:
             if self._is_tellable(border, now_ns):
                 border.mark = self._mark(border.t_ns)
                 border.is_final = moved = True
-                self._frozen.add(border.mark, earliest_ns=self._earliest_ns(border.t_ns))
+                self._frozen.add(border.mark, earliest_ns=self._earliest_ns())
                 self.new_borders.append(border)
             else:
                 still_open.append(border)
@@ -224,9 +224,9 @@ class Session:
         if moved:
             self._settle_windows()
 
-    def _earliest_ns(self, t_ns: int) -> int:
-        """Where the next mark may be frozen, if one is frozen at an instant."""
-        return min((border.t_ns for border in self._open_borders), default=t_ns)
+    def _earliest_ns(self) -> int:
+        """Where the next mark may be frozen: a border is told late at times, but lies behind the newest."""
+        return min((border.t_ns for border in self._open_borders), default=self._previous().t_ns)
 
     def known(self, now_ns: int, wanted_ns: int | None = None) -> Mark | None:
         """The curves where energy can be split up to, frozen; None where nothing is known yet.
@@ -238,14 +238,13 @@ class Session:
         begin = self._begin
         if begin is None or not begin.is_final:
             return None
-        upto_ns = known_ns(self.tracks, begin.t_ns, now_ns) if wanted_ns is None else wanted_ns
-        upto_ns = None if upto_ns is None else self.scope.upto(upto_ns)
-        if upto_ns is not None and self._end is not None:
-            upto_ns = min(upto_ns, self._end.t_ns)  # readings go on while the end waits for sources
+        end_ns = now_ns if self._end is None else self._end.t_ns  # readings go on while the end waits for sources
+        told_ns = known_ns(self.tracks, begin.t_ns, now_ns) if wanted_ns is None else wanted_ns
+        upto_ns = None if told_ns is None else self.scope.upto(min(told_ns, end_ns))
         if upto_ns is None or upto_ns <= begin.t_ns:
             return None
         mark = self._mark(upto_ns)
-        self._frozen.add(mark, earliest_ns=self._earliest_ns(upto_ns))
+        self._frozen.add(mark, earliest_ns=self._earliest_ns())
         return mark
 
     def shared(self, upto: Mark | None, *, is_last: bool = False) -> Iterator[None]:

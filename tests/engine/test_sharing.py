@@ -17,8 +17,8 @@ from aiocarbon._core.units import J_PER_KWH, NS_PER_S
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.tape import Tape
-from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.errors import MeterLostError
+from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.settings import check_arguments
 from aiocarbon.span import Span
 from aiocarbon.testing import FakeClock
@@ -182,7 +182,7 @@ class Troubled(SimulatedMeter):
 
 async def slow(rig: Rig) -> None:
     """The clock stands until the engine has set the device that hangs apart, which takes a quarter of a real second."""
-    while not any(track.is_slow for track in rig.session.tracks):
+    while not any(track.is_slow for track in rig.session.tracks):  # noqa: ASYNC110  # the engine tells nobody
         await anyio.sleep(0.01)
 
 
