@@ -118,6 +118,14 @@ def _used(before: Usage, after: Usage) -> tuple[float, float] | None:
     return own, max(own, total)
 
 
+_BASIS_WORDS: Final = {
+    Basis.COUNTER: "the device itself is measured by its energy counter",
+    Basis.POWER: "the device itself is measured by its power sensor",
+    Basis.MODEL: "the device itself is modelled",
+    Basis.ASSUMED: "the device itself is assumed",
+}
+
+
 def device_of(device: Device, role: Role, *, scope: str, holder: str, how: str) -> Device:
     """The device that stands for a part of a physical one.
 
@@ -126,7 +134,7 @@ def device_of(device: Device, role: Role, *, scope: str, holder: str, how: str) 
     """
     is_own = role is Role.OWN
     is_weaker = device.basis in (Basis.COUNTER, Basis.POWER)
-    told = f"{how}; the device's own energy is {device.basis.value}"
+    told = f"{how}; {_BASIS_WORDS[device.basis]}"
     return replace(
         device,
         id=device.id if is_own else f"{device.id}#{role.value}",
@@ -146,12 +154,15 @@ class SharedDevice:
     Attributes:
         curves: Curve by role, each of a device of its own.
         device: The physical device.
-        floor: Its idle floor: told by its meter, or the least 5 s mean while it was hardly used.
+        floor: Its idle floor: given, told by its meter, or the least 5 s mean while it was hardly used.
     """
 
-    def __init__(self, device: Device, whole: Curve, *, scope: str, holder: str, how: str) -> None:
+    def __init__(
+        self, device: Device, whole: Curve, *, scope: str, holder: str, how: str, floor_w: float | None = None
+    ) -> None:
         self.device = device
-        self.floor = IdleFloor({} if device.idle_w is None else {device.id: device.idle_w})
+        floor_w = device.idle_w if floor_w is None else floor_w
+        self.floor = IdleFloor({} if floor_w is None else {device.id: floor_w})
         self.curves = {
             role: Curve(device_of(device, role, scope=scope, holder=holder, how=how), refresh_ns=whole.refresh_ns)
             for role in Role

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiocarbon._core.body import Facts, Overhead
@@ -10,6 +11,7 @@ from aiocarbon._core.curve import Curve
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import IntensityCurve
 from aiocarbon._core.ledger import Ledger
+from aiocarbon._core.policy import Split
 from aiocarbon._core.wallclock import Anchor, WallClock
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.session import Session
@@ -64,11 +66,17 @@ def make_session(
         equivalents=_equivalents,
         budget=settings.budget,
         on_exceeded=on_exceeded,
-        split=settings.attribution,
+        split=_among_spans(settings),
     )
     if who.advice:
         session.warn(who.advice)
     return session
+
+
+def _among_spans(settings: Settings) -> Split:
+    """The rule by which energy is split among spans: a share of the machine's has no idle floor of its own."""
+    rule = settings.attribution
+    return rule if settings.scope == "machine" else replace(rule, floor_w=0.0)
 
 
 def _equivalents(co2eq_g: float) -> tuple[Equivalent, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -152,6 +152,7 @@ class Shares(Machine):
         clock: Tells when.
         blocking: Runs something blocking in a worker.
         start_soon: Starts a task.
+        floors_w: Idle floors by device id, watts, where the user gave them.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Shares(Machine):
         clock: Clock,
         blocking: Callable[..., Any],
         start_soon: Callable[..., Any],
+        floors_w: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.name = reader.scope
@@ -170,6 +172,8 @@ class Shares(Machine):
         self._clock = clock
         self._blocking = blocking
         self._start_soon = start_soon
+        self._floors_w = floors_w or {}
+        self._notes = [_told(finding) for finding in holder.findings]
         self._shared: dict[str, SharedDevice] = {}
         self._order = anyio.Lock()
         self._reading = threading.Lock()
@@ -192,13 +196,22 @@ class Shares(Machine):
         self._tracks.append(track)
         how = share_words(track.device, self._holder)
         shared = self._shared[track.device.id] = SharedDevice(
-            track.device, track.derivation.curve, scope=self.name, holder=self._holder.name, how=how
+            track.device,
+            track.derivation.curve,
+            scope=self.name,
+            holder=self._holder.name,
+            how=how,
+            floor_w=self._floors_w.get(track.device.id),
         )
         return {curve.device.id: curve for curve in shared.curves.values()}
 
+    def say(self, text: str) -> None:
+        """Have something told with the first device."""
+        self._notes.append(text)
+
     def warnings(self, device: Device) -> Iterator[str]:
         """What was found out of whose share it is."""
-        return map(_told, self._holder.findings)
+        yield from self._notes
 
     def recorded(self) -> Iterator[Recorded]:
         """The devices' parts."""
@@ -351,7 +364,18 @@ async def open_scope(
         holder = await engine.blocking(reader.open)
     except (MeterUnavailableError, ReadError) as error:
         raise ConfigError("scope", settings.scope, f'"machine" here: {error}') from error
-    return Shares(reader, holder, clock=engine.clock, blocking=engine.blocking, start_soon=engine.group.start_soon)
+    floor_w = settings.attribution.floor_w
+    shares = Shares(
+        reader,
+        holder,
+        clock=engine.clock,
+        blocking=engine.blocking,
+        start_soon=engine.group.start_soon,
+        floors_w=floor_w if isinstance(floor_w, Mapping) else None,
+    )
+    if isinstance(floor_w, float):
+        shares.say("floor_w of all devices together is not used in this scope: give it by device")
+    return shares
 
 
 def _arrived(engine: Engine, session: Session) -> None:

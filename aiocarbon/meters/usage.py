@@ -193,9 +193,9 @@ class UsageReader:
         if root is None:
             raise MeterUnavailableError(f"{self._proc} does not show process {self._pid}", remedy='scope="machine"')
         self._users = ProcessTree(self._pid, proc=self._proc, with_root=self._with_root)
-        what = "and what it started" if self._with_root else "only what it started"
+        words = f"process {self._pid} and what it started" if self._with_root else f"what process {self._pid} started"
         # The start tells it from a later process of the same number.
-        return Holder(name=f"process {self._pid} ({root.start})", words=f"process {self._pid}, {what}")
+        return Holder(name=f"process {self._pid} ({root.start})", words=words)
 
     def _open_group(self) -> Holder:
         folder, account, path = own_group(proc=self._proc, cgroup=self._cgroup, environ=self._environ)

@@ -150,6 +150,12 @@ def test_the_share_is_of_what_is_above_the_floor() -> None:
     assert machine.joules(Role.WHOLE, 1.0, 9.0) == pytest.approx(880.0)
 
 
+def test_a_floor_that_the_user_gave_goes_before_the_meter_s() -> None:
+    device = dataclasses.replace(DEVICE, idle_w=30.0)
+    shared = SharedDevice(device, Derivation(device).curve, scope="cgroup", holder="x", how="y", floor_w=50.0)
+    assert shared.floor_w == 50.0
+
+
 def test_a_floor_above_the_power_is_lowered_to_it() -> None:
     machine = Machine(dataclasses.replace(DEVICE, idle_w=500.0)).run(10, power_w=110.0, own=0.5, total=2.0)
     assert machine.joules(Role.IDLE, 1.0, 9.0) == pytest.approx(880.0)
@@ -203,7 +209,7 @@ def test_the_share_is_an_estimate_whatever_the_device_is_and_keeps_its_id() -> N
     assert (own.id, own.basis, own.counted) == (DEVICE.id, Basis.MODEL, True)
     assert own.share is not None
     assert own.share.holder == "process 1 (7)"
-    assert "counter" in own.note
+    assert "measured by its energy counter" in own.note
     others = [shared.curves[role].device for role in Role if role is not Role.OWN]
     assert not any(device.counted for device in others)
     assert len({device.id for device in (own, *others)}) == 4
