@@ -119,7 +119,7 @@ class ChildProcess:
         *,
         before_spawn: Callable[[], object] | None = None,
         on_spawn: Callable[[int], object] | None = None,
-        after_exit: Callable[[], object] | None = None,
+        after_exit: Callable[[ChildResult], object] | None = None,
     ) -> ChildResult:
         """Run it to its end; arguments and errors as in `run_child`.
 
@@ -154,12 +154,13 @@ class ChildProcess:
                 gate.close()
             if os.WIFSIGNALED(status):
                 terminal.restore_modes()  # it had no chance to: a raw terminal would be left to the shell
-            if after_exit is not None:
-                after_exit()
-            if os.WIFSIGNALED(status):
                 number = os.WTERMSIG(status)
-                return ChildResult(returncode=EXIT_SIGNAL_BASE + number, signal=number, ended_by_us=self._ended_by_us)
-            return ChildResult(returncode=os.WEXITSTATUS(status), ended_by_us=self._ended_by_us, error=error)
+                result = ChildResult(returncode=EXIT_SIGNAL_BASE + number, signal=number, ended_by_us=self._ended_by_us)
+            else:
+                result = ChildResult(returncode=os.WEXITSTATUS(status), ended_by_us=self._ended_by_us, error=error)
+            if after_exit is not None:
+                after_exit(result)
+            return result
 
     def _publish(self, signals: Signals | None) -> None:
         with self._lock:
@@ -190,7 +191,7 @@ class ChildProcess:
                 job.send(signal.SIGKILL)
 
     def _run_simply(
-        self, before_spawn: Callable[[], object] | None, after_exit: Callable[[], object] | None
+        self, before_spawn: Callable[[], object] | None, after_exit: Callable[[ChildResult], object] | None
     ) -> ChildResult:
         import subprocess
 
@@ -203,7 +204,7 @@ class ChildProcess:
         except OSError as error:
             result = ChildResult(returncode=EXIT_NOT_EXECUTABLE, error=str(error))
         if after_exit is not None:
-            after_exit()
+            after_exit(result)
         return result
 
 

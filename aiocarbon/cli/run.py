@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._engine.life import DEAD
-from aiocarbon.cli.child import ChildProcess
+from aiocarbon.cli.child import ChildProcess, ChildResult
 from aiocarbon.cli.job import whole_job
 from aiocarbon.cli.output import coloured, is_terminal, say, write_json, write_live
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError
@@ -72,26 +72,24 @@ def run(options: Options) -> int:
             # The blocking tracker has no event to wait for; `end` may be called from the engine's thread.
             tracker._handle.verdicts.exceeded.add_done_callback(lambda _: child.end())
 
-    reports: list[RunReport | None] = []
+    def finish(result: ChildResult) -> None:
+        stack.close()  # the live line ends before the report is made
+        report = _finish(tracker, troubles)
+        if result.ended_by_us and not options.quiet:
+            say(f"aiocarbon: the command was ended: {tracker._handle.begun('run').budget_broken}")
+        if result.error:
+            say(f"aiocarbon: {result.error}")
+            return
+        is_silent = options.quiet is None and bool(tracker._handle.who.rank)  # of a job's ranks the first one reports
+        if report is not None and not is_silent:
+            report = whole_job(report, tracker._handle.who, resolved.journal)
+        _tell(options, report, troubles, is_silent=is_silent)
 
     with contextlib.ExitStack() as stack:
-
-        def finish() -> None:
-            stack.close()  # the live line ends before the report is made
-            reports.append(_finish(tracker, troubles))
-            if (report := reports[0]) is not None and not _is_silent(options, tracker):
-                reports.append(whole_job(report, tracker._handle.who, resolved.journal))
-
         on_spawn: Callable[[int], object] | None = None
         if options.live and is_terminal(sys.stderr) and hasattr(signal, "setitimer"):  # Windows has none
             on_spawn = lambda _: stack.enter_context(_live(tracker, max(resolved.interval_s, LEAST_LIVE_S)))  # noqa: E731
         result = child.run(before_spawn=begin, on_spawn=on_spawn, after_exit=finish)
-    if result.ended_by_us and not options.quiet:
-        say(f"aiocarbon: the command was ended: {tracker._handle.begun('run').budget_broken}")
-    if result.error:
-        say(f"aiocarbon: {result.error}")
-    else:
-        _tell(options, reports[-1], troubles, is_silent=_is_silent(options, tracker))
     return EXIT_BUDGET if result.ended_by_us else result.returncode
 
 
@@ -140,11 +138,6 @@ def _finish(tracker: Tracker, troubles: list[str]) -> RunReport | None:
         return None
     finally:
         signal.signal(signal.SIGINT, former)
-
-
-def _is_silent(options: Options, tracker: Tracker) -> bool:
-    """True where another process reports: of a job's ranks the first one does, unless all are asked to."""
-    return options.quiet is None and bool(tracker._handle.who.rank)
 
 
 def _tell(options: Options, report: RunReport | None, troubles: list[str], *, is_silent: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -207,6 +208,32 @@ def test_interrupt_reaches_the_command_once_and_the_report_still_comes(tmp_path:
         assert process.wait() == 5
     assert "90 % range" in report
     assert "Traceback" not in report
+
+
+def test_sigterm_again_and_again_and_sigcont_cost_no_report(tmp_path: Path) -> None:
+    command = python("import time; print('begun', flush=True); time.sleep(60)")
+    process = subprocess.Popen(
+        words("--json", "F", command=command),
+        cwd=tmp_path,
+        env=ENVIRON,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
+    # SLURM sends it again within milliseconds, to everything that the step started: here until the report is begun.
+    with process:
+        while not select.select([process.stderr], [], [], 0.001)[0]:
+            process.send_signal(signal.SIGTERM)
+        err = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.startswith("aiocarbon: ")
+    assert "overhead" in err
+    assert json.loads((tmp_path / "F").read_text())["is_final"]
 
 
 def test_instrument_that_cannot_start_lets_the_command_run_and_says_so(tmp_path: Path) -> None:
