@@ -156,6 +156,7 @@ class Mates:
         """Begin a run: after all runs had ended, devices are claimed anew."""
         if any(share.role is Role.NEITHER for _, share in self._shared):
             await self.look()
+        self.begin()
         if self.claims.problem:
             session.warn(self.claims.problem)
 
@@ -332,10 +333,13 @@ class Mates:
         share.leave()
         derivation = track.derivation
         title = await self._engine.blocking(self.claims.title, track)
-        pulse = pulse_of(track, share.lost_ns)
+        pulse = pulse_of(track, share.lost_ns)._replace(is_slow=False)
         number, end = await self._engine.blocking(
-            self.claims.claim, share, title, pulse._replace(is_slow=False), derivation.carried, list(derivation.kept())
+            self.claims.claim, share, title, pulse, derivation.carried, list(derivation.kept())
         )
+        if not self._engine.sessions:  # the last run ended meanwhile
+            end.close()
+            return LEFT, 0, 0
         self.claims.take(share, track, number, end)
         if share.role is not Role.READS:
             self.begin()
