@@ -16,6 +16,7 @@ from aiocarbon._core.assemble import MEASURED
 from aiocarbon._core.pool import Lump, lump_of
 from aiocarbon._core.segment import DeviceKey, Segment, Window, gather, is_apart, shares
 from aiocarbon._core.units import NS_PER_MS
+from aiocarbon.journal.nested import told_twice, unnested
 from aiocarbon.journal.process import Known, Process
 from aiocarbon.journal.quick import windows_of
 from aiocarbon.journal.view import Stretch, View
@@ -65,6 +66,10 @@ class Machine:
             quick = windows_of(view, folds=folds)
             if quick is not None:
                 return [Told(view, view.begin_ns, view.end_ns, *quick)]
+        return self.cut_curves(views)
+
+    def cut_curves(self, views: Sequence[View]) -> list[Told]:
+        """The same by curves alone, whatever the processes."""
         return [_cut(*part) for part in _parts(views, self.unite())]
 
     def unite(self) -> Sequence[Segment]:
@@ -84,6 +89,8 @@ class Machine:
             for other in active:
                 yield from _told_and_modelled(other, view)
                 yield from _told_and_modelled(view, other)
+                yield from told_twice(other, view)
+                yield from told_twice(view, other)
             active.append(view)
 
 
@@ -133,6 +140,7 @@ def _parts(views: Sequence[View], segments: Sequence[Segment]) -> list[tuple[Vie
         if windows:
             mine = Segment(key=segment.key, curve=segment.curve, windows=windows)
             groups.setdefault(segment.key.device, []).append(mine)
+    unnested(groups)
     parts: dict[tuple[str, int, int], dict[str, Known]] = {}
     for device, group in groups.items():
         for share in shares(group):
