@@ -14,13 +14,12 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from enum import StrEnum
 from typing import Final
 
 from aiocarbon._core.amounts import Amounts
 from aiocarbon._core.brief import Kind, take_run
 from aiocarbon._core.edges import CLOSE, MAX_WEIGHT, MIN_WEIGHT, OPEN, SPEND, TALLY, WEIGH, Edge, Inbox
-from aiocarbon._core.policy import Idle, Policy
+from aiocarbon._core.policy import Idle, Policy, among
 from aiocarbon._core.spans import WEIGHT_SCALE, Book, Owner, Path, Span, Sums, Told
 from aiocarbon._core.streams import Group, Streams
 from aiocarbon._core.supply import IdleFloor, Increment, Segment, Supply
@@ -63,10 +62,10 @@ class Attribution(Inbox):
         book: Book | None = None,
     ) -> None:
         super().__init__()
-        self.policy = Policy(_among(Policy, "attribution", policy))
+        self.policy = Policy(among(Policy, "attribution", policy))
         self._by_device = self.policy is Policy.DEVICE
         self._by_weight = self.policy is Policy.WEIGHT
-        self.idle = Idle(_among(Idle, "idle", idle))
+        self.idle = Idle(among(Idle, "idle", idle))
         self.book = book or Book()
         self._root = self.book.root
         self.supplied = Supply(IdleFloor(floor_w))
@@ -128,7 +127,7 @@ class Attribution(Inbox):
         return len(window)
 
     def arrange(self) -> None:
-        """Put what was told in the order of its stamps; done in settling too, but at once for all that came."""
+        """Put what was told in the order of its stamps; done in settling too, but then for all that came at once."""
         inbox, self._inbox = self._inbox, []
         inbox.sort()
         edges = self._edges
@@ -145,11 +144,10 @@ class Attribution(Inbox):
         return len(self._inbox) + len(self._edges) + len(self._window)
 
     def _begin_window(self, upto_ns: int) -> bool:
-        if upto_ns < self.settled_ns or (upto_ns == self.settled_ns and not self._inbox):
-            return False
-        if self._inbox:
-            self.arrange()
+        self.arrange()
         count = bisect.bisect_left(self._edges, (upto_ns + 1,))
+        if upto_ns < self.settled_ns or (upto_ns == self.settled_ns and not count):
+            return False
         self._window = self._edges[:count]
         del self._edges[:count]
         self.told.late += bisect.bisect_left(self._window, (self.settled_ns,))
@@ -394,10 +392,3 @@ class Attribution(Inbox):
             into[0] += energy
             into[1] += co2eq
         return sums
-
-
-def _among(kinds: type[StrEnum], what: str, value: str) -> str:
-    if value not in list(kinds):
-        names = ", ".join(f'"{kind.value}"' for kind in kinds)
-        raise ValueError(f"{what}={value!r} is not accepted: expected one of {names}")
-    return value

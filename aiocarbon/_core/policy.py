@@ -46,3 +46,15 @@ class Split:
 
 EVENLY: Final = Split()
 """The rule of a run that says nothing."""
+
+
+def among(kinds: type[StrEnum], what: str, value: str) -> str:
+    """One of some kinds.
+
+    Raises:
+        ValueError: It is not one of them.
+    """
+    if value not in list(kinds):
+        names = ", ".join(f'"{kind.value}"' for kind in kinds)
+        raise ValueError(f"{what}={value!r} is not accepted: expected one of {names}")
+    return value

@@ -222,8 +222,13 @@ class Engine:
             for _ in session.shared(mark, is_last=is_last):
                 await anyio.lowlevel.checkpoint()  # others have their turn, here and in the training
 
-    async def share_upto(self, session: Session, t_ns: int) -> None:
-        """Take a reading of every meter, waiting at most 50 ms, and split the energy up to an instant before it."""
+    async def share_upto(self, session: Session, t_ns: int | None) -> None:
+        """Take a reading of every meter, waiting at most 50 ms, and split the energy as far as that tells.
+
+        Args:
+            session: The run.
+            t_ns: An instant before the reading up to which energy is split in any case, monotonic.
+        """
         await self._sampler.latch_within(EPOCH_WAIT_S)
         await self.share(session, t_ns)
 

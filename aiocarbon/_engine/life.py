@@ -67,6 +67,7 @@ class Life(Marks):
         self.with_root = True
         self._device_sync: str | Callable[[], object] | None = None
         self.tape = Tape(self._hurry, self.heed_budget)
+        self._hurried: Future[Any] | None = None
         self.who = _who(arguments)
         self.run_id = self.who.run_id
 
@@ -197,8 +198,8 @@ class Life(Marks):
     def _hurry(self) -> None:
         """Have the engine take the spans off the tape out of its turn."""
         session = self._session
-        if session is not None and not session.sharing.is_busy:
-            self.call(lambda engine: engine.share(session))
+        if session is not None and not session.sharing.is_busy and (self._hurried is None or self._hurried.done()):
+            self._hurried = self.call(lambda engine: engine.share_upto(session, None))
 
     def call(self, verb: hosts.Verb) -> Future[Any] | None:
         """Have the engine do something; None where there is none."""

@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 
 log = get_logger("sharing")
 
-SLICE: Final = 300
-"""Edges taken in one slice: half a millisecond."""
+STEP: Final = 256
+"""Edges split in one step: at most half a millisecond."""
+
+CHUNK: Final = 2048
+"""Edges taken off the tape in one step."""
+
+SLICE_NS: Final = 600_000
+"""Steps of so much time are taken together: between them others have their turn."""
 
 TELL_SHARE: Final = 0.005
 """A new account is made once what the last one took is this share of the time since."""
@@ -73,7 +79,7 @@ class Sharing:
             return
         self.is_busy = True
         try:
-            yield from self._advance(begin, upto, is_last)
+            yield from _in_slices(self._advance(begin, upto, is_last))
         except Exception as error:  # an error of ours costs the run its shares, and nothing else
             log.warning("sharing.failed", why=f"{type(error).__name__}: {error}")
             self.problem = f"energy is not split among spans any more: {type(error).__name__}: {error}"
@@ -82,16 +88,22 @@ class Sharing:
             self.is_busy = False
 
     def _advance(self, begin: Mark, upto: Mark, is_last: bool) -> Iterator[None]:
-        assert self.tape is not None  # or it were not wanted
-        edges = self.tape.take()
+        tape = self.tape
+        assert tape is not None  # or it were not wanted
+        edges = tape.take(CHUNK)
         attribution, feed = self._split = self._split or self._begin(begin, upto, edges)
         attribution.tell(edges)
-        yield
+        for _ in range(len(tape.edges) // CHUNK + 1):  # all that wait by now, in chunks that are soon put in order
+            attribution.arrange()
+            yield
+            attribution.tell(tape.take(CHUNK))
+        tape.held = attribution.waiting
         if upto.t_ns > feed.at_ns or is_last:
             attribution.supply(feed.upto(begin, upto))
             yield
-        while attribution.settle(feed.at_ns, SLICE):
+        while attribution.settle(feed.at_ns, STEP):
             yield
+        tape.held = attribution.waiting
         if is_last:
             attribution.finish(feed.at_ns)
         self._learn(attribution)
@@ -145,3 +157,12 @@ class Sharing:
     def _learn(self, attribution: Attribution) -> None:
         for books in self._books.values():
             books.learn(attribution.tallies)
+
+
+def _in_slices(steps: Iterator[None]) -> Iterator[None]:
+    """Steps, of which those that are done in one slice are one."""
+    began_ns = time.monotonic_ns()
+    for _ in steps:
+        if time.monotonic_ns() - began_ns >= SLICE_NS:
+            yield
+            began_ns = time.monotonic_ns()

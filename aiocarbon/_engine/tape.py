@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from aiocarbon._core.reading import Device
 
 MOST_WAITING: Final = 1_000_000
-"""Edges that wait for the engine; while there are more, no span is opened."""
+"""Edges that wait, here or at the engine for what devices tell; while there are more, no span is opened."""
 
 MOST_WORKS: Final = 10_000
 
-LOOK_EVERY: Final = 1024
+LOOK_EVERY: Final = 256
 """Spans between two looks at how many edges wait; a power of 2."""
 
 MOST_DIGITS: Final = 4
 """Digits of a GPU's number."""
 
-HURRY: Final = 16_384
-"""Edges that wait before the engine is called out of its turn."""
+HURRY: Final = 131_072
+"""Edges that wait before the engine is called out of its turn, and given the interpreter at each look: a loop that does
+nothing but open spans makes them faster than the engine gets turns to count them."""
 
 
 class Work(NamedTuple):
@@ -87,6 +88,7 @@ class Tape:
         state: Whether the run takes spans.
         is_on: True where a span may be opened without further thought.
         dropped: Spans that were not opened, since too many edges waited.
+        held: Edges that the engine has taken and keeps, since devices have not told what was used in their time.
         devices: Tells the run's devices, to bind spans to.
         running_loop: Tells asyncio's loop of this thread; None where there is none.
         now: Stamps edges, monotonic nanoseconds.
@@ -106,6 +108,7 @@ class Tape:
         self.state = State.BEFORE
         self.is_on = False
         self.dropped = 0
+        self.held = 0
         self.devices: Callable[[], Sequence[Device]] = tuple
         self.running_loop: Callable[[], Any] = _no_loop
         self.current_task: Callable[[Any], Any] = _no_task
@@ -166,9 +169,10 @@ class Tape:
 
     def look(self) -> None:
         """See how many edges wait; called now and then."""
-        waiting = len(self.edges)
+        waiting = len(self.edges) + self.held
         if waiting > HURRY:
             self._call()
+            time.sleep(0)  # if the engine waits for the interpreter it has it for a slice, else this takes no time
         if waiting > MOST_WAITING:
             self._is_full = True
             self.is_on = False
@@ -241,10 +245,10 @@ class Tape:
         works = self.works
         return [works.popleft() for _ in range(len(works))]
 
-    def take(self) -> list[Edge]:
-        """All edges that wait."""
+    def take(self, at_most: int) -> list[Edge]:
+        """Edges that wait, the first of them."""
         edges = self.edges
-        taken = [edges.popleft() for _ in range(len(edges))]
+        taken = [edges.popleft() for _ in range(min(len(edges), at_most))]
         self._is_full = False  # the next span finds out, and whether the budget has been used up meanwhile
         return taken
 
