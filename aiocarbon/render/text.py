@@ -23,6 +23,7 @@ from aiocarbon._core.report import (
 )
 from aiocarbon._core.units import M_PER_KM
 from aiocarbon.render import numbers
+from aiocarbon.render.cluster import cluster_rows
 from aiocarbon.render.spans import span_lines
 
 __all__ = [
@@ -150,6 +151,7 @@ def _lines(report: RunReport) -> Iterator[str]:
     yield from _scope(report)
     yield from _devices(report.devices)
     yield from _epochs(report)
+    yield from (_line(label, text) for label, text in cluster_rows(report))
     yield from span_lines(report)
     yield from _equivalents(report.equivalents)
     yield _line("overhead", _overhead(report))

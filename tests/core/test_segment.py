@@ -16,6 +16,7 @@ from aiocarbon._core.segment import (
     SegmentKey,
     Window,
     gather,
+    is_apart,
     merge,
     shares,
     union_energy_j,
@@ -150,3 +151,45 @@ def test_a_counter_tells_before_a_power_sensor_and_a_model() -> None:
     power = segment("b", [7] * END, {(0, 8, "q")}, basis=Basis.POWER)
     counter = segment("c", [5] * END, {(4, 6, "r")})
     assert union_energy_j([model, power, counter]) == 2 * 5 + 6 * 7 + 4 * 9
+
+
+# -- one counter or two --------------------------------------------------------------------------------------------
+
+
+def sampled(watts: list[int], instants: set[int], *, basis: Basis = Basis.COUNTER, since: int = 0) -> Curve:
+    """A sampler's view of a device that drew `watts[i]` in second i: points where it looked, from its own origin."""
+    device = Device(id="GPU-1", kind=DeviceKind.GPU, name="GPU", quantity=Quantity.ENERGY, basis=basis)
+    curve = Curve(device, refresh_ns=1)
+    for t in sorted(instants):
+        curve.append(Point(t * 10**9, float(sum(watts[since:t])), 0.0, 0.0, 0.0, 0.0))
+    return curve
+
+
+LONG = 300
+WATTS = st.lists(st.integers(0, 500), min_size=LONG, max_size=LONG)
+LOOKS = st.sets(st.integers(0, LONG), min_size=2)
+
+
+@given(WATTS, LOOKS, LOOKS)
+def test_two_samplers_of_one_counter_are_never_taken_as_two(watts: list[int], a: set[int], b: set[int]) -> None:
+    assert not is_apart(sampled(watts, a), sampled(watts, b, since=min(b)), 0, LONG * 10**9)
+
+
+@given(WATTS, LOOKS, LOOKS, st.integers(0, LONG))
+def test_whether_two_are_one_does_not_depend_on_who_asks(watts: list[int], a: set[int], b: set[int], at: int) -> None:
+    one, other = sampled(watts, a), sampled([*watts[at:], *watts[:at]], b)
+    if is_apart(one, other, 0, LONG * 10**9) is None:
+        assert is_apart(other, one, 0, LONG * 10**9) is None
+
+
+def test_counters_that_differ_by_more_than_their_errors_are_two() -> None:
+    every = set(range(0, LONG + 1, 10))
+    one = sampled([100] * LONG, every)
+    assert is_apart(one, sampled([101] * LONG, every), 0, LONG * 10**9) is False  # less than 2 %
+    assert is_apart(one, sampled([110] * LONG, every), 0, LONG * 10**9) is True
+    assert is_apart(one, sampled([110] * LONG, every), 0, 50 * 10**9) is None  # too short to tell
+    assert is_apart(one, sampled([110] * LONG, every, basis=Basis.MODEL), 0, LONG * 10**9) is None
+    assert is_apart(one, sampled([110] * LONG, {0, LONG}), 0, LONG * 10**9) is True
+    # As much in all, at other times.
+    swapped = sampled([0] * (LONG // 2) + [200] * (LONG // 2), every)
+    assert is_apart(one, swapped, 0, LONG * 10**9) is True

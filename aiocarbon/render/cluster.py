@@ -1,0 +1,51 @@
+"""What a report of several processes says beyond that of one: its nodes, what was done again, by which rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aiocarbon._core.nodes import names
+from aiocarbon._core.report import RunReport
+from aiocarbon._core.units import S_PER_HOUR
+from aiocarbon.render import numbers
+
+__all__ = ["cluster_rows"]
+
+
+def cluster_rows(report: RunReport) -> Iterator[tuple[str, str]]:
+    """Labels and texts of its lines; none for a run of one process.
+
+    Args:
+        report: The report.
+    """
+    if report.nodes:
+        yield "nodes", _nodes(report)
+        yield from (("", text) for text in _uneven(report))
+    if report.rework is not None:
+        mass = numbers.co2eq(report.rework.co2eq_g, 2)
+        yield (
+            "rework",
+            f"{numbers.energy(report.rework.energy_kwh)}, {mass} CO2eq, done again by a later try; in the sum",
+        )
+    for n, rule in enumerate(report.merge):
+        yield "merged" if n == 0 else "", rule
+
+
+def _nodes(report: RunReport) -> str:
+    told = [node for node in report.nodes if node.it_energy_kwh is not None]
+    covered = sum(node.covered_s for node in report.nodes)
+    stated = [node.expected_s for node in report.nodes if node.expected_s is not None]
+    of = f" of {sum(stated) / S_PER_HOUR:.3g}" if stated else ""
+    state = "complete" if report.status == "complete" else "PARTIAL, see the warnings"
+    many = f"{len(told)} of {len(report.nodes)}" if len(told) < len(report.nodes) else f"{len(told)}"
+    return f"{many} told, {covered / S_PER_HOUR:.3g}{of} node-hours; {state}"
+
+
+def _uneven(report: RunReport) -> Iterator[str]:
+    """Nodes that did not tell all the time."""
+    missing = [node.host for node in report.nodes if node.it_energy_kwh is None]
+    if missing:
+        yield f"nothing of {names(missing)}"
+    still = [node.host for node in report.nodes if node.is_open]
+    if still:
+        yield f"still running, or broken off: {names(still)}"
