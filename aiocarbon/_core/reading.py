@@ -75,6 +75,7 @@ class ShareOf:
         holder: Names, on its machine, whose part it is, so that shares of different holders add up and those of one
             holder, told by two trackers, count once; empty where the part is nobody's.
         how: How the share was found, in words.
+        within: Holders of which this one is a part: a process's parents, the control groups around it.
     """
 
     scope: str
@@ -82,6 +83,7 @@ class ShareOf:
     device: str
     holder: str = ""
     how: str = ""
+    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,7 +126,7 @@ _BASIS_WORDS: Final = {
 }
 
 
-def device_of(device: Device, role: Role, *, scope: str, holder: str, how: str) -> Device:
+def device_of(device: Device, role: Role, *, scope: str, holder: str, how: str, within: tuple[str, ...] = ()) -> Device:
     """The device that stands for a part of a physical one.
 
     The own part keeps the physical device's id. It is `model` at best: its energy is a product of a measurement and
@@ -144,7 +144,14 @@ def device_of(device: Device, role: Role, *, scope: str, holder: str, how: str) 
         counter_range_uj=None,
         origin="",
         note="; ".join(filter(None, (told if is_own else "", device.note))),
-        share=ShareOf(scope=scope, role=role, device=device.id, holder=holder if is_own else "", how=how),
+        share=ShareOf(
+            scope=scope,
+            role=role,
+            device=device.id,
+            holder=holder if is_own else "",
+            how=how,
+            within=within if is_own else (),
+        ),
     )
 
 
@@ -158,15 +165,21 @@ class SharedDevice:
     """
 
     def __init__(
-        self, device: Device, whole: Curve, *, scope: str, holder: str, how: str, floor_w: float | None = None
+        self,
+        device: Device,
+        whole: Curve,
+        *,
+        scope: str,
+        holder: str,
+        how: str,
+        within: tuple[str, ...] = (),
+        floor_w: float | None = None,
     ) -> None:
         self.device = device
         floor_w = device.idle_w if floor_w is None else floor_w
         self.floor = IdleFloor({} if floor_w is None else {device.id: floor_w})
-        self.curves = {
-            role: Curve(device_of(device, role, scope=scope, holder=holder, how=how), refresh_ns=whole.refresh_ns)
-            for role in Role
-        }
+        parts = {role: device_of(device, role, scope=scope, holder=holder, how=how, within=within) for role in Role}
+        self.curves = {role: Curve(part, refresh_ns=whole.refresh_ns) for role, part in parts.items()}
         self._whole = whole
         self._usages: list[Usage] = []  # those from the last settled one on
         self._settled: State | None = None  # the whole at the last settled look

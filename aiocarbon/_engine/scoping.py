@@ -201,6 +201,7 @@ class Shares(Machine):
             scope=self.name,
             holder=self._holder.name,
             how=how,
+            within=self._holder.within,
             floor_w=self._floors_w.get(track.device.id),
         )
         return {curve.device.id: curve for curve in shared.curves.values()}

@@ -155,6 +155,7 @@ def share_from(plain: Mapping[str, Any]) -> ShareOf:
         device=str(plain["device"]),
         holder=str(plain.get("holder", "")),
         how=str(plain.get("how", "")),
+        within=tuple(map(str, plain.get("within", ()))),
     )
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,7 +22,7 @@ from aiocarbon.errors import MeterUnavailableError, ReadError
 from aiocarbon.meters.base import Stopwatch
 from aiocarbon.meters.cpu_load import CpuLoad, GroupLoad, StatLoad, find_load, mount_of, online_cpus, own_paths
 from aiocarbon.meters.gpu_users import GpuUsers
-from aiocarbon.meters.process_tree import ProcessTree, read_stat
+from aiocarbon.meters.process_tree import ProcessTree, ProcStat, read_stat
 
 __all__ = ["Holder", "UsageReader", "Users", "key_of", "own_group", "share_words"]
 
@@ -30,8 +30,11 @@ CPU: Final = "cpu"
 MODEL: Final = "model:cpu"
 """The device of the CPU model, whose load may be a control group's."""
 
-INIT_PID_NAMESPACE: Final = "pid:[4026531836]"
-"""The first namespace of process ids has this inode number on every kernel (PROC_PID_INIT_INO, linux/proc_ns.h)."""
+INIT_NAMESPACES: Final = {"pid": "pid:[4026531836]", "cgroup": "cgroup:[4026531835]"}
+"""The machine's own namespaces have these inode numbers on every kernel (PROC_*_INIT_INO, linux/proc_ns.h)."""
+
+MOST_PARENTS: Final = 64
+"""No real process has so many; a /proc that changes while it is read might seem to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +44,13 @@ class Holder:
     Attributes:
         name: Names it on its machine: "process 4711 (8123)", "cgroup /user.slice".
         words: The same for people.
+        within: Names of the holders of which this one is a part, as far as is known.
         findings: What is to be said of it.
     """
 
     name: str
     words: str
+    within: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -157,7 +162,7 @@ class UsageReader:
         )
         self._modelled = find_load(proc=self._proc, cgroup=self._cgroup, platform=self._platform)
         holder = self._open_group() if self.scope == "cgroup" else self._open_tree()
-        return Holder(name=holder.name, words=holder.words, findings=(*holder.findings, *findings))
+        return replace(holder, findings=(*holder.findings, *findings))
 
     def read(self, devices: Sequence[Device]) -> dict[str, Usage]:
         """Look now: usage by device id.
@@ -194,8 +199,8 @@ class UsageReader:
             raise MeterUnavailableError(f"{self._proc} does not show process {self._pid}", remedy='scope="machine"')
         self._users = ProcessTree(self._pid, proc=self._proc, with_root=self._with_root)
         words = f"process {self._pid} and what it started" if self._with_root else f"what process {self._pid} started"
-        # The start tells it from a later process of the same number.
-        return Holder(name=f"process {self._pid} ({root.start})", words=words)
+        within = [self._process_name(parent) for parent in self._parents(root)]
+        return Holder(name=self._process_name(root), words=words, within=(*within, *self._groups_around(is_own=True)))
 
     def _open_group(self) -> Holder:
         folder, account, path = own_group(proc=self._proc, cgroup=self._cgroup, environ=self._environ)
@@ -209,7 +214,43 @@ class UsageReader:
                     remedy='scope="process"',
                 )
             )
-        return Holder(name=f"cgroup {path}", words=f"control group {path}", findings=tuple(findings))
+        return Holder(
+            name=f"cgroup {path}{self._in_namespace('cgroup')}",
+            words=f"control group {path}",
+            within=tuple(self._groups_around(is_own=False)),
+            findings=tuple(findings),
+        )
+
+    def _process_name(self, stat: ProcStat) -> str:
+        # The start tells it from a later process of the same number, the namespace from one in another container.
+        return f"process {stat.pid} ({stat.start}){self._in_namespace('pid')}"
+
+    def _parents(self, stat: ProcStat) -> Iterator[ProcStat]:
+        """The living ancestors of a process, the nearest first."""
+        for _ in range(MOST_PARENTS):
+            parent = read_stat(self._proc, stat.parent) if stat.parent else None
+            if parent is None:
+                return
+            yield parent
+            stat = parent
+
+    def _groups_around(self, *, is_own: bool) -> Iterator[str]:
+        """Names of the control groups that hold ours, and of our own."""
+        try:
+            _, _, path = own_group(proc=self._proc, cgroup=self._cgroup, environ=self._environ)
+        except MeterUnavailableError:
+            return
+        parts = [part for part in path.split("/") if part]
+        for n in range(len(parts) + (1 if is_own else 0)):
+            yield f"cgroup /{'/'.join(parts[:n])}{self._in_namespace('cgroup')}"
+
+    def _in_namespace(self, kind: str) -> str:
+        """Tells names of a container from those of another; empty on the machine itself."""
+        try:
+            namespace = os.readlink(self._proc / "self" / "ns" / kind)
+        except OSError:
+            return ""  # a kernel without such namespaces
+        return "" if namespace == INIT_NAMESPACES[kind] else f" in {namespace}"
 
     def _doubts(self) -> Sequence[Finding]:
         """Whether /proc/stat tells of the whole machine."""
@@ -228,10 +269,7 @@ class UsageReader:
         )
 
     def _is_in_container(self) -> bool:
-        try:
-            return os.readlink(self._proc / "self" / "ns" / "pid") != INIT_PID_NAMESPACE
-        except OSError:
-            return False  # no Linux, or a kernel without namespaces
+        return self._in_namespace("pid") != ""
 
 
 def own_group(*, proc: Path, cgroup: Path, environ: Mapping[str, str]) -> tuple[Path, Path, str]:
@@ -250,17 +288,19 @@ def own_group(*, proc: Path, cgroup: Path, environ: Mapping[str, str]) -> tuple[
         raise MeterUnavailableError(
             f"{proc}/self/cgroup names no control group that accounts for CPU time", remedy='scope="process"'
         )
+    name = path
     parts = [part for part in path.split("/") if part]
     job = f"job_{environ.get('SLURM_JOB_ID', '')}"
     if job in parts:
         parts = parts[: parts.index(job) + 1]
+        name = "/" + "/".join(parts)
     folder = mount.joinpath(*parts)
     if ".." in parts or not folder.is_dir():  # a container's view: what is mounted is its own group
-        parts, folder = [], mount
+        folder = mount
     account = folder / ("cpu.stat" if is_v2 else "cpuacct.usage")
     if not account.is_file():
         raise MeterUnavailableError(f"{account} is not there: control groups account for no CPU time here")
-    return folder, account, "/" + "/".join(parts)
+    return folder, account, name
 
 
 def key_of(device: Device) -> str:

@@ -29,10 +29,19 @@ Body = Callable[[Engine, Session, FakeClock], Awaitable[None]]
 class Users:
     """Says that ours used so much of each second, and all together so much."""
 
-    def __init__(self, clock: FakeClock, *, own: float = 0.5, total: float = 1.0, name: str = "process 1 (7)") -> None:
+    def __init__(
+        self,
+        clock: FakeClock,
+        *,
+        own: float = 0.5,
+        total: float = 1.0,
+        name: str = "process 1 (7)",
+        within: tuple[str, ...] = (),
+    ) -> None:
         self.scope = "process"
         self.own, self.total = own, total
         self.name = name
+        self.within = within
         self.error: BaseException | None = None
         self.hang: threading.Event | None = None
         self.looks = 0
@@ -60,7 +69,7 @@ class Users:
     def open(self) -> Holder:
         if self.error is not None:
             raise self.error
-        return Holder(name=self.name, words="ours")
+        return Holder(name=self.name, words="ours", within=self.within)
 
     def read(self, devices: list[Device]) -> dict[str, Usage]:
         self.looks += 1
@@ -336,22 +345,38 @@ def test_a_journal_tells_the_same_shares(tmp_path: Path) -> None:
     assert [d.id for d in read.devices] == [d.id for d in live[0].devices]
 
 
+def journal(folder: Path, run_id: str, name: str, own: float, within: tuple[str, ...] = (), **more: Any) -> None:
+    """Write the journal of 40 s at 100 W, of which a holder has its share."""
+    clock = FakeClock()
+    users = Users(clock, own=own, total=2.0, name=name, within=within)
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(40.0)
+        await ended(engine, session, clock)
+
+    run(clock, users, body, journal=folder, run_id=run_id, interval_s=5.0, **more)
+
+
 def test_shares_of_two_processes_add_up_and_those_of_one_count_once(tmp_path: Path) -> None:
-    def journal(folder: Path, run_id: str, name: str, own: float) -> None:
-        clock = FakeClock()
-        users = Users(clock, own=own, total=2.0, name=name)
-
-        async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
-            await clock.advance(40.0)
-            await ended(engine, session, clock)
-
-        run(clock, users, body, journal=folder, run_id=run_id, interval_s=5.0)
-
     journal(tmp_path, "a", "process 1 (7)", 0.5)
     journal(tmp_path, "b", "process 2 (9)", 1.0)
     loaded = load(tmp_path)
     apart = math.fsum(report.it_energy_kwh for report in loaded.runs)
     assert loaded.total.it_energy_kwh == pytest.approx(apart, rel=1e-6)
     assert apart * J_PER_KWH == pytest.approx(3000.0, rel=1e-2)
+    assert loaded.problems == ()
     journal(tmp_path, "c", "process 1 (7)", 0.5)
     assert load(tmp_path).total.it_energy_kwh == pytest.approx(apart, rel=1e-3)
+
+
+def test_a_share_within_a_share_or_the_machine_counts_once_and_that_is_told(tmp_path: Path) -> None:
+    journal(tmp_path / "tree", "a", "process 1 (7)", 1.0)
+    journal(tmp_path / "tree", "b", "process 2 (9)", 0.5, ("process 1 (7)", "cgroup /"))
+    loaded = load(tmp_path / "tree")
+    assert loaded.total.it_energy_kwh * J_PER_KWH == pytest.approx(2000.0, rel=1e-2)
+    assert any("holds a share of what" in problem for problem in loaded.problems)
+    journal(tmp_path / "tree", "m", "", 0.0, scope="machine")
+    loaded = load(tmp_path / "tree")
+    assert loaded.total.it_energy_kwh * J_PER_KWH == pytest.approx(4000.0, rel=1e-2)
+    by_id = {report.run_id: report.it_energy_kwh * J_PER_KWH for report in loaded.runs}
+    assert by_id == pytest.approx({"a": 2000.0, "b": 1000.0, "m": 4000.0}, rel=1e-2)  # each run by itself is whole

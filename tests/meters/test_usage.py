@@ -233,8 +233,31 @@ def test_in_a_container_what_is_mounted_is_its_own_group(tmp_path: Path, path: s
     computer.own(f"0::{path}\n")
     reader = computer.reader("cgroup")
     holder = reader.open()
-    assert (holder.name, holder.findings) == ("cgroup /", ())
+    assert (holder.name, holder.findings) == (f"cgroup {path}", ())
     assert reader.read([CPU])[CPU.id].own == 3.0
+
+
+def test_containers_that_call_their_groups_the_same_are_told_apart(tmp_path: Path) -> None:
+    names = []
+    for n in (1, 2):
+        computer = Computer(tmp_path / str(n), namespace=CONTAINER)
+        (computer.proc / "self" / "ns" / "cgroup").symlink_to(f"cgroup:[402653{n}]")
+        computer.v2("/", usec=1)
+        computer.own("0::/\n")
+        names.append(computer.reader("cgroup").open().name)
+    assert names == ["cgroup / in cgroup:[4026531]", "cgroup / in cgroup:[4026532]"]
+    assert computer.reader("process").open().name == f"process 100 (77) in {CONTAINER}"
+
+
+def test_a_process_is_within_its_parents_and_the_groups_around_it(computer: Computer) -> None:
+    fields = ["S", 0, *[0] * 9, 0, 0, 0, 0, 20, 0, 1, 0, 5, *[0] * 20]
+    (computer.proc / "1").mkdir()
+    (computer.proc / "1" / "stat").write_text(f"1 (init) {' '.join(map(str, fields))}\n")
+    computer.v2("/a/b", usec=1)
+    computer.own("0::/a/b\n")
+    groups = ("cgroup /", "cgroup /a")
+    assert computer.reader("process").open().within == ("process 1 (5)", *groups, "cgroup /a/b")
+    assert computer.reader("cgroup").open().within == groups
 
 
 def test_the_root_group_is_the_whole_machine_and_says_so(computer: Computer) -> None:
