@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from aiocarbon._core.edges import CLOSE, MAX_NAME, OPEN, REFUSED, WEIGH, Tags, as_text, check_weight
-from aiocarbon._engine.tape import LOOK_EVERY, State, Work
+from aiocarbon._engine.tape import LOOK_EVERY, State, Work, current
 from aiocarbon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["Span"]
 
-_current: ContextVar[Span | None] = ContextVar("aiocarbon.span", default=None)
+_current: ContextVar[Span | None] = current
 
 RARELY = LOOK_EVERY - 1
 
@@ -82,6 +82,8 @@ class Span:
         self._in_task = None if loop is None else tape.open_in(loop)
         if self._in_task is not None:
             self._in_task.add(self)
+        if tape.steps is not None:
+            tape.steps.enter(self)
         tape.append(
             (
                 tape.now(),
@@ -100,13 +102,16 @@ class Span:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        now = self._tape.now()
+        tape = self._tape
+        now = tape.now()
         if self._again:
             self._again -= 1
             return
         ident = self._ident
         if ident:
-            self._tape.append((now, CLOSE, ident))
+            if tape.steps is not None:
+                tape.steps.leave(self)
+            tape.append((now, CLOSE, ident))
             self._step_aside()
             self._ident = 0
             if self._in_task is not None:
@@ -152,6 +157,18 @@ class Span:
             if _current.get() is self:
                 _current.set(self._around)
 
+    def _resume(self) -> None:
+        """Go on after a pause."""
+        self._step_in()
+        if self._tape.steps is not None and self._ident:
+            self._tape.steps.resume(self)
+
+    def _pause(self) -> None:
+        """Let what runs next lie outside, though it stays open."""
+        if self._tape.steps is not None and self._ident:
+            self._tape.steps.pause(self)
+        self._step_aside()
+
     def weigh(self, weight: float) -> None:
         """Give the span another weight from now on, for `attribution="weight"`.
 
@@ -165,6 +182,8 @@ class Span:
     def lapse(self, t_ns: int) -> None:
         """Close it at an instant, since its task has ended without leaving it."""
         if self._ident:
+            if self._tape.steps is not None:
+                self._tape.steps.lapse(self._ident)
             self._tape.append((t_ns, CLOSE, self._ident))
             self._ident = 0
 
@@ -278,7 +297,7 @@ def _async_generator(function: Callable[..., Any], make: Callable[[], Span]) -> 
                         item = await resume(told)
                     except StopAsyncIteration:
                         return
-                    span._step_aside()
+                    span._pause()
                     try:
                         told = yield item
                         resume = items.asend
@@ -287,7 +306,7 @@ def _async_generator(function: Callable[..., Any], make: Callable[[], Span]) -> 
                     except BaseException as thrown:
                         resume, told = items.athrow, thrown  # the consumer's athrow() is the generator's to see
                     finally:
-                        span._step_in()
+                        span._resume()
 
     return run
 
@@ -302,7 +321,7 @@ def _generator(function: Callable[..., Any], make: Callable[[], Span]) -> Callab
                     item = resume(told)
                 except StopIteration as end:
                     return end.value
-                span._step_aside()
+                span._pause()
                 try:
                     told = yield item
                     resume = items.send
@@ -311,7 +330,7 @@ def _generator(function: Callable[..., Any], make: Callable[[], Span]) -> Callab
                 except BaseException as thrown:
                     resume, told = items.throw, thrown  # the consumer's throw() is the generator's to see
                 finally:
-                    span._step_in()
+                    span._resume()
 
     return run
 

@@ -103,6 +103,7 @@ class Tracker(_async.Verbs, EpochVerbs):
             # Interrupted while entering: nobody will leave, so the run ends as soon as it has begun.
             future.add_done_callback(lambda _: self._handle.close(time.monotonic_ns(), ended_well=False))
             raise
+        self._tape.follow()
 
     def stop(self) -> None:
         """End the run, with the last reading and the final report; safe to call twice."""

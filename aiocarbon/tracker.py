@@ -166,6 +166,7 @@ class Tracker(Verbs, EpochVerbs):
             # Cancelled while entering: nobody will leave, so the run ends as soon as it has begun.
             future.add_done_callback(lambda _: self._handle.close(time.monotonic_ns(), ended_well=False))
             raise
+        self._tape.follow()
 
     async def aclose(self) -> None:
         """End the run, with the last reading and the final report; safe to call twice."""

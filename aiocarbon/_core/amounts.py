@@ -2,6 +2,7 @@
 
 What was used while spans were open is held window by window, until amounts are told whose steps reach back into those
 windows; a step of ten seconds is told at its end. What no step reaches back to stays unattributed: nobody's code ran.
+So does the part of code outside of all spans, where that is told.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ class Amounts:
 
     def __init__(self) -> None:
         self._told: dict[Span, int] = {}
+        self._nobodys = 0
         self._from: int | None = None
         self._closed: dict[int, tuple[Span, int]] = {}
         self._pieces: list[_Piece] = []
         self._held: deque[tuple[int, list[_Piece]]] = deque(maxlen=MAX_HELD)
 
-    def spend(self, span: Span, t_ns: int, amount_ns: int) -> None:
-        """Take a step that ended at an instant and took an amount, both nanoseconds."""
+    def spend(self, span: Span | None, t_ns: int, amount_ns: int) -> None:
+        """Take a step that ended at an instant and took an amount, both nanoseconds; None: outside of all spans."""
+        if span is None:
+            self._nobodys += amount_ns
+            return
         self._told[span] = self._told.get(span, 0) + amount_ns
         begin = t_ns - amount_ns
         self._from = begin if self._from is None else min(self._from, begin)
@@ -66,17 +71,19 @@ class Amounts:
             self._from = None
         elif not is_any_open:
             self._held.clear()  # nobody is left who could tell
+        self._nobodys = 0
         for span, t_ns in self._closed.values():
             span.fold(t_ns)
         self._closed = {}
 
     def _split(self, pieces: list[_Piece]) -> None:
-        total = sum(self._told.values())
+        theirs = sum(self._told.values())
+        total = theirs + self._nobodys
         energy = sum(piece.energy for piece in pieces)
         co2eq = sum(piece.co2eq for piece in pieces)
         for span, amount in self._told.items():
             span.energy += energy * amount // total
             span.co2eq += co2eq * amount // total
         for piece in pieces:
-            piece.sums.spans += piece.energy
-            piece.sums.spans_co2eq += piece.co2eq
+            piece.sums.spans += piece.energy * theirs // total
+            piece.sums.spans_co2eq += piece.co2eq * theirs // total

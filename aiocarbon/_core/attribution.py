@@ -359,8 +359,8 @@ class Attribution(Inbox):
         t_ns, _, ident, amount = edge
         if self._amounts is None:
             return
-        span = self._spans.get(ident) or self._amounts.closed(ident)
-        if span is None:
+        span = (self._spans.get(ident) or self._amounts.closed(ident)) if ident else None
+        if ident and span is None:
             self._stray(edge)
         elif not (math.isfinite(amount) and amount >= 0):
             self.told.refused += 1

@@ -14,7 +14,10 @@ Parent 0, weight 0.0, device "", tags () and owner "" stand for none; tags are p
 WEIGH: Final = 1
 """Edge `(t_ns, WEIGH, id, weight)`: a span's weight from here on."""
 SPEND: Final = 2
-"""Edge `(t_ns, SPEND, id, amount)`: a step of a span has ended that took an amount (nanoseconds of thread CPU time)."""
+"""Edge `(t_ns, SPEND, id, amount)`: a step of a span has ended that took an amount (nanoseconds of thread CPU time).
+
+Id 0: what code outside of all spans took while a span was open. It takes part in the split, and stays unattributed.
+"""
 CLOSE: Final = 3
 """Edge `(t_ns, CLOSE, id)`: a span closes."""
 TALLY: Final = 4

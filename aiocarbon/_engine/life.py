@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from aiocarbon._core.policy import Policy
 from aiocarbon._engine import host as hosts
 from aiocarbon._engine.marks import Marks
 from aiocarbon._engine.tape import Tape
@@ -101,6 +102,8 @@ class Life(Marks):
             self.verdicts.take(settings)
             session.sharing.tape = self.tape
             self.tape.devices = lambda: [track.device for track in session.tracks]
+            if settings.attribution.policy is Policy.CPU:
+                self.tape.count_steps(self.tell)
             self.tape.begin()
 
         future = self._host.call(verb)

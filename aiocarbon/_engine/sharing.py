@@ -97,6 +97,7 @@ class Sharing:
             attribution.arrange()
             yield
             attribution.tell(tape.take(CHUNK))
+        attribution.tell(tape.amounts(upto.t_ns))
         tape.held = attribution.waiting
         if upto.t_ns > feed.at_ns or is_last:
             attribution.supply(feed.upto(begin, upto))

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -21,6 +22,7 @@ from aiocarbon._core.edges import CLOSE, TALLY, Edge
 
 if TYPE_CHECKING:
     from aiocarbon._core.reading import Device
+    from aiocarbon._engine.steps import Steps
 
 MOST_WAITING: Final = 1_000_000
 """Edges that wait, here or at the engine for what devices tell; while there are more, no span is opened."""
@@ -36,6 +38,9 @@ MOST_DIGITS: Final = 4
 HURRY: Final = 131_072
 """Edges that wait before the engine is called out of its turn, and given the interpreter at each look: a loop that does
 nothing but open spans makes them faster than the engine gets turns to count them."""
+
+current: Final[ContextVar[Any]] = ContextVar("aiocarbon.span", default=None)
+"""The span, of whichever run, in which a task's code runs; it may be closed."""
 
 
 class Work(NamedTuple):
@@ -91,6 +96,8 @@ class Tape:
         held: Edges that the engine has taken and keeps, since devices have not told what was used in their time.
         devices: Tells the run's devices, to bind spans to.
         running_loop: Tells asyncio's loop of this thread; None where there is none.
+        current_task: Tells the task that runs in a loop.
+        steps: Counts CPU time, for a run whose policy wants that; None for others, and once the run is over.
         now: Stamps edges, monotonic nanoseconds.
     """
 
@@ -112,6 +119,8 @@ class Tape:
         self.devices: Callable[[], Sequence[Device]] = tuple
         self.running_loop: Callable[[], Any] = _no_loop
         self.current_task: Callable[[Any], Any] = _no_task
+        self.steps: Steps | None = None
+        self._counted: Steps | None = None  # the same, for what the engine has still to take
         self._is_full = False
         self._call = call
         self._on_odd = on_odd
@@ -131,8 +140,26 @@ class Tape:
         self.state = State.ON
         self.is_on = True
 
+    def count_steps(self, tell: Callable[[str], None]) -> None:
+        """Count the CPU time of the spans' own steps from the begin on.
+
+        Args:
+            tell: Warns, once a message.
+        """
+        from aiocarbon._engine.steps import Steps
+
+        self.steps = self._counted = Steps(self, tell)
+
+    def follow(self) -> None:
+        """Follow the loop of this thread, where steps are counted: the tracker has just been entered here."""
+        if self.steps is not None:
+            self.steps.follow()
+
     def end(self) -> None:
         """Take nothing any more; what waits stays for the engine."""
+        steps, self.steps = self.steps, None
+        if steps is not None:
+            steps.end()
         self.state = State.OVER
         self.is_on = False
         self.append = _drop
@@ -147,6 +174,9 @@ class Tape:
 
     def forget(self) -> None:
         """In a forked child: end, and keep nothing."""
+        if self.steps is not None:
+            self.steps.forget()  # the loops are the parent's
+            self.steps = None
         self.end()
         self.edges = deque()
 
@@ -250,7 +280,17 @@ class Tape:
         edges = self.edges
         taken = [edges.popleft() for _ in range(min(len(edges), at_most))]
         self._is_full = False  # the next span finds out, and whether the budget has been used up meanwhile
+        if self._counted is not None:
+            taken += self._counted.closings(taken)
         return taken
+
+    def amounts(self, upto_ns: int) -> list[Edge]:
+        """The CPU time since the last call of the spans that are open by the edges taken, if that is counted.
+
+        Args:
+            upto_ns: Up to where energy will be split next.
+        """
+        return [] if self._counted is None else self._counted.amounts(upto_ns)
 
 
 def _drop(_: Edge) -> None:

@@ -234,6 +234,29 @@ def test_what_was_held_when_nobody_is_left_to_tell_is_unattributed() -> None:
     assert joules(report.unattributed) == pytest.approx(600)
 
 
+def test_what_code_outside_of_spans_took_is_unattributed() -> None:
+    attribution = Attribution(0, policy="cpu")
+    attribution.open(0, 1, "A")
+    attribution.open(0, 2, "B")
+    attribution.tell([(S, SPEND, 0, 50_000_000), (S, SPEND, 1, 30_000_000), (S, SPEND, 2, 20_000_000)])
+    attribution.supply(constant(100, 0, 1))
+    report = finished(attribution, 1)
+    assert {n: joules(s) for n, s in named(report).items()} == pytest.approx({"A": 30, "B": 20})
+    assert joules(report.unattributed) == pytest.approx(50)
+    assert report.devices[0].spans.energy_j == pytest.approx(50)
+
+
+def test_code_outside_of_spans_alone_lets_a_longer_step_reach_back() -> None:
+    attribution = Attribution(0, policy="cpu")
+    attribution.open(0, 1, "A")
+    attribution.supply(constant(100, 0, 3))
+    for second in (1, 2):
+        attribution.tell([(second * S, SPEND, 0, 1_000)])
+        attribution.settle(second * S)
+    attribution.spend(3 * S, 1, 3 * S - 1)
+    assert joules(named(finished(attribution, 3))["A"]) == pytest.approx(300)
+
+
 def test_the_idle_floor_is_the_least_mean_of_five_quiet_seconds() -> None:
     attribution = Attribution(0)
     attribution.supply([*constant(80, 0, 6), *constant(40, 6, 9), *constant(60, 9, 20)])
