@@ -25,6 +25,9 @@ SCALE: Final = np.array([2.4, 2.0, 0.21, 2.0])
 VALUE_SCALE: Final = 20.0
 """Values are tens of points; the network's last layer works with numbers near 1."""
 
+HIDDEN: Final = 32
+"""Units of a layer. With 64, arrays reach the 128 KiB from which glibc maps each anew, and page faults take the time."""
+
 Weights = dict[str, Floats]
 
 
@@ -41,7 +44,7 @@ class Policy:
     version: int = 0
 
     @classmethod
-    def new(cls, rng: np.random.Generator, hidden: int = 64) -> Policy:
+    def new(cls, rng: np.random.Generator, hidden: int = HIDDEN) -> Policy:
         """One that has learnt nothing yet and plays nearly at random."""
         return cls(
             {
@@ -184,7 +187,7 @@ class Learner:
 
     policy: Policy
     rng: np.random.Generator
-    rate: float = 5e-4
+    rate: float = 3e-4
     passes: int = 2
     batch: int = 256
     _mean: Weights = field(default_factory=dict)

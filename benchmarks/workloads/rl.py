@@ -190,6 +190,7 @@ def _result(plan: Plan, progress: Progress) -> dict[str, Any]:
         "returns": [[e.version, e.mean_return] for e in progress.evaluations],
         "environment_steps": steps,
         "seconds": progress.seconds,
+        "cpu_s": progress.cpu_s,
         "environment_steps_per_s": steps / progress.seconds if progress.seconds else 0.0,
         "mean_age": progress.age / progress.learnt if progress.learnt else 0.0,
     }

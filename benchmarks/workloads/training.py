@@ -48,7 +48,7 @@ class Plan:
     actors: int = 3
     poles: int = 32
     steps: int = 64
-    updates: int = 600
+    updates: int = 800
     every: int = 20
     target: float | None = SOLVED
     seed: int = 0
@@ -82,6 +82,7 @@ class Progress:
         learnt: Updates done.
         age: Sum over the updates of how many updates old the policy that had played was.
         seconds: Of the training, without the tracker's begin and end.
+        cpu_s: CPU seconds of the process in that time, the tracker's threads included.
     """
 
     environment_steps: list[int]
@@ -89,6 +90,7 @@ class Progress:
     learnt: int = 0
     age: int = 0
     seconds: float = 0.0
+    cpu_s: float = 0.0
 
     @property
     def mean_return(self) -> float | None:
@@ -154,7 +156,7 @@ class Training:
         Returns:
             Whether the target was reached; True without one.
         """
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         try:
             async with asyncio.TaskGroup() as group:
                 workers = [group.create_task(self._play(index)) for index in range(self._plan.actors)]
@@ -164,6 +166,7 @@ class Training:
                     worker.cancel()
         finally:
             self.progress.seconds = time.perf_counter() - began
+            self.progress.cpu_s = time.process_time() - spent
         return is_reached
 
     async def _play(self, index: int) -> None:
