@@ -155,11 +155,7 @@ class Engine:
     ) -> Session:
         """Begin a run: settings, location, meters, a first reading of each, the first mark.
 
-        Args:
-            arguments: Checked arguments of the tracker.
-            who: Of which job and attempt this process is.
-            on_exceeded: Called once the budget is used up.
-            with_root: False where the scope of the process leaves out this process's own CPU time.
+        Without its root, the scope of the process leaves out the CPU time of this process itself.
 
         Raises:
             ConfigError: A setting of the environment or a file is not accepted, or the scope cannot be told here.
