@@ -313,5 +313,5 @@ def key_of(device: Device) -> str:
 def share_words(device: Device, holder: Holder) -> str:
     """How a device's share is found, in words."""
     if key_of(device) not in (CPU, MODEL):
-        return f"share of {holder.words} by GPU time"
-    return f"share of {holder.words} by CPU time"
+        return f"share by GPU time of {holder.words}"
+    return f"share by CPU time of {holder.words}"
