@@ -21,7 +21,7 @@ class NodeReport:
         covered_s: Seconds in which at least one process told of it.
         expected_s: Seconds that the starts of the run lasted which were to have it; None if nobody said which nodes
             there are.
-        is_open: True if a journal of it has no end: the process goes on, or broke off.
+        is_open: True if a journal of the newest try has no end: the process goes on, or broke off.
     """
 
     host: str

@@ -8,12 +8,12 @@ try that completed it used; what earlier tries used for it is rework.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from aiocarbon._core.assemble import scope, uses
-from aiocarbon._core.body import Overhead
+from aiocarbon._core.body import Facts, Overhead
 from aiocarbon._core.intensity import Pue
-from aiocarbon._core.nodes import NodeReport, names, partial_notes
+from aiocarbon._core.nodes import NAMES_TOLD, NodeReport, names, partial_notes
 from aiocarbon._core.pool import Pool
 from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, Quantities, RunReport, utc
@@ -21,7 +21,7 @@ from aiocarbon._core.span_report import Unattributed
 from aiocarbon._core.tries import Extent, Start, generations, tries
 from aiocarbon._core.units import S_PER_NS, kwh_from_j, s_from_ns
 from aiocarbon.journal.machine import Told
-from aiocarbon.journal.sums import Clocks, Expected, NodeSum, WarningSum, WindowSum, union_ns, united, utc_span
+from aiocarbon.journal.sums import Clocks, Ends, Expected, NodeSum, WarningSum, WindowSum, union_ns, united, utc_span
 from aiocarbon.journal.view import KEPT_EPOCHS, Stretch, View
 
 FOLDS_ABOVE: Final = 64
@@ -60,8 +60,7 @@ class Joined:
         self._cost = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
         self._warnings = WarningSum()
         self._rules: dict[str, None] = {}
-        self._open: list[tuple[int, str]] = []
-        self._bad_ends = 0
+        self._ends: dict[Start, Ends] = {}
         self._before_g = 0.0
         self._is_refreshed = False
         self.total = 0
@@ -129,11 +128,12 @@ class Joined:
                 extent = Extent(begin, end, view.ended_well)
                 self._extents.setdefault(start, extent).join(extent)
                 self._take_facts(view, (begin, end))
+                self._ends.setdefault(start, Ends()).take(view, end)
         for host, group in by_host.items():
             node = self._nodes.setdefault(host, NodeSum())
             node.processes += len(group)
             node.covered_ns += union_ns((view.begin_ns, view.end_ns) for view in group)
-            node.is_open = node.is_open or any(view.process.end is None for view in group)
+            node.open += tuple({found[view.process.ident] for view in group if view.process.end is None})
             for view in group:
                 start = found[view.process.ident]
                 self._expected.setdefault(start.restart, Expected()).take(view, start)
@@ -162,10 +162,6 @@ class Joined:
             self._warnings.add(text, f"{host} (process {process.ident.split('/')[-2]})")
         if process.facts.identity is not None:
             self._rules.update(dict.fromkeys(process.facts.identity.rules))
-        if process.end is None:
-            self._open.append((span[1], host))
-        elif not view.ended_well:
-            self._bad_ends += 1
 
     def _sum_of(self, view: View, stretch: Stretch, start: Start) -> WindowSum:
         if stretch.epoch is not None:
@@ -187,44 +183,52 @@ class Joined:
 
         if self._first is None:
             raise LookupError("a run of no process")
-        first = self._first.process
+        # What an earlier try left unfinished, a later one took up: how the newest ended is how the run did.
+        newest = frozenset(tries(self._extents)[-1])
+        last = [self._ends[start] for start in sorted(newest)]
+        nodes = self._node_reports(newest)
+        lacks = tuple(self._lacks(nodes, last))
         spans = united(self._spans)
         cut = self._whole.cut(union_ns(spans))
-        nodes = self._node_reports()
-        epochs, outside, rework, told = self._by_epoch()
-        ended_at = utc(spans[-1][1] * S_PER_NS)
         fields = self._whole.quantities(cut.end_ns)
-        lacks = tuple(self._lacks(nodes))
+        epochs, outside, rework, told = self._by_epoch()
         return RunReport(
             **fields,
-            run_id=first.facts.run_id,
-            name=first.facts.name,
-            host=names(self._nodes),
-            started_at=utc(spans[0][0] * S_PER_NS),
-            ended_at=ended_at,
-            as_of=ended_at,
+            **self._place(self._first.process.facts, spans),
             is_final=True,
-            ended_well=not self._open and not self._bad_ends,
+            ended_well=not any(ends.open or ends.bad for ends in last),
             epochs=epochs,
             epochs_total=self.total,
             outside=outside,
             rework=rework,
             devices=self._whole.devices(len(self._nodes)),
             nodes=nodes,
-            status=COMPLETE if not lacks else PARTIAL,
+            status=PARTIAL if lacks else COMPLETE,
             merge=tuple(self._merge_notes(told)),
             unattributed=Unattributed(**fields, idle=None),
-            scope=scope(cut, self._missing, first.facts.scope),
-            location=first.facts.location,
-            pue=self._pue(),
+            scope=scope(cut, self._missing, self._first.process.facts.scope),
             intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
             intensity_sources=uses(cut.carbon),
             equivalents=equivalents(cut.carbon.co2eq_g),
             warnings=(*lacks, *self._told_warnings()),
             overhead=self._cost,
-            version=first.facts.version,
             co2eq_g_before=self._before(),
         )
+
+    def _place(self, facts: Facts, spans: list[tuple[int, int]]) -> dict[str, Any]:
+        """Fields of the report that say whose it is, when and where it was."""
+        ended_at = utc(spans[-1][1] * S_PER_NS)
+        return {
+            "run_id": facts.run_id,
+            "name": facts.name,
+            "version": facts.version,
+            "host": names(self._nodes),
+            "started_at": utc(spans[0][0] * S_PER_NS),
+            "ended_at": ended_at,
+            "as_of": ended_at,
+            "location": facts.location,
+            "pue": self._pue(),
+        }
 
     def _before(self) -> float | None:
         """CO2eq by the journals alone; None where nothing else was learnt afterwards."""
@@ -262,7 +266,7 @@ class Joined:
         rework = Quantities(**lost.pool.quantities(lost_ns))
         return tuple(epochs), outside, rework, _rework_note(again, 1 + max(order.values()))
 
-    def _node_reports(self) -> tuple[NodeReport, ...]:
+    def _node_reports(self, newest: frozenset[Start]) -> tuple[NodeReport, ...]:
         expected_ns: dict[str, int] = {}
         silent: dict[str, None] = {}
         for expected in self._expected.values():
@@ -277,7 +281,7 @@ class Joined:
                 it_energy_kwh=kwh_from_j(node.energy_j),
                 covered_s=s_from_ns(node.covered_ns),
                 expected_s=s_from_ns(expected_ns[host]) if host in expected_ns else None,
-                is_open=node.is_open,
+                is_open=not newest.isdisjoint(node.open),
             )
             for host, node in self._nodes.items()
         ]
@@ -287,19 +291,24 @@ class Joined:
                 reports.append(NodeReport(host=host, processes=0, it_energy_kwh=None, covered_s=0.0, expected_s=s))
         return tuple(sorted(reports, key=lambda node: node.host))
 
-    def _lacks(self, nodes: tuple[NodeReport, ...]) -> Iterator[str]:
+    def _lacks(self, nodes: tuple[NodeReport, ...], last: list[Ends]) -> Iterator[str]:
         """What of the run is not there, or not yet."""
         yield from partial_notes(nodes)
-        if self._open:
-            first, last = (utc(f(self._open)[0] * S_PER_NS).isoformat(timespec="seconds") for f in (min, max))
-            seen = f"last seen {last}" if first == last else f"last seen between {first} and {last}"
+        count = sum(ends.open for ends in last)
+        if count:
+            of = [ends for ends in last if ends.open]
+            first = _time(min(ends.oldest_ns for ends in of))
+            newest = _time(max(ends.newest_ns for ends in of))
+            seen = f"last seen {newest}" if first == newest else f"last seen between {first} and {newest}"
+            hosts = ", ".join(sorted({host for ends in of for host in ends.hosts})[:NAMES_TOLD])
+            hosts += " and others" if count > NAMES_TOLD else ""
             yield (
-                f"{len(self._open)} of {self._processes} processes did not end by themselves: their journals break off "
-                f"(or they still run); {seen}; what the instrument itself cost them is not known "
-                f"({names(host for _, host in self._open)})"
+                f"{count} of {self._processes} processes did not end by themselves: their journals break off (or they "
+                f"still run); {seen}; what the instrument itself cost them is not known ({hosts})"
             )
-        if self._bad_ends:
-            yield f"{self._bad_ends} of {self._processes} processes were ended by something else than their own end"
+        bad = sum(ends.bad for ends in last)
+        if bad:
+            yield f"{bad} of {self._processes} processes were ended by something else than their own end"
 
     def _told_warnings(self) -> Iterator[str]:
         yield from self._warnings
@@ -329,6 +338,10 @@ class Joined:
             return next(iter(self._pues))
         told = "; ".join(f"{p.value} {p.source}" for p in list(self._pues)[:RULES_TOLD])
         return Pue(value=self._whole.pue, source=f"energy-weighted: {told}")
+
+
+def _time(at_ns: int) -> str:
+    return utc(at_ns * S_PER_NS).isoformat(timespec="seconds")
 
 
 def _joined(sums: Iterable[WindowSum], into: WindowSum) -> int:

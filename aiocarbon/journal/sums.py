@@ -73,13 +73,13 @@ class WindowSum:
 class NodeSum:
     """What is known of one node of the run."""
 
-    __slots__ = ("covered_ns", "energy_j", "is_open", "processes")
+    __slots__ = ("covered_ns", "energy_j", "open", "processes")
 
     def __init__(self) -> None:
         self.processes = 0
         self.energy_j = 0.0
         self.covered_ns = 0
-        self.is_open = False
+        self.open: tuple[Start, ...] = ()  # those of which a journal has no end
 
 
 class Expected:
@@ -117,6 +117,28 @@ class Expected:
         named = [name for name in self.names if name not in self.hosts]
         lacking = self.count - len(self.hosts) - len(named)
         return [*named, *(f"unnamed node {n + 1}" for n in range(lacking))]
+
+
+class Ends:
+    """How the processes of a start ended."""
+
+    __slots__ = ("bad", "hosts", "newest_ns", "oldest_ns", "open")
+
+    def __init__(self) -> None:
+        self.open = self.bad = 0
+        self.oldest_ns = self.newest_ns = 0
+        self.hosts: list[str] = []
+
+    def take(self, view: View, end_ns: int) -> None:
+        """Take how a process ended, UTC nanoseconds."""
+        if view.process.end is not None:
+            self.bad += not view.ended_well
+            return
+        self.oldest_ns = min(self.oldest_ns, end_ns) if self.open else end_ns
+        self.newest_ns = max(self.newest_ns, end_ns)
+        self.open += 1
+        if len(self.hosts) <= NAMES_TOLD:
+            self.hosts.append(view.process.facts.host)
 
 
 class Clocks:

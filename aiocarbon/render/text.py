@@ -259,6 +259,8 @@ def _devices(devices: Sequence[DeviceReport]) -> Iterator[str]:
     if not devices:
         return
     rows = [("device", "watts", "energy", "coverage", "basis", "in the sum"), *(_device(d) for d in devices)]
+    if len({device.host for device in devices}) > 1:
+        rows[1:] = [(f"{device.host}: {row[0]}", *row[1:]) for device, row in zip(devices, rows[1:], strict=True)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for name, watts, kwh, coverage, basis, counted in rows:
         numbers_part = f"{watts:>{widths[1]}}  {kwh:>{widths[2]}}  {coverage:>{widths[3]}}"

@@ -590,3 +590,12 @@ def test_the_quick_way_gives_the_sums_of_the_curves(
         assert {key: use[1:] for key, use in quick.whole.carbon.uses.items()} == {
             key: pytest.approx(use[1:], rel=1e-6, abs=1e-5) for key, use in cut.whole.carbon.uses.items()
         }
+
+
+def test_a_try_that_was_taken_up_again_leaves_nothing_open(tmp_path: Path) -> None:
+    first = Process(end=200, epochs=[(0, 0, 100)], ended=None, who=start("a.0", 0))
+    second = Process(pid=2, begin=300, end=500, epochs=[(0, 300, 400)], who=start("a.1", 1))
+    run = the_run(tmp_path, first, second)
+    assert (run.status, run.ended_well) == ("complete", True)
+    assert not any(node.is_open for node in run.nodes)
+    assert not any("did not end" in text for text in run.warnings)
