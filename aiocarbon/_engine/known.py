@@ -38,18 +38,23 @@ def is_waiting_over(tracks: Sequence[Track], t_ns: int, now_ns: int, *, may_hang
     """True if what is known of an instant is not worth waiting for any more.
 
     A device that hangs is waited for where it may: its counter will tell, once it answers, what it used in the
-    meantime. So is one whose refresh is being probed: its curve is placed anew when that is known, and a mark frozen
+    meantime. So is one that another process reads for this one, and has not yet. So is one whose refresh is being probed: its curve is placed anew when that is known, and a mark frozen
     before would lie on another curve than later ones.
     """
     if now_ns < t_ns + SETTLE_NS:
         return False
     if now_ns < t_ns + PROBED_NS and any(not (track.is_probed or track.is_lost) for track in tracks):
         return False
-    return not (may_hang and any(map(_is_hanging, tracks)))
+    return not (may_hang and any(_is_hanging(track, t_ns) for track in tracks))
 
 
-def _is_hanging(track: Track) -> bool:
-    return not track.is_lost and (track.is_slow or len(track.derivation.curve) < 2)
+def _is_hanging(track: Track, t_ns: int) -> bool:
+    if track.is_lost:
+        return False
+    # Who reads it for this process was asked for a reading and may be busy; if it ended, another one takes its place
+    # within seconds, and goes on with its counter.
+    is_late = not track.is_own and not has_told(track, t_ns)
+    return is_late or track.is_slow or len(track.derivation.curve) < 2
 
 
 def known_ns(tracks: Sequence[Track], begin_ns: int, now_ns: int) -> int | None:
