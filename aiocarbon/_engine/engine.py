@@ -233,6 +233,7 @@ class Engine:
         now = self.clock.monotonic_ns()
         await session.scope.latch(self._sampler.latch_within, EPOCH_WAIT_S)
         if session.sharing.is_wanted:
+            session.sharing.hasten(now)
             await self.share(session, now)
         return session.made(now)
 

@@ -195,8 +195,8 @@ class Life(Marks):
 
     def _exceeded(self) -> None:
         """The budget is used up: the next span asks before it opens."""
+        self.tape.alert()  # before those who wait for it go on
         self.verdicts.exceed()
-        self.tape.alert()
 
     def _hurry(self) -> None:
         """Have the engine take the spans off the tape out of its turn."""

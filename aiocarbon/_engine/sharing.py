@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from aiocarbon._core.policy import Split
+from aiocarbon._engine.known import TELLING_NS
 from aiocarbon._logging import get_logger
 
 if TYPE_CHECKING:
@@ -60,12 +61,17 @@ class Sharing:
         self._ledger = ledger
         self._split: tuple[Attribution, Feed] | None = None
         self._due_ns = 0
+        self._wanted_ns: int | None = None
         self._books: dict[str, Books] = {}
 
     @property
     def is_wanted(self) -> bool:
         """True if there is, or was, a span."""
         return not self.problem and self.tape is not None and (self._split is not None or bool(self.tape.edges))
+
+    def hasten(self, t_ns: int) -> None:
+        """Have an account made of the energy up to an instant once that is split, whatever it takes."""
+        self._wanted_ns = t_ns
 
     def advance(self, begin: Mark, upto: Mark, *, is_last: bool = False) -> Iterator[None]:
         """Split all energy up to an instant, in slices; one call at a time.
@@ -84,6 +90,8 @@ class Sharing:
             log.warning("sharing.failed", why=f"{type(error).__name__}: {error}")
             self.problem = f"energy is not split among spans any more: {type(error).__name__}: {error}"
             self.newest = self._split = None
+            if self.tape is not None:
+                self.tape.mute()
         finally:
             self.is_busy = False
 
@@ -109,7 +117,10 @@ class Sharing:
             attribution.finish(feed.at_ns)
         self._learn(attribution)
         now = time.monotonic_ns()
-        if is_last or now >= self._due_ns:
+        is_wanted = self._wanted_ns is not None and feed.at_ns >= self._wanted_ns
+        if is_last or is_wanted or now >= self._due_ns:
+            if is_wanted:
+                self._wanted_ns = None
             yield from self._tell(attribution, begin, upto)
             took = time.monotonic_ns() - now
             self._due_ns = now + round(took / TELL_SHARE)
@@ -122,10 +133,11 @@ class Sharing:
         by_device, in_all = (None, floor) if floor is None or isinstance(floor, float) else (floor, None)
         attribution = Attribution(begin.t_ns, policy=self._rule.policy, idle=self._rule.idle, floor_w=by_device)
         feed = Feed(self._ledger, begin.t_ns, in_all)
-        # What was used before the first span tells the idle floor.
-        first_ns = min(edges[0][0], upto.t_ns)
+        # What was used before the first span tells the idle floor, which counts from that span on.
+        first_ns = min(*(edge[0] - TELLING_NS for edge in edges), upto.t_ns)
         if first_ns > begin.t_ns:
             attribution.supply(feed.upto(begin, self._ledger.mark(first_ns)))
+            attribution.settle(first_ns)
         return attribution, feed
 
     def _tell(self, attribution: Attribution, begin: Mark, upto: Mark) -> Iterator[None]:

@@ -137,8 +137,7 @@ class Tape:
             self.current_task = asyncio.current_task
         _tapes.add(self)
         _heed_forks()
-        self.state = State.ON
-        self.is_on = True
+        self.state = State.ON  # the first span asks: the budget may be used up already
 
     def count_steps(self, tell: Callable[[str], None]) -> None:
         """Count the CPU time of the spans' own steps from the begin on.
@@ -172,6 +171,11 @@ class Tape:
         made.end()
         return made
 
+    def mute(self) -> None:
+        """Keep no edges any more: the engine will not come for them. Spans are entered and left as ever."""
+        self.append = _drop
+        self.edges.clear()
+
     def forget(self) -> None:
         """In a forked child: end, and keep nothing."""
         if self.steps is not None:
@@ -190,12 +194,14 @@ class Tape:
         """
         if self.state is not State.ON:
             return False
-        self._on_odd()
-        if self._is_full:
-            self.dropped += 1
-            return False
-        self.is_on = True
-        return True
+        self.is_on = not self._is_full  # before it is asked: what is told meanwhile has the next span ask again
+        try:
+            self._on_odd()
+        except BaseException:
+            self.is_on = False
+            raise
+        self.dropped += self._is_full
+        return not self._is_full
 
     def look(self) -> None:
         """See how many edges wait; called now and then."""
