@@ -132,11 +132,6 @@ class Curve:
             raise LookupError(f"{self.device.id}: nothing is known of this instant")
         return self[i if self._t[i] == t_ns else i - 1], self[i]
 
-    def instants(self, after_ns: int, before_ns: int) -> list[int]:
-        """The instants of the points between two instants (monotonic nanoseconds), those excluded."""
-        first = bisect.bisect_right(self._t, after_ns)
-        return list(self._t[first : bisect.bisect_left(self._t, before_ns)])
-
     @property
     def power_w(self) -> float:
         """Power draw at the newest point, watts; 0.0 while one point or none is known."""

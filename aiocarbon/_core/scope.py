@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from aiocarbon._core.curve import Curve, Point, State
 from aiocarbon._core.reading import Basis, Device, Quantity, Role, ShareOf
 from aiocarbon._core.supply import IdleFloor
-from aiocarbon._core.units import NS_PER_S, S_PER_NS
+from aiocarbon._core.units import NS_PER_MS, NS_PER_S, S_PER_NS
 
 WORTH: Final = 2.0
 """A second of use may be worth so many times another's: "equal CPU time can differ 2-4x in power", says Kepler's
@@ -32,6 +32,9 @@ QUIET_SHARE: Final = 0.05
 SETTLED_NS: Final = 2 * NS_PER_S
 """A device's own curve may still move so far back: readings come late, and a point is placed by the change after it."""
 
+
+SPACING_NS: Final = 100 * NS_PER_MS
+"""The parts keep the shape of the whole to so much: a power sensor's fifty points a second for each would cost 2 ms."""
 
 MOST_WAITING: Final = 1000
 """Looks that wait for the device to be read; beyond, every second of them is forgotten."""
@@ -261,12 +264,11 @@ class SharedDevice:
             self.floor.see(self.device.id, at, to, energy)
         moved = _moved(parts, before, after, energy, to - at)
         bases = {role: curve[-1] for role, curve in self.curves.items()}
-        for t in (*whole.instants(at, to), to):
-            state = after if t == to else whole.state_at(t)
-            used = max(min(state.energy_j - before.energy_j, energy), 0.0)
+        for t, energy_j in (*whole.between(at, to, SPACING_NS), (to, after.energy_j)):
+            used = max(min(energy_j - before.energy_j, energy), 0.0)
             done = 1.0 if t == to else used / energy if energy > 0.0 else (t - at) / (to - at)
             for role, curve in self.curves.items():
-                curve.append(_point(bases[role], moved[role], done, t, state.slack_j))
+                curve.append(_point(bases[role], moved[role], done, t, after.slack_j))
         return after
 
 
