@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.result import RESULTS, Result
 
-NAMES: Final = ("accuracy", "startup", "latency", "grid", "when", "overhead", "memory", "prediction")
+NAMES: Final = ("accuracy", "startup", "latency", "grid", "when", "overhead", "memory", "cluster", "prediction")
 
 
 def main(argv: Sequence[str]) -> int:

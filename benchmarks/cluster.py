@@ -26,6 +26,7 @@ RECORDED: Final = """
 import json, os, sys
 from pathlib import Path
 import anyio
+from aiocarbon._core.identity import alone
 from aiocarbon._engine.engine import Engine
 from aiocarbon.meters.simulated import SimulatedMeter, Square
 from aiocarbon.testing import FakeClock
@@ -53,7 +54,7 @@ async def main():
         clock.workers = lambda: engine.limiter.borrowed_tokens
         settings = {"location": "DK", "pue": 1.2, "meters": (meter,), "journal": folder, "offline": True,
                     "node": "node-00001", "interval_s": interval_s, "run_id": "job"}
-        session = await engine.open(settings)
+        session = await engine.open(settings, alone("job", "node-00001"))
         for _ in range(seconds // 300):
             await clock.advance(300.0)
             now = clock.monotonic_ns()
@@ -165,7 +166,7 @@ def run(*, quick: bool) -> list[Row]:
 
 def _written(devices: int, *, quick: bool) -> list[Row]:
     """What a node writes in an hour, by a real recorder on a clock that is moved by hand."""
-    seconds, interval_s = (600, 10.0) if quick else (HOUR_S, 5.0)
+    seconds, interval_s = (EPOCH_S, 30.0) if quick else (HOUR_S, 5.0)
     with tempfile.TemporaryDirectory() as folder:
         kinds: dict[str, list[int]] = child(RECORDED, folder, str(devices), str(seconds), str(interval_s))
     hour = {kind: size for kind, (_, size) in kinds.items()}

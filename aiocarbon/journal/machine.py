@@ -160,11 +160,12 @@ def _cut(view: View, devices: Mapping[str, Known], begin_ns: int, end_ns: int) -
 
 def _told_and_modelled(a: View, b: View) -> Iterator[str]:
     """Parts that one process measured while another modelled them, under different devices."""
-    for known, model in itertools.product(a.process.devices.values(), b.process.devices.values()):
+    models = [known for known in b.process.devices.values() if known.device.basis not in MEASURED]
+    for model, known in itertools.product(models, a.process.devices.values()):
         if not (known.device.counted and model.device.counted):
             continue
         common = known.device.covers & model.device.covers
-        if common and known.device.basis in MEASURED and model.device.basis not in MEASURED:
+        if common and known.device.basis in MEASURED:
             yield (
                 f"{', '.join(sorted(common))} of {a.process.facts.host} may be counted twice: "
                 f"one process measured it ({known.device.id}) while another modelled it ({model.device.id})"
