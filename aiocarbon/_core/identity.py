@@ -256,7 +256,7 @@ def decide(environ: Mapping[str, str], *, hostname: str, own: str, launcher: str
     rules = (
         id_rule or "run id is new",
         attempt_rule,
-        f"rank {rank.rank} of {rank.world or 'unknown'} by {rank.by}" if rank else "",
+        f"rank by {rank.by}" if rank else "",
         nodes_rule,
         "node by SLURMD_NODENAME" if node else "",
     )

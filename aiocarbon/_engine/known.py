@@ -38,8 +38,9 @@ def is_waiting_over(tracks: Sequence[Track], t_ns: int, now_ns: int, *, may_hang
     """True if what is known of an instant is not worth waiting for any more.
 
     A device that hangs is waited for where it may: its counter will tell, once it answers, what it used in the
-    meantime. So is one that another process reads for this one, and has not yet. So is one whose refresh is being probed: its curve is placed anew when that is known, and a mark frozen
-    before would lie on another curve than later ones.
+    meantime. So is one that another process reads for this one, and has not yet. So is one whose refresh is being
+    probed: its curve is placed anew when that is known, and a mark frozen before would lie on another curve than later
+    ones.
     """
     if now_ns < t_ns + SETTLE_NS:
         return False

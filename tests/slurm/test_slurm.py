@@ -6,6 +6,7 @@ devices, and the windows that the journals' lines state, joined here by hand.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -80,9 +81,11 @@ def windows(shared: Path) -> list[Window]:
     found = []
     for path, lines in marked(shared).items():
         times = [line["t"] for line in lines if line.get("k") == "mark"]
-        has_end = lines[-1].get("k") == "end"
+        has_end = any(line.get("k") == "end" for line in lines)  # a tick of the minute may come behind it
+        tail = path.with_suffix(".tail")
         if not has_end:
-            times.append(json.loads(path.with_suffix(".tail").read_bytes()[18:])["t"])
+            with contextlib.suppress(FileNotFoundError):  # it ends just now
+                times.append(json.loads(tail.read_bytes()[18:])["t"])
         found.append(Window(lines[0], min(times), max(times), has_end))
     return found
 
