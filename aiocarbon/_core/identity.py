@@ -211,8 +211,7 @@ class Launchers:
         elif self.is_torchrun and self.torchrun_id:
             meeting = f"{self._environ.get('MASTER_ADDR')}:{self._environ.get('MASTER_PORT')}"
             start, rule = f"torchrun-{self.torchrun_id}-{digest(meeting)}", "torchrun's meeting point"
-        told = f" after {restart} restarts of the job" if job and restart else ""
-        return ".".join(filter(None, (job, start))), f"attempt by {rule}{told}"
+        return ".".join(filter(None, (job, start))), f"attempt by {rule}"
 
     def restart(self) -> int | None:
         """How often the job was started before."""

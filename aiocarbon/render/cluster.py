@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aiocarbon._core.identity import Identity
 from aiocarbon._core.nodes import names
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import S_PER_HOUR
@@ -13,11 +14,13 @@ __all__ = ["cluster_rows"]
 
 
 def cluster_rows(report: RunReport) -> Iterator[tuple[str, str]]:
-    """Labels and texts of its lines; none for a run of one process.
+    """Labels and texts of its lines; none for a run of one process that nothing launched.
 
     Args:
         report: The report.
     """
+    if report.identity is not None and (report.identity.job or report.identity.rank is not None):
+        yield "job", _identity(report.identity)
     if report.nodes:
         yield "nodes", _nodes(report)
         yield from (("", text) for text in _uneven(report))
@@ -29,6 +32,12 @@ def cluster_rows(report: RunReport) -> Iterator[tuple[str, str]]:
         )
     for n, rule in enumerate(report.merge):
         yield "merged" if n == 0 else "", rule
+
+
+def _identity(who: Identity) -> str:
+    rank = "" if who.rank is None else f"rank {who.rank} of {who.world or 'an unknown number'}"
+    restart = f"after {who.restart} restarts" if who.restart else ""
+    return "; ".join(filter(None, (who.job, rank, restart, *who.rules)))
 
 
 def _nodes(report: RunReport) -> str:
