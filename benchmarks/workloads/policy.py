@@ -26,7 +26,7 @@ VALUE_SCALE: Final = 20.0
 """Values are tens of points; the network's last layer works with numbers near 1."""
 
 HIDDEN: Final = 32
-"""Units of a layer. With 64, arrays reach the 128 KiB from which glibc maps each anew, and page faults take the time."""
+"""Units of a layer. With 64, arrays reach the 128 KiB from which glibc maps each anew, at the price of page faults."""
 
 Weights = dict[str, Floats]
 
