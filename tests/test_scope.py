@@ -114,6 +114,18 @@ def test_a_tracker_counts_what_its_own_process_and_its_children_use() -> None:
     assert parts == pytest.approx(report.it_energy_kwh, rel=1e-9)
 
 
+def test_spans_split_the_share_and_make_it_with_what_no_span_owns() -> None:
+    with sync.Tracker(scope="process", interval_s=0.2, **KNOWN) as tracker:  # type: ignore[arg-type]
+        with tracker.span("works"):
+            subprocess.run([sys.executable, "-c", BURN.format(cpu_s=0.5)], check=True)
+        with tracker.span("waits"):
+            time.sleep(0.5)
+    report = tracker.report()
+    by_name = {span.name: span.it_energy_kwh for span in report.spans}
+    assert by_name["works"] > 2.0 * by_name["waits"]
+    assert sum(by_name.values()) + report.unattributed.it_energy_kwh == pytest.approx(report.it_energy_kwh, rel=1e-9)
+
+
 def test_machine_scope_is_as_ever_and_tells_no_shares() -> None:
     with sync.Tracker(**KNOWN) as tracker:  # type: ignore[arg-type]
         time.sleep(0.1)

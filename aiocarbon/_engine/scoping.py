@@ -6,6 +6,8 @@ looked at is missing from the share, and is never made up from the whole.
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -45,6 +47,8 @@ FAILURES_TOLD: Final = 3
 """Looks that must fail in a row before the share counts as unknown: CPU times are cumulative, so one is made up for."""
 
 FOLD_MOST: Final = 512
+
+_sessions = itertools.count(1)
 
 
 class Recorded(NamedTuple):
@@ -175,6 +179,7 @@ class Shares(Machine):
         self._floors_w = floors_w or {}
         self._notes = [_told(finding) for finding in holder.findings]
         self._shared: dict[str, SharedDevice] = {}
+        self._origin = f"{clock.boot_ns()}-{os.getpid()}-share-{next(_sessions)}"
         self._order = anyio.Lock()
         self._reading = threading.Lock()
         self._newest_ns: int | None = None
@@ -218,9 +223,12 @@ class Shares(Machine):
         """The devices' parts."""
         for track in self._tracks:
             shared = self._shared.get(track.device.id)
-            curves = [track.derivation.curve] if shared is None else list(shared.curves.values())
-            for curve in curves:
-                yield Recorded(curve.device, track.segment, curve.refresh_ns)
+            if shared is None:
+                yield Recorded(track.device, track.segment, track.derivation.curve.refresh_ns)
+                continue
+            for curve in shared.curves.values():
+                # Each session's parts begin at a zero of their own, also those of one device and one holder.
+                yield Recorded(curve.device, self._origin, curve.refresh_ns)
 
     def update(self) -> None:
         """Derive the parts anew from what readings and looks have told."""

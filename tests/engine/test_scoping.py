@@ -347,7 +347,8 @@ def test_a_journal_tells_the_same_shares(tmp_path: Path) -> None:
 
 def journal(folder: Path, run_id: str, name: str, own: float, within: tuple[str, ...] = (), **more: Any) -> None:
     """Write the journal of 40 s at 100 W, of which a holder has its share."""
-    clock = FakeClock()
+    # A journal is known by its process and when it began.
+    clock = FakeClock(start_ns=1_000_000_000 + len(list(folder.rglob("*.jsonl"))))
     users = Users(clock, own=own, total=2.0, name=name, within=within)
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
@@ -367,6 +368,36 @@ def test_shares_of_two_processes_add_up_and_those_of_one_count_once(tmp_path: Pa
     assert loaded.problems == ()
     journal(tmp_path, "c", "process 1 (7)", 0.5)
     assert load(tmp_path).total.it_energy_kwh == pytest.approx(apart, rel=1e-3)
+
+
+def test_two_trackers_of_one_process_begin_at_zeros_of_their_own_and_count_once(tmp_path: Path) -> None:
+    clock = FakeClock()
+    users = Users(clock, own=1.0, total=2.0)
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(30.0)
+        given = {"location": "DK", "pue": 1.0, "meters": session_meters, "scope": "process", "journal": tmp_path}
+        second = await engine.open({**given, "interval_s": 5.0}, alone("later"))
+        await clock.advance(30.0)
+        await ended(engine, second, clock)
+        await clock.advance(30.0)
+        await ended(engine, session, clock)
+
+    session_meters = (watts(clock),)
+    run(clock, users, body, journal=tmp_path, interval_s=5.0, meters=session_meters)
+    loaded = load(tmp_path)
+    assert loaded.total.it_energy_kwh * J_PER_KWH == pytest.approx(4500.0, rel=1e-2)
+    assert loaded.problems == ()
+
+
+def test_a_run_of_two_processes_knows_the_machine_once(tmp_path: Path) -> None:
+    journal(tmp_path, "job", "process 1 (7)", 0.5, node="n1")
+    journal(tmp_path, "job", "process 2 (9)", 1.0, node="n1")
+    (report,) = load(tmp_path).runs
+    scope = report.scope
+    assert scope.name == "process"
+    joules = [getattr(scope, f"{part}_it_energy_kwh") * J_PER_KWH for part in ("own", "idle", "others", "machine")]
+    assert joules == pytest.approx([3000.0, 0.0, 1000.0, 4000.0], rel=1e-2, abs=1e-6)
 
 
 def test_a_share_within_a_share_or_the_machine_counts_once_and_that_is_told(tmp_path: Path) -> None:
