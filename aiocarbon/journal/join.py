@@ -19,8 +19,9 @@ from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, Quantities, RunReport, utc
 from aiocarbon._core.span_report import Unattributed
 from aiocarbon._core.tries import Extent, Start, generations, tries
-from aiocarbon._core.units import S_PER_NS, kwh_from_j, s_from_ns
+from aiocarbon._core.units import S_PER_NS
 from aiocarbon.journal.machine import Told
+from aiocarbon.journal.nodes import COMPLETE, PARTIAL, node_reports
 from aiocarbon.journal.sums import Clocks, Ends, Expected, NodeSum, WarningSum, WindowSum, union_ns, united, utc_span
 from aiocarbon.journal.view import KEPT_EPOCHS, Stretch, View
 
@@ -31,8 +32,6 @@ SPANS_KEPT: Final = 1000
 """Windows of processes that are kept before those that overlap are made one."""
 
 RULES_TOLD: Final = 16
-COMPLETE: Final = "complete"
-PARTIAL: Final = "partial"
 
 
 class Joined:
@@ -186,7 +185,7 @@ class Joined:
         # What an earlier try left unfinished, a later one took up: how the newest ended is how the run did.
         newest = frozenset(tries(self._extents)[-1])
         last = [self._ends[start] for start in sorted(newest)]
-        nodes = self._node_reports(newest)
+        nodes = node_reports(self._nodes, self._expected.values(), newest)
         lacks = tuple(self._lacks(nodes, last))
         spans = united(self._spans)
         cut = self._whole.cut(union_ns(spans))
@@ -265,31 +264,6 @@ class Joined:
             return tuple(epochs), outside, None, ""
         rework = Quantities(**lost.pool.quantities(lost_ns))
         return tuple(epochs), outside, rework, _rework_note(again, 1 + max(order.values()))
-
-    def _node_reports(self, newest: frozenset[Start]) -> tuple[NodeReport, ...]:
-        expected_ns: dict[str, int] = {}
-        silent: dict[str, None] = {}
-        for expected in self._expected.values():
-            if expected.count:
-                for host in (*expected.hosts, *expected.silent):
-                    expected_ns[host] = expected_ns.get(host, 0) + expected.length_ns
-                silent.update(dict.fromkeys(expected.silent))
-        reports = [
-            NodeReport(
-                host=host,
-                processes=node.processes,
-                it_energy_kwh=kwh_from_j(node.energy_j),
-                covered_s=s_from_ns(node.covered_ns),
-                expected_s=s_from_ns(expected_ns[host]) if host in expected_ns else None,
-                is_open=not newest.isdisjoint(node.open),
-            )
-            for host, node in self._nodes.items()
-        ]
-        for host in silent:
-            if host not in self._nodes:
-                s = s_from_ns(expected_ns[host])
-                reports.append(NodeReport(host=host, processes=0, it_energy_kwh=None, covered_s=0.0, expected_s=s))
-        return tuple(sorted(reports, key=lambda node: node.host))
 
     def _lacks(self, nodes: tuple[NodeReport, ...], last: list[Ends]) -> Iterator[str]:
         """What of the run is not there, or not yet."""

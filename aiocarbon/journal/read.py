@@ -22,6 +22,7 @@ from aiocarbon._core.report import REPORT_SCHEMA, Quantities, RunReport
 from aiocarbon.errors import JournalError
 from aiocarbon.journal.join import Joined
 from aiocarbon.journal.machine import Machine, machines_of
+from aiocarbon.journal.nodes import beside_others
 from aiocarbon.journal.parse import Heading, announced, read_process
 from aiocarbon.journal.process import Process
 from aiocarbon.journal.records import SCHEMA
@@ -195,7 +196,7 @@ class _Telling:
         if self._counts[run_id] == 1:
             machine.unite()
             (view,) = views
-            self.runs[run_id] = _mended(view.report(), *(one.report() for one in written))
+            self.runs[run_id] = beside_others(_mended(view.report(), *(one.report() for one in written)), view)
             return
         joined = self.runs.setdefault(run_id, Joined(self._counts[run_id]))
         assert isinstance(joined, Joined)  # a run is told alone only where it has one process

@@ -451,9 +451,16 @@ def test_nodes_that_told_nothing_are_named_and_in_no_figure(tmp_path: Path) -> N
     json.dumps(run.to_dict(), allow_nan=False)
 
 
+def test_the_one_node_of_four_that_told_does_not_pass_for_the_run(tmp_path: Path) -> None:
+    run = the_run(tmp_path, Process(host="n2", who=start("a", expected_nodes="n[1-4]", expected_node_count=4)))
+    assert run.status == "partial"
+    assert [(node.host, node.processes) for node in run.nodes] == [("n1", 0), ("n2", 1), ("n3", 0), ("n4", 0)]
+    assert any("3 of 4 nodes (n1, n3, n4)" in text for text in run.warnings)
+
+
 def test_nodes_known_by_number_alone_are_missing_by_number(tmp_path: Path) -> None:
-    world = [Process(host="n1", boot="b1", who=start("a", expected_node_count=3)), Process(host="n2", boot="b2", pid=2)]
-    run = the_run(tmp_path, *world[:1], Process(host="n2", boot="b2", pid=2, who=start("a", expected_node_count=3)))
+    who = start("a", expected_node_count=3)
+    run = the_run(tmp_path, *(Process(host=f"n{n}", boot=f"b{n}", pid=n, who=who) for n in (1, 2)))
     assert run.status == "partial"
     assert [node.host for node in run.nodes] == ["n1", "n2", "unnamed node 1"]
 
