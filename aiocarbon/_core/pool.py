@@ -17,7 +17,7 @@ from aiocarbon._core.reading import Device
 from aiocarbon._core.report import DeviceReport, device_reports, quantities
 
 FoldKey = tuple[str, str, str, bool, tuple[str, ...], str]
-"""What devices that are told as one have in common: kind, name, basis, whether they count, what they cover, whose share."""
+"""What devices told as one have in common: kind, name, basis, whether they count, what they cover, whose share."""
 
 
 class Piece(NamedTuple):
@@ -162,7 +162,7 @@ class Pool:
             add_uses(self._uses, carbon.uses)
 
     def _part(self, key: FoldKey, device: Device, host: str) -> Part:
-        at: object = key if self.folds else (host, device.id)
+        at: object = key if self.folds else (host, device.id, device.share and device.share.holder)
         found = self._parts.get(at)
         if found is None:
             if self.folds:
@@ -222,8 +222,7 @@ class Pool:
     def _reports(self, hosts: int) -> Iterable[DeviceReport]:
         for part in self._parts.values():
             alone = Cut(begin_ns=0, end_ns=part.window_ns, devices=(part.cut(),), carbon=_NO_CARBON)
-            (report,) = device_reports(alone, part.host or f"{hosts} nodes")
-            yield report
+            yield from device_reports(alone, part.host or f"{hosts} nodes")
 
 
 _SUMS = ("_co2eq_g", "_low_g", "_high_g", "_edge_2", "_weighed", "_means", "_cuts", "_it_j", "_facility_j", "_pues")
