@@ -237,7 +237,7 @@ def test_what_was_said_is_compared_with_what_it_took(tmp_path: Path, capsys: pyt
     assert "; it took " in capsys.readouterr().out
     told = [one["ahead"] for one in json.loads(path.read_text())["told"]]
     assert told
-    assert all(one["low_j"] <= one["high_j"] <= one["most_j_high"] and one["among"] == 3 for one in told)
+    assert all(one["low_j"] <= one["high_j"] <= one["most_j"] and one["among"] == 3 for one in told)
 
 
 def test_spans_are_counted(run: tuple[Progress, RunReport]) -> None:
@@ -324,7 +324,7 @@ def test_ctrl_c_ends_the_training_with_its_costs(tmp_path: Path) -> None:
 # -- what it will cost ---------------------------------------------------------------------------------------------
 
 
-def predicted(remaining_j: float) -> Prediction:
+def predicted(remaining_j: float, *, spread: float = 0.1) -> Prediction:
     kwh = remaining_j / 3.6e6
     return Prediction(
         as_of=datetime.now(UTC),
@@ -332,15 +332,15 @@ def predicted(remaining_j: float) -> Prediction:
         epochs=30,
         epochs_seen=5,
         remaining_energy_kwh=kwh,
-        remaining_energy_kwh_low=kwh * 0.9,
-        remaining_energy_kwh_high=kwh * 1.1,
+        remaining_energy_kwh_low=kwh * (1 - spread),
+        remaining_energy_kwh_high=kwh * (1 + spread),
     )
 
 
 def test_without_earlier_trainings_only_the_most_is_told() -> None:
     known = ahead(predicted(500.0), learnt=100, updates=600, earlier=[200, 300])
     assert known is not None
-    assert known.most_j == pytest.approx(500.0)
+    assert known.most_j == pytest.approx(550.0)
     assert known.low_j is known.high_j is None
     assert known.to_text(475.0) == "at most 550 J more"
 
@@ -348,8 +348,8 @@ def test_without_earlier_trainings_only_the_most_is_told() -> None:
 def test_earlier_trainings_that_were_done_by_now_tell_nothing() -> None:
     known = ahead(predicted(500.0), learnt=100, updates=600, earlier=[60, 80, 100, 140, 200, 300, 180])
     assert known is not None
-    assert (known.low_j, known.high_j, known.among) == (pytest.approx(40.0), pytest.approx(200.0), 4)
-    assert known.chance == pytest.approx(3 / 5)
+    assert (known.low_j, known.high_j, known.among) == (pytest.approx(36.0), pytest.approx(220.0), 4)
+    assert known.chance == pytest.approx(0.9 * 3 / 5)
 
 
 def test_one_that_never_reached_the_target_makes_the_upper_end_the_most() -> None:
@@ -363,15 +363,15 @@ def test_the_range_holds_as_often_as_it_says() -> None:
     held = told = 0
     for _ in range(4000):
         *earlier, truth = rng.lognormal(5.5, 0.4, 8)
-        known = ahead(predicted(10_000.0), learnt=150, updates=10_150, earlier=earlier)
+        known = ahead(predicted(10_000.0, spread=0.0), learnt=150, updates=10_150, earlier=earlier)
         if truth > 150 and known is not None and known.among == 5:
             told += 1
             held += known.low_j <= truth - 150 <= known.high_j
     assert told > 200
-    assert held / told == pytest.approx(4 / 6, abs=0.08)
+    assert held / told == pytest.approx(4 / 6, abs=0.08)  # no error of the rate here
 
 
-@pytest.mark.parametrize("prediction", [None, dataclasses.replace(predicted(1.0), remaining_energy_kwh=None)])
+@pytest.mark.parametrize("prediction", [None, dataclasses.replace(predicted(1.0), remaining_energy_kwh_low=None)])
 def test_where_nothing_is_known_nothing_is_told(prediction: Prediction | None) -> None:
     assert ahead(prediction, learnt=100, updates=600, earlier=[200, 300, 400]) is None
 
