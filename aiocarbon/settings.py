@@ -53,8 +53,9 @@ class Settings:
         scope: Whose energy counts: "machine", all that it draws; "process", the share of this process and what it
             starts; "cgroup", that of its control group (a container's or batch job's).
         journal: Folder of the journal; None: none is written.
-        run_id: Id of the run: letters, digits, ".", "_" and "-", at most 100; None: made.
-        node: Name of this machine in reports and journals; None: its host name.
+        run_id: Id of the run: letters, digits, ".", "_" and "-", at most 100; None: that of the SLURM job or
+            of torchrun, else made.
+        node: Name of this machine in reports and journals; None: SLURM's name of it, else its host name.
         offline: True if no network packet may be sent.
         strict: True if errors of the instrument shall be raised in the training.
         attribution: How energy is split among spans: "even", "weight" (by the weights that spans tell), "device" (a

@@ -53,8 +53,8 @@ class Verbs(StepVerbs):
         scope: Whose energy counts: "machine", all that it draws; "process", the share of this process and what it
             starts; "cgroup", that of its control group (a container's or batch job's).
         journal: Folder of the journal; None: none is written.
-        run_id: Id of the run; None: made.
-        node: Name of this machine in reports; None: its host name.
+        run_id: Id of the run; None: that of the SLURM job or of torchrun, else made.
+        node: Name of this machine in reports; None: SLURM's name of it, else its host name.
         offline: True if no network packet may be sent: neither for the location nor for the intensity.
         strict: True if errors of the instrument shall be raised here.
         attribution: How energy is split among spans: "even", "weight" (by the weights that spans tell), "device" (a

@@ -15,6 +15,10 @@ settings.load_profile("aiocarbon")
 os.environ["AIOCARBON_OFFLINE"] = "true"
 os.environ["AIOCARBON_CACHE"] = "none"
 
+# Tests of jobs make jobs of their own, also where the whole suite runs in one.
+for variable in [name for name in os.environ if name.startswith(("SLURM", "TORCHELASTIC", "OMPI_", "PMI", "PMIX"))]:
+    del os.environ[variable]
+
 # Tests run beside each other: only those of processes that share a device meet, each in a folder of its own.
 os.environ["AIOCARBON_LOCK_DIR"] = "none"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
-from aiocarbon import Budget, Tracker, sync, track, wait_until_clean
+from aiocarbon import Budget, Tracker, exit_on_signals, sync, track, wait_until_clean
 from aiocarbon._core.report import EpochReport, RunReport
 from aiocarbon._core.waited import CleanWait
 
@@ -55,3 +55,8 @@ async def items() -> AsyncIterator[int]:
 
 
 assert_type(plain(1), str)
+
+
+def ends_in_order() -> None:
+    with exit_on_signals(), exit_on_signals("SIGTERM", "SIGUSR1"):
+        pass
