@@ -73,9 +73,9 @@ async def _train(tracker: Tracker | Untracked, training: Training) -> bool:
 def _tracker(args: argparse.Namespace, plan: Plan) -> Tracker | Untracked:
     if args.no_tracker:
         return Untracked()
-    given: dict[str, Any] = {"meters": args.meters, "scope": args.scope, "journal": args.journal}
-    if args.floor_w is not None:
-        given["attribution"] = f"even,floor_w={args.floor_w}"
+    split = None if args.floor_w is None else f"even,floor_w={args.floor_w}"
+    asked = {"meters": args.meters, "scope": args.scope, "attribution": split, "journal": args.journal}
+    given: dict[str, Any] = {field: value for field, value in asked.items() if value is not None}
     # An epoch is what lies between two evaluations. The most there may be are declared: so much is predicted at most.
     return Tracker(name="cartpole", epochs=plan.evaluations, **given)
 
@@ -229,7 +229,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--earlier", type=Path, nargs="*", default=[], metavar="FILE", help="results of other seeds")
     parser.add_argument("--floor-w", type=float, help="the machine's idle power in watts, if you know it")
     parser.add_argument("--meters", help="as of Tracker: simulated:250")
-    parser.add_argument("--scope", default="machine", help="whose energy: machine, process, cgroup (default: machine)")
+    parser.add_argument("--scope", help="whose energy: machine, process, cgroup (default: machine)")
     parser.add_argument("--journal", type=Path, help="folder of the tracker's journal")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result")
     parser.add_argument("--no-tracker", action="store_true", help="the same without the instrument")
