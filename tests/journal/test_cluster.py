@@ -25,6 +25,7 @@ from aiocarbon.journal.machine import Machine
 from aiocarbon.journal.parse import read_process
 from aiocarbon.journal.quick import windows_of
 from aiocarbon.journal.view import View
+from aiocarbon.render.text import report_text
 
 S = 10**9
 MINUTE = 60
@@ -606,3 +607,26 @@ def test_a_try_that_was_taken_up_again_leaves_nothing_open(tmp_path: Path) -> No
     assert (run.status, run.ended_well) == ("complete", True)
     assert not any(node.is_open for node in run.nodes)
     assert not any("did not end" in text for text in run.warnings)
+
+
+def test_the_text_of_a_run_of_several_nodes_says_what_is_partial_and_by_which_rules(tmp_path: Path) -> None:
+    who = [start(f"a.{n}", n, expected_nodes="n[1-3]", rules=["run id of the SLURM job"]) for n in (0, 1)]
+    world = [
+        Process(host="n1", boot="b1", end=200, epochs=[(0, 0, 100)], ended=None, who=who[0]),
+        Process(host="n1", boot="b1", pid=2, begin=300, end=500, epochs=[(0, 300, 400)], ended=None, who=who[1]),
+        Process(host="n2", boot="b2", pid=3, begin=300, end=500, epochs=[(0, 300, 400)], who=who[1]),
+    ]
+    text = report_text(the_run(tmp_path, *world))
+    for words in (
+        "on n1, n2",
+        "n1: a GPU (GPU-0)",
+        "2 of 3 told",
+        "PARTIAL, see the warnings",
+        "nothing of n3",
+        "still running, or broken off: n1",
+        "rework",
+        "done again by a later try",
+        "3 processes on 2 nodes",
+        "run id of the SLURM job",
+    ):
+        assert words in text
