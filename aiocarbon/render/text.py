@@ -248,7 +248,7 @@ def _scope(report: RunReport) -> Iterator[str]:
     rest = (
         ("idle", scope.idle_it_energy_kwh),
         ("used by others", scope.others_it_energy_kwh),
-        ("used by nobody knows whom", scope.unknown_it_energy_kwh),
+        ("used by unknown users", scope.unknown_it_energy_kwh),
     )
     told = [f"{numbers.energy(kwh, 3)} {words}" for words, kwh in rest if kwh]
     whole, own = numbers.energy(scope.machine_it_energy_kwh, 3), numbers.energy(scope.own_it_energy_kwh, 3)
