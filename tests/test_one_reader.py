@@ -235,6 +235,7 @@ def test_a_reader_that_stands_still_is_replaced_and_follows_when_it_goes_on(mach
     others = [rank for rank in ranks if rank is not reader]
     reader.child.send_signal(signal.SIGSTOP)
     for rank in others:
+        rank.ask("epoch")  # its marks wait for the counter to be read again, and lose nothing
         rank.ask_until(lambda told: len(told["warnings"]) == 1)
     reader_of(others)
     reader.child.send_signal(signal.SIGCONT)
@@ -269,13 +270,13 @@ def test_a_follower_s_epoch_has_a_reading_behind_its_end_however_seldom_the_read
     before = reader.ask()["readings"]
     told = follower.ask("epoch")
     assert told["epochs_j"][0] == pytest.approx(POWER_W * 0.2, rel=0.5)
-    assert follower.ask()["readings"] == 0
+    assert not is_reading(follower.ask())
     assert reader.ask()["readings"] > before + 1
 
 
 def test_a_lock_left_by_a_dead_process_is_nobody_s(machine: Machine) -> None:
     (dead,) = machine.start()
-    dead.ask_until(lambda told: told["readings"] > 5)  # of one that has told less, nothing is known
+    dead.ask_until(lambda told: told["duration_s"] > 0.5)  # its journal tells of each tenth of a second
     dead.kill()
     assert len(machine.rings()) == 1
     (living,) = machine.start()
@@ -390,7 +391,7 @@ with sync.Tracker(**given) as tracker:
         with sync.Tracker(**given) as own:
             pass
         followed = f"read by process {os.getppid()} " in own.report().devices[0].note
-        os._exit(0 if followed and own.report().overhead.readings == 0 else 1)
+        os._exit(0 if followed else 1)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 print(status, tracker.report().devices[0].note, tracker.report().warnings)
 """

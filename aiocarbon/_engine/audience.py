@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = get_logger("audience")
 
-BEAT_EVERY_NS: Final = 400 * NS_PER_MS
+BEAT_EVERY_NS: Final = 500 * NS_PER_MS
 
 
 class Hands(Protocol):

@@ -67,6 +67,7 @@ class Claims:
         self._clock = clock
         self._lock = threading.Lock()
         self._offset_ns: int | None = None
+        self._is_fixed = False
         self.commons: Commons | None = None
         self.bell: Bell | None = None
         self.problem = ""
@@ -126,12 +127,16 @@ class Claims:
         with self._lock:
             if self.bell is None:
                 self.bell = Bell(folder.fd)
+            # What is written into a ring is what the journal says, but it is settled only by making the ring.
+            if self._offset_ns is None:
+                self._offset_ns = boot_offset_ns(self._clock)
+            offset_ns = self._offset_ns
         zero_ns = getattr(track.meter, "zero_ns", None)
         is_energy = track.device.quantity is Quantity.ENERGY
         return Title(
             is_energy,
             os.getpid(),
-            self.boot_offset_ns(),
+            offset_ns,
             -1 if zero_ns is None else zero_ns,
             track.segment,
             self.bell.name,
@@ -173,12 +178,13 @@ class Claims:
                     return number, reader
                 dead_bell = "" if is_locked else reader.title.bell
                 reader.close()
-            writer = ring.make(folder.fd, f"{share.key}.{number + 1}", title, pulse, carried, readings)
+            number = max(number, share.number) + 1  # also where somebody has emptied the folder
+            writer = ring.make(folder.fd, f"{share.key}.{number}", title, pulse, carried, readings)
             if writer is not None:
-                folder.remove_before(share.key, number + 1)
+                folder.remove_before(share.key, number)
                 if dead_bell.startswith(PREFIX):
                     folder.remove(dead_bell)
-                return number + 1, writer
+                return number, writer
         raise OSError(f"{share.key}: {TRIES} others were quicker")
 
     def _is_awaited(self, reader: Reader) -> bool:
@@ -193,6 +199,7 @@ class Claims:
         now = self._clock.monotonic_ns()
         if isinstance(end, Writer):
             share.read(number, end, now)
+            self._is_fixed = True
             return
         title = end.title
         share.follow(number, end, now)
@@ -205,15 +212,16 @@ class Claims:
         share.note(track, f"read by process {title.pid} of this machine for this one")
 
     def _adopt(self, offset_ns: int) -> None:
-        """Tell boot time as those do whose readings these are: instants of one curve in two journals then agree."""
+        """Tell boot time as those do whose readings these are: one curve in two journals then has the same instants."""
         with self._lock:
-            if self._offset_ns is None and abs(boot_offset_ns(self._clock) - offset_ns) < OFFSET_ALIKE_NS:
-                self._offset_ns = offset_ns
+            if not self._is_fixed and abs(boot_offset_ns(self._clock) - offset_ns) < OFFSET_ALIKE_NS:
+                self._offset_ns, self._is_fixed = offset_ns, True
 
     def boot_offset_ns(self) -> int:
         """Boot clock minus monotonic clock, for journals and rings; another one after the machine slept."""
-        own = boot_offset_ns(self._clock)
+        own_ns = boot_offset_ns(self._clock)
         with self._lock:
-            if self._offset_ns is None or abs(own - self._offset_ns) > OFFSET_ALIKE_NS:
-                self._offset_ns = own
+            if self._offset_ns is None or abs(own_ns - self._offset_ns) > OFFSET_ALIKE_NS:
+                self._offset_ns = own_ns
+            self._is_fixed = True
             return self._offset_ns

@@ -28,6 +28,8 @@ from aiocarbon._engine.bell import PREFIX
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 TIME_NAMESPACE: Final = "/proc/self/ns/time"
 KEY_MOST: Final = 60
+TIDY_AGE_S: Final = 60.0
+"""Files that nobody touched for so long belong to nobody: a ring that was given up is taken over within 2 s."""
 FOLDER_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 )
@@ -105,9 +107,8 @@ class Commons:
         Raises:
             OSError: The folder cannot be read.
         """
-        # A draft is young while it is made; a ring that was given up may have followers, who take over within 2 s.
         for name in os.listdir(self.fd):
-            if _age_s(self.fd, name) > 3600 and not self._is_used(name):
+            if _age_s(self.fd, name) > TIDY_AGE_S and not self._is_used(name):
                 self.remove(name)
 
     def _is_used(self, name: str) -> bool:

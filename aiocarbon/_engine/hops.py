@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from random import random
 
-from aiocarbon._core.reading import Reading
+from aiocarbon._core.reading import Quantity, Reading
 from aiocarbon._core.units import NS_PER_MS
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.track import Track
@@ -39,7 +39,8 @@ def read_one(track: Track) -> Reading | MeterError | None:
         # A plug-in may answer anything; what is no reading must not reach the curve.
         if not isinstance(reading, Reading) or not isinstance(reading.value, Real):
             raise ReadError(f"{track.device.id}: its meter answered {reading!r}, no reading", device=track.device.id)
-        if track.share is not None and not track.share.publish(reading):
+        is_counter = track.device.quantity is Quantity.ENERGY
+        if track.share is not None and not track.share.publish(reading, is_counter=is_counter):
             return None  # another process reads the device now: this reading is not in its line
         return reading
     except MeterError as error:

@@ -35,6 +35,9 @@ PROBE_NS = 500 * NS_PER_MS
 """How long a sensor's refresh is sought when it is first read."""
 
 BURST_NS = NS_PER_S
+ASK_SHARE = 0.6
+"""Of the time that a reading may take, this much is for who reads the device for this process."""
+
 POWER_JITTER = 0.1
 FAILURES_TOLD = 3
 """Reads that must fail in a row before it is told: one EIO is nothing."""
@@ -138,7 +141,7 @@ class Sampler:
         """Read every device now, or have it read, so that an instant just past has a reading behind it."""
         asked_ns = self._mates.ask()
         await self.read_own()
-        await self._mates.arrive(asked_ns)
+        await self.sweep(await self._mates.arrive(asked_ns))
 
     async def read_own(self) -> None:
         """Read every device now that this process reads."""
@@ -152,7 +155,7 @@ class Sampler:
             if hop.tracks:
                 await to_thread.run_sync(hop.run, abandon_on_cancel=True, limiter=self._limiter)
                 self._take(hop)
-            await self._mates.arrive(asked_ns, patience_s)
+            await self.sweep(await self._mates.arrive(asked_ns, ASK_SHARE * patience_s))
             return
         self._group.start_soon(self._take_late, hop, patience_s)
 

@@ -23,7 +23,7 @@ LOOK_NS = 500 * NS_PER_MS
 """A writer that was silent for so long looks whether it is still the one: it may have been stopped meanwhile."""
 
 
-STALE_NS = ns_from_s(1.5)
+STALE_NS = ns_from_s(1.4)
 """A writer that says nothing for so long to those who follow is stopped, or kept from running."""
 
 MOST = float(1 << 62)
@@ -51,6 +51,7 @@ class Share:
         writer: The ring that this process writes.
         reader: The ring that it follows.
         since_ns: Since when it follows that one.
+        seen_ns: When the newest reading of a ring was taken.
         lost_ns: When the device was last lost; 0 if never.
         is_replaced: True once another process has put its ring in the place of this one's.
         is_broken: True once the ring could not be written: this process reads for itself alone.
@@ -62,7 +63,7 @@ class Share:
         self.number = 0
         self.writer: Writer | None = None
         self.reader: Reader | None = None
-        self.since_ns = 0
+        self.since_ns = self.seen_ns = 0
         self.lost_ns = 0
         self.is_replaced = False
         self.is_broken = False
@@ -101,19 +102,23 @@ class Share:
 
     # -- the one that reads ------------------------------------------------------------------------------------
 
-    def publish(self, reading: Reading) -> bool:
-        """Let others have a reading; False if it does not count, because another process reads the device now."""
+    def publish(self, reading: Reading, *, is_counter: bool) -> bool:
+        """Let others have a reading; False if it does not count, because another process reads the device now.
+
+        A counter says the same to all, so what this process reads of it counts always. What watts are integrated over
+        is told by one process.
+        """
         if not 0.0 <= reading.value < MOST:
             return True  # no value of a sensor: this process's own curve refuses it, and says so
         with self._lock:
             writer = self.writer
             if writer is None or self.is_replaced:
-                return self.is_broken
+                return is_counter or self.is_broken
             try:
                 if reading.t1_ns - self._looked_ns > LOOK_NS:
                     self.is_replaced = not writer.is_current()
                     if self.is_replaced:
-                        return False
+                        return is_counter
                     self._looked_ns = reading.t1_ns
                 writer.append(reading.t_ns, reading.half_ns, reading.value)
             except OSError as error:
@@ -216,6 +221,7 @@ class Share:
         for record in records:
             t_ns, half_ns = record.t_ns, record.half_ns
             track.derivation.add(Reading(t_ns - half_ns, t_ns + half_ns, record.value))
+            self.seen_ns = max(self.seen_ns, t_ns)
             count += 1
         return count
 

@@ -136,10 +136,10 @@ def test_old_files_of_dead_processes_are_removed_and_those_in_use_are_not(common
     heard, deaf = Bell(commons.fd), Bell(commons.fd)
     deaf.close()
     Path(commons.path, ".d.1.draft").write_text("")
-    hour_ago = time.time() - 4000
+    long_ago = time.time() - 400
     for name in os.listdir(commons.fd):
         if name != "c.1":
-            os.utime(os.path.join(commons.path, name), (hour_ago, hour_ago))
+            os.utime(os.path.join(commons.path, name), (long_ago, long_ago))
     commons.tidy()
     assert sorted(os.listdir(commons.fd)) == sorted(["a.1", "c.1", heard.name])
     living.close()
