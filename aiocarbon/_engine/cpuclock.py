@@ -47,19 +47,26 @@ class Book:
     """The CPU time of one thread by span.
 
     Attributes:
-        spent: Nanoseconds by id of the span; its thread alone writes.
+        spent: Nanoseconds by id of the span; its thread alone writes, as the next two.
+        nobodys: Nanoseconds outside of spans while one was open.
+        unopened: Nanoseconds while none was.
         told: How much of it the engine has told; the engine alone writes.
         gone: Ids of closed spans that its thread shall forget.
         closed: Those of them that it has not forgotten yet; the engine's.
     """
 
-    __slots__ = ("closed", "gone", "spent", "told")
+    __slots__ = ("closed", "gone", "nobodys", "spent", "told", "unopened")
 
     def __init__(self) -> None:
         self.spent: dict[int, int] = {}
+        self.nobodys = self.unopened = 0
         self.told: dict[int, int] = {}
         self.gone: deque[int] = deque()
         self.closed: set[int] = set()
+
+    def totals(self) -> dict[int, int]:
+        """Nanoseconds by id of the span, with those outside of spans."""
+        return {**self.spent, NOBODYS: self.nobodys, UNOPENED: self.unopened}
 
     def news(self, ident: int, total: int) -> int:
         """What a span has spent since this was asked last, nanoseconds."""
@@ -154,14 +161,14 @@ class Clock:
         used, self._mark = now - self._mark, now
         saved: Around | None = OUTSIDE
         if self.inside:
-            payer = saved = self._payer
-        elif self.strangers:
-            payer = self._who_ran(None)
+            saved = self._payer
+            self._pay(saved, used)
+        elif self.strangers or self._ground:
+            self._pay(self._outside(None), used)
+        elif self._open_ids:
+            self.book.nobodys += used
         else:
-            payer = self._ground[-1] if self._ground else None
-        ident = (0 if payer is None else payer._ident) or (NOBODYS if self._open_ids else UNOPENED)
-        spent = self.book.spent
-        spent[ident] = spent.get(ident, 0) + used
+            self.book.unopened += used
         while span is not None and not (span._ident and span._tape is self._tape):
             span = span._around
         self._payer = span
@@ -173,9 +180,11 @@ class Clock:
         now = thread_time_ns()
         used, self._mark = now - self._mark, now
         payer = self._payer
-        ident = (0 if payer is None else payer._ident) or (NOBODYS if self._open_ids else UNOPENED)
-        spent = self.book.spent
-        spent[ident] = spent.get(ident, 0) + used
+        if payer is not None and (ident := payer._ident):  # the usual case of _pay
+            spent = self.book.spent
+            spent[ident] = spent.get(ident, 0) + used
+        else:
+            self._pay(None, used)
         if saved is OUTSIDE:
             self.inside = False
             self._payer = None
@@ -219,7 +228,7 @@ class Clock:
 
     def step_in(self, span: Around | None) -> None:
         """Be inside of a step that began before its loop was followed."""
-        self._charge(self._ground[-1] if self._ground else None)
+        self._charge(self._on_ground())
         while span is not None and not (span._ident and span._tape is self._tape):
             span = span._around
         self._payer = span
@@ -234,14 +243,25 @@ class Clock:
     def _charge(self, payer: Around | None) -> None:
         now = thread_time_ns()
         used, self._mark = now - self._mark, now
-        ident = (0 if payer is None else payer._ident) or (NOBODYS if self._open_ids else UNOPENED)
-        spent = self.book.spent
-        spent[ident] = spent.get(ident, 0) + used
+        self._pay(payer, used)
+
+    def _pay(self, payer: Around | None, used: int) -> None:
+        ident = 0 if payer is None else payer._ident
+        if ident:
+            spent = self.book.spent
+            spent[ident] = spent.get(ident, 0) + used
+        elif self._open_ids:
+            self.book.nobodys += used
+        else:
+            self.book.unopened += used
 
     def _outside(self, task: Any) -> Around | None:
         """Who pays outside of followed steps."""
-        if task is not None:
+        if task is not None or self.strangers:
             return self._who_ran(task)
+        return self._on_ground()
+
+    def _on_ground(self) -> Around | None:
         while self._ground and not self._ground[-1]._ident:
             self._ground.pop()  # left in another thread
         return self._ground[-1] if self._ground else None
@@ -255,7 +275,7 @@ class Clock:
                 if task.done():  # it left them open
                     del self.strangers[task]
         if not ran:
-            return self._ground[-1] if self._ground else None
+            return self._on_ground()
         alone = ran[0]
         if len(ran) > 1 or alone is None:
             return None
@@ -274,13 +294,13 @@ class Clock:
         """
         for _ in range(TRIES):
             mark, payer = self._mark, self._running(current_task)
-            spent, used = self.book.spent.copy(), self._used(mark)
+            spent, used = self.book.totals(), self._used(mark)
             if self._mark == mark:
                 if used > 0:
                     ident = (0 if payer is None else payer._ident) or (NOBODYS if self._open_ids else UNOPENED)
                     spent[ident] = spent.get(ident, 0) + used
                 return spent
-        return self.book.spent.copy()  # short steps: the next look sees this one
+        return self.book.totals()  # short steps: the next look sees this one
 
     def _running(self, current_task: Any) -> Around | None:
         if self.inside:

@@ -45,13 +45,14 @@ class Steps:
 
     Attributes:
         is_on: False once the run is over.
+        here: Has this thread's clock, once there is one.
     """
 
     def __init__(self, tape: Tape, tell: Callable[[str], None]) -> None:
         self.is_on = True
         self._tape = tape
         self._tell = tell
-        self._here = threading.local()
+        self.here = threading.local()
         self._threads: list[tuple[weakref.ref[Clock], Book]] = []
         self._open_ids: set[int] = set()
         self._followed: list[tuple[weakref.ref[Any], Factory]] = []
@@ -65,9 +66,9 @@ class Steps:
     def clock(self) -> Clock:
         """The clock of this thread."""
         try:
-            known: Clock = self._here.clock
+            known: Clock = self.here.clock
         except AttributeError:
-            known = self._here.clock = Clock(self._tape, self._open_ids)
+            known = self.here.clock = Clock(self._tape, self._open_ids)
             self._threads.append((weakref.ref(known), known.book))
         return known
 
@@ -206,7 +207,7 @@ class Steps:
         found: list[Look] = []
         for entry in list(self._threads):
             clock, book = entry[0](), entry[1]
-            found.append((book, book.spent.copy() if clock is None else clock.read(self._tape.current_task)))
+            found.append((book, book.totals() if clock is None else clock.read(self._tape.current_task)))
             if clock is None and not (book.spent.keys() & self._known):
                 self._threads.remove(entry)  # the thread has ended, and so have its spans
         return found
@@ -227,9 +228,8 @@ def _nobodys(book: Book, spent: dict[int, int]) -> int:
     A stretch that goes on is known by its thread's clock only, and its end may find no span open any more: so both
     kinds together are compared with what was told, less what is known to have been the other.
     """
-    unopened = spent.get(UNOPENED, 0)
-    all_of_it = spent.get(NOBODYS, 0) + unopened
-    return max(book.news(NOBODYS, all_of_it) - book.news(UNOPENED, unopened), 0)
+    unopened = spent[UNOPENED]
+    return max(book.news(NOBODYS, spent[NOBODYS] + unopened) - book.news(UNOPENED, unopened), 0)
 
 
 class Stepped(Coroutine[Any, Any, T]):
@@ -240,20 +240,24 @@ class Stepped(Coroutine[Any, Any, T]):
         steps: Of which run.
     """
 
-    __slots__ = ("__weakref__", "_coro", "_steps")
+    __slots__ = ("__weakref__", "_coro", "_send", "_steps")
 
     def __init__(self, coro: Coroutine[Any, Any, T], steps: Steps) -> None:
         self._coro = coro
+        self._send = coro.send
         self._steps = steps
 
     def send(self, value: Any) -> Any:
         """Take a step."""
         if not self._steps.is_on:
-            return self._coro.send(value)
-        clock = self._steps.clock()
+            return self._send(value)
+        try:
+            clock = self._steps.here.clock
+        except AttributeError:
+            clock = self._steps.clock()
         around = clock.begin(current.get())
         try:
-            return self._coro.send(value)
+            return self._send(value)
         finally:
             clock.end(around)
 
@@ -261,7 +265,10 @@ class Stepped(Coroutine[Any, Any, T]):
         """Take a step that begins with an exception."""
         if not self._steps.is_on:
             return self._coro.throw(*told)
-        clock = self._steps.clock()
+        try:
+            clock = self._steps.here.clock
+        except AttributeError:
+            clock = self._steps.clock()
         around = clock.begin(current.get())
         try:
             return self._coro.throw(*told)
@@ -272,7 +279,10 @@ class Stepped(Coroutine[Any, Any, T]):
         """Take the last step."""
         if not self._steps.is_on:
             return self._coro.close()
-        clock = self._steps.clock()
+        try:
+            clock = self._steps.here.clock
+        except AttributeError:
+            clock = self._steps.clock()
         around = clock.begin(current.get())
         try:
             return self._coro.close()
@@ -280,17 +290,31 @@ class Stepped(Coroutine[Any, Any, T]):
             clock.end(around)
 
     def __await__(self) -> Any:
-        """Itself, so that steps are counted too where another factory's coroutine awaits this one."""
-        return self
-
-    def __next__(self) -> Any:
-        return self.send(None)
+        """Its steps, which so are counted too where another factory's coroutine awaits this one."""
+        return Awaited(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._coro, name)  # its name, its frame, what it waits for
 
     def __repr__(self) -> str:
         return repr(self._coro)
+
+
+class Awaited:
+    """A coroutine that another one awaits.
+
+    It is a class of its own since what has `__next__` is resumed by that, which is one call more in each step.
+    """
+
+    __slots__ = ("close", "send", "throw")
+
+    def __init__(self, coro: Stepped[Any]) -> None:
+        self.send = coro.send
+        self.throw = coro.throw
+        self.close = coro.close
+
+    def __next__(self) -> Any:
+        return self.send(None)
 
 
 class Factory:
