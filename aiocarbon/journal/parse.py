@@ -37,8 +37,12 @@ VALUES_KEPT = 4096
 """Intensity records kept as read: the nodes of one place hear the same ones."""
 
 
-def read_process(path: Path) -> Process:
+def read_process(path: Path, machine: str = "") -> Process:
     """Read one journal file, with the tail beside it where the run did not end by itself, and what was learnt since.
+
+    Args:
+        path: The file.
+        machine: What tells its machine from others, where more is known of that than its first line says.
 
     Raises:
         JournalError: It cannot be opened, or its first line is not that of a journal that this version reads.
@@ -48,6 +52,7 @@ def read_process(path: Path) -> Process:
             size = os.fstat(file.fileno()).st_size  # what a living writer appends later is left for the next reader
             first = file.readline(FIRST_LINE_MOST)
             process = _begin(path, first)
+            process.machine = machine or process.machine
             _take_lines(process, _lines(file, size - len(first)))
     except OSError as error:
         raise JournalError(f"{path} cannot be read: {error.strerror or error}") from error

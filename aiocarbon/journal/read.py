@@ -74,7 +74,7 @@ def load(*paths: str | Path) -> Loaded:
         machines.setdefault((heading.machine, heading.boot), []).append(heading)
     telling = _Telling({heading.ident: heading.run_id for heading in found})
     for key in sorted(machines):
-        processes = _read((heading.path for heading in machines[key]), problems)
+        processes = _read(machines[key], problems)
         if processes:
             telling.take(processes, problems)
     if not telling.runs:
@@ -92,7 +92,7 @@ def gather(paths: Iterable[str | Path], problems: list[str]) -> list[Process]:
     Raises:
         JournalError: Nothing could be read at all.
     """
-    processes = _read((heading.path for heading in _survey(paths, problems)), problems)
+    processes = _read(_survey(paths, problems), problems)
     if not processes:
         raise _nothing(paths, problems)
     return processes
@@ -129,15 +129,25 @@ def _survey(paths: Iterable[str | Path], problems: list[str]) -> list[Heading]:
             problems.append(str(error))
     if not found:
         raise _nothing(paths, problems)
-    return sorted(found, key=lambda heading: (heading.ident, heading.path))
+    return _on_machines(sorted(found, key=lambda heading: (heading.ident, heading.path)))
 
 
-def _read(files: Iterable[Path], problems: list[str]) -> list[Process]:
+def _on_machines(headings: Sequence[Heading]) -> list[Heading]:
+    """The same, and those that say no node's name on the machine of the others of their boot, if it has one name."""
+    names: dict[str, set[str]] = {}
+    for heading in headings:
+        if heading.boot and heading.machine != heading.boot:
+            names.setdefault(heading.boot, set()).add(heading.machine)
+    one = {boot: machines.pop() for boot, machines in names.items() if len(machines) == 1}
+    return [heading._replace(machine=one.get(heading.boot, heading.machine)) for heading in headings]
+
+
+def _read(headings: Iterable[Heading], problems: list[str]) -> list[Process]:
     """The processes of files, each once."""
     processes: dict[str, Process] = {}
-    for file in files:
+    for file, _, machine, *_ in headings:
         try:
-            process = read_process(file)
+            process = read_process(file, machine)
         except JournalError as error:
             problems.append(str(error))
             continue
