@@ -135,6 +135,7 @@ class Life(Marks):
                 return None
             self._is_over = True
             host, session = self._host, self._session
+        session.sharing.ends(t_ns)
         self.tape.end()
         steps = self._take_steps()
         if host is None:

@@ -156,6 +156,7 @@ class Session:
 
     def end(self, t_ns: int, *, steps: int) -> None:
         """End the run at an instant; an epoch that is still open is partial, else what is left is outside."""
+        self.sharing.ends(t_ns)
         if self._inside:
             self.close_epoch(t_ns, steps=steps, is_partial=True)
             self._end = self._last
@@ -238,9 +239,8 @@ class Session:
         begin = self._begin
         if begin is None or not begin.is_final:
             return None
-        end_ns = now_ns if self._end is None else self._end.t_ns  # readings go on while the end waits for sources
         told_ns = known_ns(self.tracks, begin.t_ns, now_ns) if wanted_ns is None else wanted_ns
-        upto_ns = None if told_ns is None else self.scope.upto(min(told_ns, end_ns))
+        upto_ns = None if told_ns is None else self.scope.upto(min(told_ns, self.sharing.end_ns))
         if upto_ns is None or upto_ns <= begin.t_ns:
             return None
         mark = self._mark(upto_ns)

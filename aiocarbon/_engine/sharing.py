@@ -50,6 +50,7 @@ class Sharing:
         tape: What is told of spans; None where nobody can.
         problem: Why there are no shares any more; empty while there are.
         is_busy: True while `advance` is under way.
+        end_ns: Where the run ends, as far as that is known; the engine may come to the end later.
     """
 
     def __init__(self, ledger: Ledger, rule: Split) -> None:
@@ -61,6 +62,7 @@ class Sharing:
         self._ledger = ledger
         self._split: tuple[Attribution, Feed] | None = None
         self._due_ns = 0
+        self.end_ns = 1 << 63  # after all else
         self._wanted_ns: int | None = None
         self._books: dict[str, Books] = {}
 
@@ -68,6 +70,10 @@ class Sharing:
     def is_wanted(self) -> bool:
         """True if there is, or was, a span."""
         return not self.problem and self.tape is not None and (self._split is not None or bool(self.tape.edges))
+
+    def ends(self, t_ns: int) -> None:
+        """The run ends at an instant, from whatever thread that is told: nothing behind it is split."""
+        self.end_ns = t_ns
 
     def hasten(self, t_ns: int) -> None:
         """Have an account made of the energy up to an instant once that is split, whatever it takes."""
