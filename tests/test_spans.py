@@ -1100,3 +1100,29 @@ def test_a_report_without_spans_has_all_of_it_unattributed() -> None:
     assert (report.spans, report.children, report.attribution) == ((), (), None)
     assert report.unattributed.it_energy_kwh == report.it_energy_kwh > 0.0
     assert report.unattributed.idle is None
+
+
+def test_a_span_left_open_ends_with_the_run_also_where_the_last_readings_are_slow() -> None:
+    """Ticks go on while the end waits for readings: what they bring lies behind the run."""
+
+    class Slow(SimulatedMeter):
+        is_slow = False
+
+        def read(self, device: Any) -> Any:
+            if self.is_slow:
+                time.sleep(0.1)
+            return super().read(device)
+
+    slow = Slow(wave=Constant(250.0), refresh_s=0.001)
+    with sync.Tracker(meters=[slow, SimulatedMeter(wave=Constant(250.0), device_id="quick")], **QUICK) as tracker:
+        tracker.span("open").__enter__()
+        time.sleep(3 * BRIEFLY_S)
+        slow.is_slow = True
+        tracker.snapshot()
+    report = tracker.report()
+    check(report)
+    assert named(report)["open"].it_energy_kwh <= report.it_energy_kwh
+    for device in report.attribution.devices:
+        parts = device.idle_it_energy_kwh + device.spans_it_energy_kwh + device.rest_it_energy_kwh
+        whole = next(one for one in report.devices if one.id == device.id)
+        assert parts == pytest.approx(whole.it_energy_kwh, rel=1e-9)

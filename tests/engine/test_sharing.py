@@ -52,13 +52,14 @@ class Rig:
     async def until(self, at_s: float) -> None:
         await self.clock.sleep_until(self.begin_ns + round(at_s * NS_PER_S))
 
-    async def ended(self) -> Any:
+    async def ended(self, at_ns: int | None = None) -> Any:
         """The final report; the clock is moved on while the end waits for it."""
         made: list[Any] = []
+        end_ns = self.clock.monotonic_ns() if at_ns is None else at_ns
         self.tape.end()
 
         async def close() -> None:
-            made.append(await self.engine.close(self.session, self.clock.monotonic_ns(), 0, ended_well=True))
+            made.append(await self.engine.close(self.session, end_ns, 0, ended_well=True))
 
         async with anyio.create_task_group() as group:
             group.start_soon(close)
@@ -518,3 +519,23 @@ def test_a_span_bound_to_a_gpu_that_opens_late_has_its_energy_from_then_on() -> 
         wave=Constant(300.0), refresh_s=0.001, device_id="GPU-1", kind=DeviceKind.GPU, clock=clock.monotonic_ns
     )
     run([watts(clock, 100.0), gpu], clock, body, attribution="device")
+
+
+def test_nothing_behind_the_end_is_split_although_the_engine_comes_to_it_late() -> None:
+    """The end is stamped where the user's code ends; until the engine gets to it, ticks and snapshots go on."""
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        rig.opened("A")
+        await clock.advance(5.0)
+        end_ns = clock.monotonic_ns()
+        rig.session.sharing.ends(end_ns)
+        await clock.advance(5.0)
+        report = await rig.ended(end_ns)
+        assert adds_up(report)
+        assert report.duration_s == pytest.approx(5.0)
+        assert joules(by_name(report)["A"]) == pytest.approx(joules(report), rel=1e-9)
+        (device,) = report.attribution.devices
+        assert device.rest_it_energy_kwh == pytest.approx(0.0, abs=1e-9)
+
+    run([watts(clock)], clock, body)
