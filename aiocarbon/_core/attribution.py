@@ -12,15 +12,16 @@ so the order in which they come does not matter. Sums are integers (see `supply`
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from aiocarbon._core.amounts import Amounts
 from aiocarbon._core.brief import Kind, take_run
-from aiocarbon._core.edges import CLOSE, MAX_WEIGHT, MIN_WEIGHT, OPEN, SPEND, TALLY, WEIGH, Edge, Inbox
+from aiocarbon._core.edges import CLOSE, MAX_WEIGHT, MIN_WEIGHT, OPEN, SPEND, TALLY, WEIGH, Edge, Inbox, Told
 from aiocarbon._core.policy import Idle, Policy, among
-from aiocarbon._core.spans import WEIGHT_SCALE, Book, Owner, Path, Span, Sums, Told
+from aiocarbon._core.spans import WEIGHT_SCALE, Book, Owner, Span, Sums
 from aiocarbon._core.streams import Group, Streams
 from aiocarbon._core.supply import IdleFloor, Increment, Segment, Supply
 
@@ -367,28 +368,31 @@ class Attribution(Inbox):
         elif amount:
             self._amounts.spend(span, t_ns, int(amount))
 
-    def finish(self, at_ns: int) -> None:
-        """Settle up to the end and close there what is still open."""
-        while self.settle(at_ns) or self.settled_ns < at_ns:
-            pass
-        self.told.outlived += len(self._spans)
-        for ident in list(self._spans):
-            self._close((at_ns, CLOSE, ident))
+    def finish(self, at_ns: int, at_most: int | None = None) -> int:
+        """Settle up to the end and close there what is still open.
+
+        Args:
+            at_ns: The end, monotonic.
+            at_most: Edges to take, or spans to close, in this call; call again while it returns more than 0.
+        """
+        while self.settle(at_ns, at_most) or self.settled_ns < at_ns:
+            if at_most is not None:
+                return 1
+        spans = self._spans
+        idents = list(itertools.islice(spans, at_most))
+        self.told.outlived += len(idents)
         if self._amounts is not None:
-            self._amounts.end(at_ns, is_any_open=False)
+            for ident in idents:
+                self._close((at_ns, CLOSE, ident))
+            if not spans:
+                self._amounts.end(at_ns, is_any_open=False)
+            return len(spans)
+        for ident in idents:  # nothing comes after it, so nobody's turn begins
+            spans.pop(ident).end(at_ns)
+        return len(spans)
 
     # -- asking ------------------------------------------------------------------------------------------------
 
     def open_spans(self) -> Iterable[Span]:
         """The spans that are open where time is settled."""
         return self._spans.values()
-
-    def still(self) -> dict[Path, list[int]]:
-        """Own quanta of energy and CO2eq of the open spans, by path."""
-        sums: dict[Path, list[int]] = {}
-        for span in self._spans.values():
-            energy, co2eq = span.so_far()
-            into = sums.setdefault(span.path, [0, 0])
-            into[0] += energy
-            into[1] += co2eq
-        return sums

@@ -38,6 +38,28 @@ REFUSED: Final = -1.0
 """Stands for a weight that cannot be: it is counted, and 1 is taken."""
 
 
+class Told:
+    """What went wrong with edges and was put right; the report tells it.
+
+    Attributes:
+        late: Edges that came when their time was settled already: their energy is cut at that.
+        repeated: Spans opened twice.
+        strays: Closings, weights and amounts of spans that were not open: closed twice, or never opened.
+        orphans: Spans whose parent was not open (any more): they stand for themselves.
+        refused: Edges with a weight or amount that cannot be.
+        unweighted: Spans without a weight, under a policy that asks for it: they weigh 1.
+        weighted: Spans with one.
+        outlived: Spans that were open at the end of all.
+        bound: Spans bound to a device, by its id.
+        unbound: Spans that could not be bound, since there were too many devices.
+    """
+
+    def __init__(self) -> None:
+        self.late = self.repeated = self.strays = self.orphans = self.refused = 0
+        self.unweighted = self.weighted = self.outlived = self.unbound = 0
+        self.bound: dict[str, int] = {}
+
+
 class Inbox:
     """Edges that wait until their time is settled."""
 

@@ -5,16 +5,20 @@ In joules and grams as the attribution was told them; reports are made of them i
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 from aiocarbon._core.attribution import Attribution
 from aiocarbon._core.edges import MAX_NAME, Tags
 from aiocarbon._core.policy import Idle, Policy
 from aiocarbon._core.quantiles import Quantiles
-from aiocarbon._core.spans import OTHER_NAMES, Names, Span, Sums, TaggedPath
+from aiocarbon._core.spans import OTHER_NAMES, Names, Owner, Path, Still, Sums, TaggedPath
 from aiocarbon._core.supply import QUANTUM, DeviceSums
 from aiocarbon._core.units import S_PER_NS
+
+STEP = 512
+"""Open spans that are looked at in one step: half a millisecond."""
 
 READINGS_THAT_RESOLVE = 2
 """A span shorter than so many readings is interpolated between them: its energy is that of its neighbourhood."""
@@ -189,18 +193,29 @@ def shares_of(attribution: Attribution, now_ns: int) -> Shares:
 
 
 def steps_of(attribution: Attribution, now_ns: int) -> Generator[None, None, Shares]:
-    """As `shares_of`, in steps of a name each; nothing may be settled in between."""
-    open_of: dict[Names, list[Span]] = {}
-    for span in attribution.open_spans():
-        open_of.setdefault(span.path.own, []).append(span)
+    """As `shares_of`, in steps of a name or some open spans each; nothing may be settled in between."""
+    still: defaultdict[Path, Still] = defaultdict(Still)
+    still_of: defaultdict[Owner | None, Still] = defaultdict(Still)
+    for i, span in enumerate(attribution.open_spans()):
+        if not i % STEP:
+            yield
+        energy, co2eq = span.so_far()
+        length_ns = max(now_ns - span.begin, 0)
+        still[span.path].add(1, length_ns, energy, co2eq)
+        if span.owner is not None:
+            still_of[span.owner].add(1, length_ns, energy, co2eq)
+    open_of: defaultdict[Names, Still] = defaultdict(Still)
+    for path, those in still.items():
+        open_of[path.own].add(those.count, those.length_ns, those.energy, those.co2eq)
     yield
     resolution_s = attribution.supplied.resolution_s
-    sums = attribution.book.sums(attribution.still())
+    sums = attribution.book.sums(still)
     tagged = attribution.book.tagged()
     yield
     spans = []
     for name, (own, inclusive) in sums.items():
-        spans.append(_name_share(name, own, inclusive, open_of.get(name, []), tagged.get(name), resolution_s, now_ns))
+        by_tags = tuple(_tags_share(tags, paths, still) for tags, paths in tagged.get(name, {}).items())
+        spans.append(_name_share(name, own, inclusive, open_of[name], by_tags, resolution_s))
         yield
     devices = attribution.supplied.devices.values()
     owned = Sums(sum(own.energy for own, _ in sums.values()), sum(own.co2eq for own, _ in sums.values()))
@@ -217,10 +232,10 @@ def steps_of(attribution: Attribution, now_ns: int) -> Generator[None, None, Sha
         devices=tuple(_device_shares(d, attribution.supplied.floor.newest_w(d.id)) for d in devices),
         owners=tuple(
             OwnerShare(
-                **_part(owner.sums()),
+                **_part(Sums(owner.energy + still_of[owner].energy, owner.co2eq + still_of[owner].co2eq)),
                 name=name,
-                count=owner.count + len(owner.open),
-                duration_s=_length_s(owner.length_ns, owner.open, now_ns),
+                count=owner.count + still_of[owner].count,
+                duration_s=(owner.length_ns + still_of[owner].length_ns) * S_PER_NS,
             )
             for name, owner in attribution.owners.items()
         ),
@@ -233,51 +248,32 @@ def _part(sums: Sums) -> dict[str, float]:
     return {"energy_j": sums.energy * QUANTUM, "co2eq_g": sums.co2eq * QUANTUM}
 
 
-def _length_s(closed_ns: int, still: Iterable[Span], now_ns: int) -> float:
-    return (closed_ns + sum(max(now_ns - span.begin, 0) for span in still)) * S_PER_NS
-
-
 def _name_share(
-    name: Names,
-    own: Sums,
-    inclusive: Sums,
-    still: list[Span],
-    tagged: dict[Tags, list[TaggedPath]] | None,
-    resolution_s: float | None,
-    now_ns: int,
+    name: Names, own: Sums, inclusive: Sums, still: Still, by_tags: tuple[TagsShare, ...], resolution_s: float | None
 ) -> NameShare:
     durations = _spread(name.durations)
     shortest = (resolution_s or 0.0) * READINGS_THAT_RESOLVE
     return NameShare(
         **_part(own),
         name=name.name,
-        count=name.durations.count + len(still),
-        open=len(still),
-        duration_s=_length_s(name.length_ns, still, now_ns),
+        count=name.durations.count + still.count,
+        open=still.count,
+        duration_s=(name.length_ns + still.length_ns) * S_PER_NS,
         durations_s=durations,
         energies_j=_spread(name.energies),
         inclusive=Part(**_part(inclusive)),
         below_resolution=durations.p50 is not None and durations.p50 < shortest,
-        by_tags=() if tagged is None else tuple(_by_tags(tagged, still, now_ns)),
+        by_tags=by_tags,
     )
 
 
-def _by_tags(tagged: dict[Tags, list[TaggedPath]], still: list[Span], now_ns: int) -> Iterator[TagsShare]:
-    open_of: dict[Tags, list[Span]] = {}
-    for span in still:
-        open_of.setdefault(span.path.tags, []).append(span)
-    for tags, paths in tagged.items():
-        yield _tags_share(tags, paths, open_of.get(tags, []), now_ns)
-
-
-def _tags_share(tags: Tags, paths: list[TaggedPath], still: list[Span], now_ns: int) -> TagsShare:
-    open_sums = [span.so_far() for span in still]
+def _tags_share(tags: Tags, paths: list[TaggedPath], still: Mapping[Path, Still]) -> TagsShare:
+    parts: list[TaggedPath | Still] = [*paths, *(still[path] for path in paths if path in still)]
     return TagsShare(
-        energy_j=(sum(path.energy for path in paths) + sum(energy for energy, _ in open_sums)) * QUANTUM,
-        co2eq_g=(sum(path.co2eq for path in paths) + sum(co2eq for _, co2eq in open_sums)) * QUANTUM,
+        **_part(Sums(sum(part.energy for part in parts), sum(part.co2eq for part in parts))),
         tags=dict(tags),
-        count=sum(path.count for path in paths) + len(still),
-        duration_s=_length_s(sum(path.length_ns for path in paths), still, now_ns),
+        count=sum(part.count for part in parts),
+        duration_s=sum(part.length_ns for part in parts) * S_PER_NS,
     )
 
 

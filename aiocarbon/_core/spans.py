@@ -149,26 +149,51 @@ class Owner:
         count: How many spans of it have closed.
         length_ns: Sum of their lengths.
         open: Those that are open.
+        energy: Own quanta of energy of those that have closed.
+        co2eq: Likewise.
     """
 
-    __slots__ = ("_co2eq", "_energy", "count", "length_ns", "open")
+    __slots__ = ("co2eq", "count", "energy", "length_ns", "open")
 
     def __init__(self) -> None:
         self.count = self.length_ns = 0
         self.open: set[Span] = set()
-        self._energy = self._co2eq = 0
+        self.energy = self.co2eq = 0
 
     def take(self, length_ns: int, energy: int, co2eq: int, count: int = 1) -> None:
         """Fold a span that closed, or several."""
         self.count += count
         self.length_ns += max(length_ns, 0)
-        self._energy += energy
-        self._co2eq += co2eq
+        self.energy += energy
+        self.co2eq += co2eq
 
     def sums(self) -> Sums:
         """Own quanta of all its spans, as far as the groups are."""
         still = [span.so_far() for span in self.open]
-        return Sums(self._energy + sum(e for e, _ in still), self._co2eq + sum(c for _, c in still))
+        return Sums(self.energy + sum(e for e, _ in still), self.co2eq + sum(c for _, c in still))
+
+
+class Still:
+    """Open spans that have something in common, summed up.
+
+    Attributes:
+        count: How many.
+        length_ns: Sum of their lengths.
+        energy: Own quanta of energy.
+        co2eq: Likewise.
+    """
+
+    __slots__ = ("co2eq", "count", "energy", "length_ns")
+
+    def __init__(self) -> None:
+        self.count = self.length_ns = self.energy = self.co2eq = 0
+
+    def add(self, count: int, length_ns: int, energy: int, co2eq: int) -> None:
+        """Add spans."""
+        self.count += count
+        self.length_ns += length_ns
+        self.energy += energy
+        self.co2eq += co2eq
 
 
 class Span:
@@ -225,6 +250,12 @@ class Span:
             self.owner.open.discard(self)
             self.owner.take(t_ns - self.begin, self.energy, self.co2eq)
 
+    def end(self, t_ns: int) -> None:
+        """Put it down as it is where all ends: its group is there."""
+        self.energy, self.co2eq = self.so_far()
+        self.is_open = False
+        self.fold(t_ns)
+
     def pause(self) -> None:
         """End its turn: its group is at the instant of it."""
         group, weight = self.group, self.weight
@@ -268,28 +299,6 @@ class Span:
         self.rival = rival
         self.parent = self.open_parent()
         return rival
-
-
-class Told:
-    """What went wrong with edges and was put right; the report tells it.
-
-    Attributes:
-        late: Edges that came when their time was settled already: their energy is cut at that.
-        repeated: Spans opened twice.
-        strays: Closings, weights and amounts of spans that were not open: closed twice, or never opened.
-        orphans: Spans whose parent was not open (any more): they stand for themselves.
-        refused: Edges with a weight or amount that cannot be.
-        unweighted: Spans without a weight, under a policy that asks for it: they weigh 1.
-        weighted: Spans with one.
-        outlived: Spans that were open at the end of all.
-        bound: Spans bound to a device, by its id.
-        unbound: Spans that could not be bound, since there were too many devices.
-    """
-
-    def __init__(self) -> None:
-        self.late = self.repeated = self.strays = self.orphans = self.refused = 0
-        self.unweighted = self.weighted = self.outlived = self.unbound = 0
-        self.bound: dict[str, int] = {}
 
 
 class Sums(NamedTuple):
@@ -361,16 +370,17 @@ class Book:
             own = self.names[name] = Names(name)
         return own
 
-    def sums(self, still: dict[Path, list[int]]) -> dict[Names, tuple[Sums, Sums]]:
+    def sums(self, still: dict[Path, Still]) -> dict[Names, tuple[Sums, Sums]]:
         """Own and inclusive quanta by name.
 
         Args:
-            still: Quanta of energy and CO2eq of the spans that are open, by path.
+            still: The spans that are open, by path.
         """
+        none = Still()
         sums = {name: [0, 0, 0, 0] for name in self.names.values()}
         for path in self._paths.values():
-            more = still.get(path, (0, 0))
-            energy, co2eq = path.energy + more[0], path.co2eq + more[1]
+            more = still.get(path, none)
+            energy, co2eq = path.energy + more.energy, path.co2eq + more.co2eq
             own = sums[path.own]
             own[0] += energy
             own[1] += co2eq

@@ -120,7 +120,8 @@ class Sharing:
             yield
         tape.held = attribution.waiting
         if is_last:
-            attribution.finish(feed.at_ns)
+            while attribution.finish(feed.at_ns, STEP):
+                yield
         self._learn(attribution)
         now = time.monotonic_ns()
         is_wanted = self._wanted_ns is not None and feed.at_ns >= self._wanted_ns
