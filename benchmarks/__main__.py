@@ -11,7 +11,9 @@ from typing import Final
 
 from benchmarks.result import RESULTS, Result
 
-NAMES: Final = ("accuracy", "startup", "latency", "grid", "when", "overhead", "memory", "cluster", "prediction")
+NAMES: Final = (
+    "accuracy", "startup", "latency", "grid", "when", "overhead", "memory", "cluster", "prediction", "spans",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
