@@ -60,9 +60,10 @@ def run_report(
     cut = cut or ledger.cut(body.begin, body.end)
     ended_at = utc(ledger.wall.wall_s(body.begin.t_ns) + cut.duration_s)
     whole = quantities(cut, ledger.pue.value)
+    split_upto = ended_at if body.account is None else utc(ledger.wall.wall_s(body.account.shares.as_of_ns))
     return RunReport(
         **whole,
-        **span_fields(whole, ledger.pue.value, ledger.wall, body),
+        **span_fields(whole, ledger.pue.value, split_upto, body.account, body.children),
         run_id=facts.run_id,
         name=facts.name,
         host=facts.host,
@@ -84,7 +85,7 @@ def run_report(
         co2eq_g_before=None if body.mended_by_g is None else cut.carbon.co2eq_g - body.mended_by_g,
         equivalents=equivalents(cut.carbon.co2eq_g),
         prediction=body.prediction,
-        warnings=(*body.warnings, *span_notes(body), *mixtures(cut.carbon)),
+        warnings=(*body.warnings, *span_notes(body.account, body.children), *mixtures(cut.carbon)),
         overhead=body.overhead,
         version=facts.version,
         identity=facts.identity,

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from aiocarbon._core.body import Body, Child, Stint
-from aiocarbon._core.report import EpochReport, Quantities, RunReport, utc
+from aiocarbon._core.body import Child, Stint
+from aiocarbon._core.report import EpochReport, Quantities, RunReport
 from aiocarbon._core.shares import Account, DeviceShares, NameShare, TagsShare
 from aiocarbon._core.units import j_from_kwh, kwh_from_j
-from aiocarbon._core.wallclock import WallClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,21 +177,24 @@ def _shares_of(whole: dict[str, Any], field: str, end: str) -> float:
     return whole[f"{field}_{end}"] / central if central > 0.0 else 1.0
 
 
-def span_fields(whole: dict[str, Any], pue: float, wall: WallClock, body: Body) -> dict[str, Any]:
+def span_fields(
+    whole: dict[str, Any], pue: float, as_of: datetime, account: Account | None, told: tuple[Child, ...]
+) -> dict[str, Any]:
     """The fields of a run's report that tell of spans and children.
 
     Args:
         whole: The fields of the run's quantities.
         pue: Its PUE.
-        wall: Its clock.
-        body: What its report is made of.
+        as_of: Up to when its energy is split.
+        account: What became of it; None where there was no span.
+        told: Its children.
     """
-    portions, account = Portions(whole, pue), body.account
+    portions = Portions(whole, pue)
     if account is not None and account.shares.co2eq_g > 0.0:
         # Where an intensity was corrected downwards since, the parts are still not more than the whole.
         factor = min(account.co2eq_factor, whole["co2eq_g"] / account.shares.co2eq_g)
         account = dataclasses.replace(account, co2eq_factor=factor)
-    children = tuple(_child_report(child, portions, account) for child in body.children)
+    children = tuple(_child_report(child, portions, account) for child in told)
     if account is None:
         unattributed = Unattributed(**whole, idle=None)
         return {"spans": (), "unattributed": unattributed, "attribution": None, "children": children}
@@ -212,7 +214,7 @@ def span_fields(whole: dict[str, Any], pue: float, wall: WallClock, body: Body) 
         "attribution": AttributionReport(
             policy=shares.policy.value,
             idle=shares.idle_policy.value,
-            as_of=utc(wall.wall_s(shares.as_of_ns)),
+            as_of=as_of,
             resolution_s=shares.resolution_s,
             co2eq_factor=factor,
             devices=tuple(map(_device_split, shares.devices)),
@@ -305,9 +307,9 @@ def _device_split(device: DeviceShares) -> DeviceSplit:
     )
 
 
-def span_notes(body: Body) -> tuple[str, ...]:
+def span_notes(account: Account | None, told: tuple[Child, ...]) -> tuple[str, ...]:
     """What a reader of a run's shares must know."""
-    account, spanless = body.account, {child.name for child in body.children}
+    spanless = {child.name for child in told}
     notes: list[str] = []
     if account is not None:
         spanless -= {owner.name for owner in account.shares.owners}

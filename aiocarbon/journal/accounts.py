@@ -218,7 +218,11 @@ class SpanTotals:
             self.account = account
 
     def children(self) -> Iterator[Child]:
-        """The children, as far as their epochs tell."""
+        """The children, as far as their epochs and spans tell."""
+        owners = () if self.account is None else self.account.shares.owners
+        for owner in owners:
+            if owner.name not in self._stints:
+                yield Child(name=owner.name, steps=0, stints=(), total=0)
         for name, by_index in self._stints.items():
             told = [by_index[i] for i in sorted(by_index)]
             steps = sum(stint.steps for stint in told)

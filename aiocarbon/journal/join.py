@@ -17,11 +17,12 @@ from aiocarbon._core.nodes import NAMES_TOLD, NodeReport, names, partial_notes
 from aiocarbon._core.pool import Pool
 from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, Quantities, RunReport, utc
-from aiocarbon._core.span_report import Unattributed
+from aiocarbon._core.span_report import span_fields, span_notes
 from aiocarbon._core.tries import Extent, Start, generations, tries
 from aiocarbon._core.units import S_PER_NS
 from aiocarbon.journal.machine import Told
 from aiocarbon.journal.nodes import COMPLETE, PARTIAL, node_reports
+from aiocarbon.journal.span_sums import SpanSum
 from aiocarbon.journal.sums import Clocks, Ends, Expected, NodeSum, WarningSum, WindowSum, union_ns, united, utc_span
 from aiocarbon.journal.view import KEPT_EPOCHS, Stretch, View
 
@@ -62,6 +63,7 @@ class Joined:
         self._ends: dict[Start, Ends] = {}
         self._before_g = 0.0
         self._is_refreshed = False
+        self._shares = SpanSum()
         self.total = 0
 
     @property
@@ -79,14 +81,16 @@ class Joined:
             told: What each tells, each instant of a device once.
             before_g: CO2eq of it by the journals alone, where more was learnt afterwards.
         """
+        views = list(views)
         starts = self._starts(views)
         touched: set[WindowSum] = set()
-        grams = 0.0
+        joules = grams = 0.0
         for part in told:
             process = part.view.process
             host, pue = process.facts.host, process.pue.value
             self._whole.add(host, part.whole, pue)
             self._nodes[host].energy_j += part.whole.energy_j
+            joules += part.whole.energy_j
             grams += part.whole.carbon.co2eq_g
             for stretch, lump in part.stretches:
                 self._sum_of(part.view, stretch, starts[process.ident]).pool.add(host, lump, pue)
@@ -103,6 +107,7 @@ class Joined:
                     found.is_partial = found.is_partial or epoch.is_partial
         for found in touched:
             found.close()
+        self._shares.take(views, joules, grams)
         self._before_g += grams if before_g is None else before_g
         self._is_refreshed = self._is_refreshed or before_g is not None
 
@@ -191,6 +196,7 @@ class Joined:
         cut = self._whole.cut(union_ns(spans))
         fields = self._whole.quantities(cut.end_ns)
         epochs, outside, rework, told = self._by_epoch()
+        shared = self._shares.account(), self._shares.children()
         return RunReport(
             **fields,
             **self._place(self._first.process.facts, spans),
@@ -204,12 +210,12 @@ class Joined:
             nodes=nodes,
             status=PARTIAL if lacks else COMPLETE,
             merge=tuple(self._merge_notes(told)),
-            unattributed=Unattributed(**fields, idle=None),
+            **span_fields(fields, self._pue().value, utc(spans[-1][1] * S_PER_NS), *shared),
             scope=scope(cut, self._missing, self._first.process.facts.scope),
             intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
             intensity_sources=uses(cut.carbon),
             equivalents=equivalents(cut.carbon.co2eq_g),
-            warnings=(*lacks, *self._told_warnings()),
+            warnings=(*lacks, *span_notes(*shared), *self._told_warnings()),
             overhead=self._cost,
             co2eq_g_before=self._before(),
         )

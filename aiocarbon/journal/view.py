@@ -162,12 +162,12 @@ class View:
             is_final=True,
             ended_well=self.ended_well,
             mended_by_g=self.mended_by_g(),
-            account=self._account(),
+            account=self.account(),
             children=tuple(process.spans.children()),
         )
         return run_report(process.facts, self.ledger, body, equivalents)
 
-    def _account(self) -> Account | None:
+    def account(self) -> Account | None:
         """What became of the energy among spans, with what is known of the intensity by now."""
         account = self.process.spans.account
         if account is None or account.shares.co2eq_g <= 0.0:

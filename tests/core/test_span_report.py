@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,18 +17,15 @@ from aiocarbon._core.shares import Account, shares_of
 from aiocarbon._core.span_report import Portions, span_fields
 from aiocarbon._core.supply import Increment
 from aiocarbon._core.units import kwh_from_j
-from aiocarbon._core.wallclock import Anchor, WallClock
 
 S = 1_000_000_000
-WALL = WallClock(Anchor(0, 1_700_000_000 * S))
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Body:
-    """What `span_fields` takes of a body."""
-
-    def __init__(self, account: Account | None, children: tuple[Child, ...] = ()) -> None:
-        self.account = account
-        self.children = children
+def fields_of(
+    run: dict[str, Any], pue: float, account: Account | None, children: tuple[Child, ...] = ()
+) -> dict[str, Any]:
+    return span_fields(run, pue, AS_OF, account, children)
 
 
 def whole(energy_j: float, co2eq_g: float, *, pue: float = 1.0, spread: float = 0.1) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def account(*, factor: float = 1.0, floor_w: float | None = None) -> Account:
 
 
 def test_parts_carry_the_run_s_pue_ranges_and_basis() -> None:
-    fields = span_fields(whole(18000, 1.8, pue=1.5), 1.5, WALL, Body(account()))  # type: ignore[arg-type]
+    fields = fields_of(whole(18000, 1.8, pue=1.5), 1.5, account())
     a, b = fields["spans"]
     assert (a.name, a.count, a.open, b.open) == ("A", 1, 0, 1)
     assert a.it_energy_kwh == pytest.approx(kwh_from_j(9000))
@@ -66,7 +64,7 @@ def test_parts_carry_the_run_s_pue_ranges_and_basis() -> None:
 
 
 def test_a_known_floor_is_the_idle_part() -> None:
-    fields = span_fields(whole(18000, 1.8), 1.0, WALL, Body(account(floor_w=50.0)))  # type: ignore[arg-type]
+    fields = fields_of(whole(18000, 1.8), 1.0, account(floor_w=50.0))
     idle = fields["unattributed"].idle
     assert idle.it_energy_kwh == pytest.approx(kwh_from_j(3000))
     assert fields["unattributed"].it_energy_kwh == pytest.approx(kwh_from_j(3000))
@@ -78,14 +76,14 @@ def test_a_known_floor_is_the_idle_part() -> None:
 @given(factor=st.floats(0.1, 10.0), more_j=st.floats(0.0, 1e6), spread=st.floats(0.0, 1.0), pue=st.floats(1.0, 3.0))
 def test_spans_and_what_is_unattributed_make_the_run(factor: float, more_j: float, spread: float, pue: float) -> None:
     run = whole(18000 + more_j, 1.8 * factor + more_j * 1e-4, pue=pue, spread=spread)
-    fields = span_fields(run, pue, WALL, Body(account(factor=factor)))  # type: ignore[arg-type]
+    fields = fields_of(run, pue, account(factor=factor))
     parts = [*fields["spans"], fields["unattributed"]]
     for name in ("it_energy_kwh", "energy_kwh", "co2eq_g", "energy_kwh_high", "co2eq_g_low"):
         assert math.fsum(getattr(part, name) for part in parts) == pytest.approx(run[name], rel=1e-9)
 
 
 def test_without_a_span_all_is_unattributed() -> None:
-    fields = span_fields(whole(18000, 1.8), 1.0, WALL, Body(None))  # type: ignore[arg-type]
+    fields = fields_of(whole(18000, 1.8), 1.0, None)
     assert (fields["spans"], fields["attribution"], fields["children"]) == ((), None, ())
     assert fields["unattributed"].it_energy_kwh == kwh_from_j(18000)
     assert fields["unattributed"].idle is None
@@ -94,7 +92,7 @@ def test_without_a_span_all_is_unattributed() -> None:
 def test_a_child_has_its_spans_energy_and_its_epochs_what_was_asked_of_them() -> None:
     stints = (Stint(0, 10.0, 100.0, 0.01, 5, False, True), Stint(1, 10.0, 0.0, 0.0, 5, False, False))
     children = (Child(name="actor", steps=10, stints=stints, total=2), Child(name="idle", steps=0, stints=(), total=0))
-    fields = span_fields(whole(18000, 3.6), 1.0, WALL, Body(account(factor=2.0), children))  # type: ignore[arg-type]
+    fields = fields_of(whole(18000, 3.6), 1.0, account(factor=2.0), children)
     actor, idle = fields["children"]
     assert (actor.it_energy_kwh, actor.co2eq_g, actor.count, actor.steps) == (
         pytest.approx(kwh_from_j(9000)),

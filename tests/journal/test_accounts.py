@@ -130,3 +130,39 @@ def test_a_run_without_spans_writes_none(tmp_path: Path) -> None:
     assert run.spans == ()
     assert run.unattributed.it_energy_kwh == run.it_energy_kwh
     assert run.unattributed.idle is None
+
+
+TWO = """
+import sys
+from aiocarbon.sync import Tracker
+with Tracker(meters=sys.argv[2], location="DK", journal=sys.argv[1], run_id="both", interval_s=0.1) as tracker:
+    print("entered", flush=True)
+    with tracker.span("work", who=sys.argv[3]), tracker.child(sys.argv[3]).span("act"):
+        sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("nodes", [("one", "two"), ("one", "one")], ids=["of two machines", "of one machine"])
+def test_spans_of_two_processes_of_a_run_add_up(tmp_path: Path, nodes: tuple[str, str]) -> None:
+    meters = {"one": "simulated:300", "two": "simulated:100"}
+    processes = []
+    for n, node in enumerate(nodes):
+        environ = {**os.environ, "AIOCARBON_NODE": node, "AIOCARBON_LOCK_DIR": str(tmp_path / "locks" / node)}
+        command = [sys.executable, "-c", TWO, str(tmp_path / "journal"), meters[node], f"actor-{n}"]
+        processes.append(
+            subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "entered\n"
+    for process in processes:
+        process.communicate("go on\n")
+    (run,) = load(tmp_path / "journal").runs
+    work, act = (next(span for span in run.spans if span.name == name) for name in ("work", "act"))
+    assert (work.count, act.count, {tags.tags["who"] for tags in work.by_tags}) == (2, 2, {"actor-0", "actor-1"})
+    parts = [span.it_energy_kwh for span in run.spans] + [run.unattributed.it_energy_kwh]
+    assert sum(parts) == pytest.approx(run.it_energy_kwh, rel=1e-9)
+    assert {child.name for child in run.children} == {"actor-0", "actor-1"}
+    assert sum(child.it_energy_kwh for child in run.children) == pytest.approx(act.it_energy_kwh, rel=1e-9)
+    assert 0.5 * run.it_energy_kwh < act.it_energy_kwh <= run.it_energy_kwh
+    assert any("several processes measured one machine" in text for text in run.warnings) == (nodes[0] == nodes[1])
