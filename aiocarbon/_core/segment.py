@@ -141,7 +141,7 @@ def union(a: Curve, b: Curve) -> Curve:
     return united
 
 
-def is_apart(a: Curve, b: Curve, begin_ns: int, end_ns: int) -> bool | None:
+def is_apart(a: Curve, b: Curve, begin_ns: int, end_ns: int, *, is_thorough: bool = True) -> bool | None:
     """Whether two curves cannot have been read off one counter.
 
     Between two points a counter is somewhere between their values, so what it counted from one instant to another lies
@@ -152,6 +152,7 @@ def is_apart(a: Curve, b: Curve, begin_ns: int, end_ns: int) -> bool | None:
         b: Likewise.
         begin_ns: Begin of a time that both tell.
         end_ns: Its end.
+        is_thorough: False to compare what both counted in all that time, and not minute by minute.
 
     Returns:
         None where the two have not enough time in common, or are no counters.
@@ -162,7 +163,7 @@ def is_apart(a: Curve, b: Curve, begin_ns: int, end_ns: int) -> bool | None:
     if end_ns - begin_ns < APART_NS:
         return None
     instants = [begin_ns]
-    for i in range(len(a)):
+    for i in range(len(a) if is_thorough else 0):
         if instants[-1] + APART_NS <= (t := a[i].t_ns) <= end_ns - APART_NS:
             instants.append(t)
     instants.append(end_ns)

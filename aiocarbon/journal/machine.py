@@ -83,6 +83,13 @@ class Machine:
         names = sorted({view.process.facts.host for view in self.views})
         if len(names) > 1:
             yield f"{', '.join(names)} have one boot id: taken as containers of one machine, whose devices count once"
+        for a, b in itertools.pairwise(self.views):
+            if a.process.facts.host == b.process.facts.host and _are_apart(a, b, is_thorough=False):
+                yield (
+                    f"two processes on {a.process.facts.host} read counters of one name that differ: they are taken as "
+                    "one. If these were two machines, give each a name of its own by AIOCARBON_NODE"
+                )
+                break
         active: list[View] = []
         for view in sorted(self.views, key=lambda v: v.begin_ns):
             active = [other for other in active if other.end_ns > view.begin_ns]
@@ -223,16 +230,19 @@ def _split(views: Sequence[View], problems: list[str]) -> list[list[View]]:
     return [[view for view in views if group[view.process.facts.host] == host] for host in sorted(set(group.values()))]
 
 
-def _are_apart(a: View, b: View) -> bool | None:
-    """Whether counters of one name differ in two processes; None if nothing tells."""
+def _are_apart(a: View, b: View, *, is_thorough: bool = True) -> bool | None:
+    """Whether counters of one name differ in two processes; None if nothing tells.
+
+    Where it is not to be thorough, the first counter that tells decides, by what it counted in all.
+    """
     begin, end = max(a.begin_ns, b.begin_ns), min(a.end_ns, b.end_ns)
     verdict = None
-    for ident in a.process.devices.keys() & b.process.devices.keys():
+    for ident in sorted(a.process.devices.keys() & b.process.devices.keys()):
         mine, theirs = a.process.devices[ident], b.process.devices[ident]
         if mine.key == theirs.key:
             return False
-        apart = is_apart(mine.curve, theirs.curve, begin, end)
-        if apart:
-            return True
+        apart = is_apart(mine.curve, theirs.curve, begin, end, is_thorough=is_thorough)
+        if apart or (apart is False and not is_thorough):
+            return apart
         verdict = verdict if apart is None else apart
     return verdict

@@ -288,6 +288,7 @@ def test_counters_of_one_name_and_host_are_one_though_they_differ(tmp_path: Path
     """A meter that errs is no second machine: nothing is counted twice for it."""
     loaded = put(tmp_path, Process(watts=(100,)), Process(pid=2, watts=(130,)))
     assert joules(loaded.runs[0]) in (pytest.approx(60_000), pytest.approx(78_000))
+    assert any("counters of one name that differ" in text and "AIOCARBON_NODE" in text for text in loaded.problems)
 
 
 def test_slurm_names_machines_of_one_boot_id_apart(tmp_path: Path) -> None:
