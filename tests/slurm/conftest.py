@@ -24,6 +24,7 @@ import aiocarbon
 
 ROOT = str(Path(aiocarbon.__file__).parents[1])
 PACKAGES = ("slurm-wlm", "munge")
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 DAEMONS = ("slurmctld", "slurmd", "munged", "srun", "sbatch", "scontrol")
 PATIENCE_S = 90.0
 WATTS = {"n1": 100.0, "n2": 250.0, "n3": 400.0}
@@ -79,10 +80,11 @@ class Slurm:
 
     watts = WATTS
 
-    def __init__(self, folder: Path, nodes: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith(("AIOCARBON_", "SLURM"))} | {
             "SLURM_CONF": str(folder / "slurm.conf"),
+            "PATH": PATH,
             "PYTHONPATH": ROOT,
             "AIOCARBON_OFFLINE": "true",
             "AIOCARBON_CACHE": "none",
@@ -94,10 +96,12 @@ class Slurm:
         self.on_node.write_text(ON_NODE.format(cases=cases, folder=folder))
         self.on_node.chmod(0o755)
         self._daemons: list[subprocess.Popen[bytes]] = []
-        self._configure(nodes)
+        self._is_up = False
 
-    def _configure(self, nodes: int) -> None:
-        folder, ports = self.folder, free_ports(nodes + 1)
+    def start(self) -> None:
+        """Write what the daemons read, and start them; returns when all nodes are idle."""
+        folder, nodes = self.folder, len(WATTS)
+        ports = free_ports(nodes + 1)
         (folder / "ctld").mkdir()
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o400)
@@ -134,6 +138,7 @@ class Slurm:
             (folder / f"n{n}").mkdir()
             self._start("slurmd", "-D", "-N", f"n{n}")
         self.until("all nodes are idle", lambda: self.says("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * nodes)
+        self._is_up = True
 
     def _start(self, *words: str) -> None:
         with (self.folder / f"{words[0]}.out").open("ab") as out:
@@ -143,8 +148,9 @@ class Slurm:
 
     def close(self) -> None:
         """End all jobs and daemons."""
-        self.says("scancel", "--user=root", check=False)
-        self.until("no job is left", lambda: not self.says("squeue", "-h", check=False).strip())
+        if self._is_up:
+            self.says("scancel", "--user=root", check=False)
+            self.until("no job is left", lambda: not self.says("squeue", "-h", check=False).strip())
         for daemon in reversed(self._daemons):
             daemon.terminate()
         for daemon in reversed(self._daemons):
@@ -214,7 +220,7 @@ def free_ports(n: int) -> list[int]:
 
 def have(programs: Sequence[str]) -> bool:
     """Whether all these programs are there."""
-    return all(shutil.which(name) for name in programs)
+    return all(shutil.which(name, path=PATH) for name in programs)
 
 
 def install() -> None:
@@ -235,8 +241,9 @@ def install() -> None:
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     install()
-    cluster = Slurm(tmp_path_factory.mktemp("slurm"), nodes=len(WATTS))
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
     try:
+        cluster.start()
         yield cluster
     finally:
         cluster.close()
