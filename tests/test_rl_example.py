@@ -212,6 +212,17 @@ def test_a_given_idle_floor_is_a_part_of_its_own(tmp_path: Path, capsys: pytest.
     assert result["add_up"] is True
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="shares of processes are told there")
+def test_beside_its_own_share_the_machines_idle_and_other_processes_make_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rl.json"
+    main(["--updates", "20", "--meters", "simulated:250", "--scope", "process", "--json", str(path)])
+    result = json.loads(path.read_text())
+    report = result["report"]
+    assert result["add_up"] is True
+    assert report["it_energy_kwh"] < report["scope"]["machine_it_energy_kwh"]
+    assert report["scope"]["machine_it_energy_kwh"] * 3.6e6 == pytest.approx(250 * report["duration_s"], rel=1e-6)
+
+
 def test_an_argument_that_is_not_accepted_is_told_before_anything_starts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--meters", "nothing-like-it"]) == 2
     assert "meters='nothing-like-it' is not accepted" in capsys.readouterr().err
@@ -258,7 +269,7 @@ def test_a_table_says_when_parts_do_not_add_up(run: tuple[Progress, RunReport]) 
 
 
 @pytest.mark.parametrize(
-    ("joules", "text"), [(0.0, "0 µJ"), (4.2e-5, "42 µJ"), (0.9999, "1 J"), (12.3456, "12.3 J"), (61234.5, "61.2 kJ")]
+    ("joules", "text"), [(0.0, "0 J"), (4.2e-5, "42 µJ"), (0.9999, "1 J"), (12.3456, "12.3 J"), (61234.5, "61.2 kJ")]
 )
 def test_amounts_have_fitting_units(joules: float, text: str) -> None:
     assert amount(joules) == text

@@ -1,6 +1,7 @@
 """What each part of a training used, from the tracker's report: the parts make the whole.
 
-Energies are IT energies, what the meters say; the last line has them with PUE and as CO2eq.
+Energies are IT energies, what the meters say. Where the run is told apart from the rest of the machine
+(`scope="process"`), what the machine drew idle and for others are parts as well.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ def costs(report: RunReport, environment_steps: int) -> Costs:
         report: Its report.
         environment_steps: Of all rollouts.
     """
-    whole_j = sum(device.it_energy_kwh for device in report.devices if device.counted) * J_PER_KWH
+    whole_kwh = report.scope.machine_it_energy_kwh
+    if whole_kwh is None:
+        whole_kwh = sum(device.it_energy_kwh for device in report.devices if device.counted)
+    whole_j = whole_kwh * J_PER_KWH
     return Costs(tuple(_parts(report, environment_steps, whole_j)), whole_j)
 
 
@@ -93,10 +97,15 @@ def _parts(report: RunReport, environment_steps: int, whole_j: float) -> Iterato
         if is_rollout:
             for child in report.children:
                 yield cost(child.name, child.it_energy_kwh, child.steps, unit, is_within=True)
-    idle = report.unattributed.idle
-    if idle is not None:
-        yield cost("idle floor", idle.it_energy_kwh)
-    yield cost("unattributed", report.unattributed.it_energy_kwh - (idle.it_energy_kwh if idle else 0.0))
+    rest_kwh, idle, scope = report.unattributed.it_energy_kwh, report.unattributed.idle, report.scope
+    idle_kwh = 0.0 if idle is None else idle.it_energy_kwh
+    yield cost("unattributed", rest_kwh - idle_kwh)
+    if idle is not None or scope.idle_it_energy_kwh is not None:
+        yield cost("idle floor", idle_kwh + (scope.idle_it_energy_kwh or 0.0))
+    if scope.others_it_energy_kwh is not None:
+        yield cost("other processes", scope.others_it_energy_kwh)
+    if scope.unknown_it_energy_kwh:
+        yield cost("nobody knows whose", scope.unknown_it_energy_kwh)
 
 
 def table(found: Costs) -> str:
@@ -123,6 +132,8 @@ def _lines(rows: Sequence[tuple[str, str, str, str]]) -> Iterator[str]:
 
 def amount(joules: float) -> str:
     """Joules in a fitting unit, to three digits."""
+    if joules == 0.0:
+        return "0 J"
     for unit, size in (("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3)):
         if abs(joules) >= size * 0.9995:
             return f"{joules / size:.3g} {unit}" if abs(joules) < 999.5 * size else f"{joules / size:,.0f} {unit}"

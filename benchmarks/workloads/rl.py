@@ -159,7 +159,8 @@ def _told(report: RunReport, environment_steps: int) -> dict[str, Any]:
     if report.coverage > 0.0:
         facility = amount(report.energy_kwh * J_PER_KWH)
         print(f"\n{table(found)}")
-        print(f"with PUE {report.pue.value:g}: {facility}, {report.co2eq_g * 1000:.3g} mg CO2eq; basis: {report.basis}")
+        mg = report.co2eq_g * 1000
+        print(f"the training with PUE {report.pue.value:g}: {facility}, {mg:.3g} mg CO2eq; basis: {report.basis}")
     else:
         print("\nnothing was measured: `aiocarbon doctor` tells why")
     for warning in report.warnings:
