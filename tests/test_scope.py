@@ -14,6 +14,8 @@ import pytest
 
 import aiocarbon
 from aiocarbon import ConfigError, Tracker, sync
+from aiocarbon.meters import Device, Reading
+from aiocarbon.testing import ScriptedMeter
 
 ROOT = str(Path(aiocarbon.__file__).parents[1])
 ENVIRON = {k: v for k, v in os.environ.items() if not k.startswith("AIOCARBON_")} | {
@@ -65,6 +67,28 @@ def test_a_run_in_which_nothing_happens_has_no_share_and_no_error() -> None:
     assert report.is_final
     assert report.it_energy_kwh >= 0.0
     assert report.it_energy_kwh_high >= report.it_energy_kwh >= report.it_energy_kwh_low
+
+
+class Deadly(ScriptedMeter):
+    """Kills the engine at its third read: what it raises is no error that a meter may raise."""
+
+    def read(self, device: Device) -> Reading:
+        if self.reads >= 2:
+            raise KeyboardInterrupt
+        return super().read(device)
+
+
+def test_an_engine_that_dies_leaves_a_report_of_what_was_known() -> None:
+    with sync.Tracker(
+        scope="process", meters=[Deadly(energy_uj=[0, 10**6])], location="DK", interval_s=0.05
+    ) as tracker:
+        time.sleep(0.3)
+        with tracker.epoch():
+            time.sleep(0.05)
+    report = tracker.report()
+    assert report.is_final
+    assert len([text for text in report.warnings if "engine died" in text]) == 1
+    assert report.scope.name == "process"
 
 
 # -- what is right -----------------------------------------------------------------------------------------------------
