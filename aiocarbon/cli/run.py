@@ -74,7 +74,7 @@ def run(options: Options) -> int:
 
     def finish(result: ChildResult) -> None:
         stack.close()  # the live line ends before the report is made
-        report = _finish(tracker, troubles)
+        report = _finish(tracker, troubles, ended_well=result.signal is None)
         if result.ended_by_us and not options.quiet:
             say(f"aiocarbon: the command was ended: {tracker._handle.begun('run').budget_broken}")
         if result.error:
@@ -122,11 +122,11 @@ def _start(tracker: Tracker, troubles: list[str], *, strict: bool) -> None:
         troubles.append(f"{type(error).__name__}: {error}")
 
 
-def _finish(tracker: Tracker, troubles: list[str]) -> RunReport | None:
+def _finish(tracker: Tracker, troubles: list[str], *, ended_well: bool) -> RunReport | None:
     """End the run; an impatient second Ctrl-C does not cost the report, which takes a second at most."""
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        tracker.stop()
+        tracker._end(ended_well=ended_well)
         report = tracker.report()
         if not report.devices and DEAD in report.warnings:  # it never began: a report would hold nothing
             troubles.append("; ".join(sorted(tracker._handle._told)))

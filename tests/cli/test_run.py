@@ -233,7 +233,8 @@ def test_sigterm_again_and_again_and_sigcont_cost_no_report(tmp_path: Path) -> N
     assert process.returncode == 128 + signal.SIGTERM
     assert err.startswith("aiocarbon: ")
     assert "overhead" in err
-    assert json.loads((tmp_path / "F").read_text())["is_final"]
+    told = json.loads((tmp_path / "F").read_text())
+    assert (told["is_final"], told["ended_well"]) == (True, False)
 
 
 def test_instrument_that_cannot_start_lets_the_command_run_and_says_so(tmp_path: Path) -> None:

@@ -117,8 +117,8 @@ class Jobs:
         # Its limit is looked at twice a minute: 60 s before a limit of 60 s is as soon as it is seen.
         step = f"srun {slurm.on_node} {self._tracked('signalled')} {work} 300"
         self.signalled = self._submit("signalled", step, "--time=1", "--signal=USR1@60")
-        # The batch script is tracked as well, on the first node; a shell around it would die of SIGTERM, and what is left
-        # of a batch script whose shell has ended is killed at once.
+        # The batch script is tracked as well, on the first node. A shell around it would die of SIGTERM, and what is
+        # left of a batch script after its shell is killed at once.
         step = f"srun {slurm.on_node} {self._tracked('requeued')} {work} 4"
         self.requeued = self._submit("requeued", f"exec {slurm.on_node} {self._tracked('requeued')} {step}")
         self.cancelled = self._submit("cancelled", f"srun {slurm.on_node} {self._tracked('cancelled')} {work} 300")
