@@ -12,7 +12,7 @@ import time
 import traceback
 import weakref
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -41,6 +41,14 @@ UNIT = 1000
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine function in a loop of its own."""
     return (lambda main: asyncio.run(main())) if request.param == "asyncio" else (lambda main: uvloop.run(main()))
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    """A turn of the collector takes as long as many of these steps, and belongs to whichever it falls into."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def burn(rounds: int = UNIT) -> int:
