@@ -44,7 +44,7 @@ LATE_NS: Final = NS_PER_S
 """A mark waits so long for a look behind it; a machine that is fully busy lets a look wait as well."""
 
 FAILURES_TOLD: Final = 3
-"""Looks that must fail in a row before the share counts as unknown: CPU times are cumulative, so one is made up for."""
+"""So many looks must fail in a row before the share counts as unknown: the next one makes up for what one missed."""
 
 FOLD_MOST: Final = 512
 
@@ -157,6 +157,9 @@ class Shares(Machine):
         blocking: Runs something blocking in a worker.
         start_soon: Starts a task.
         floors_w: Idle floors by device id, watts, where the user gave them.
+
+    Attributes:
+        notes: What is to be said of the scope, with the first device.
     """
 
     def __init__(
@@ -177,7 +180,7 @@ class Shares(Machine):
         self._blocking = blocking
         self._start_soon = start_soon
         self._floors_w = floors_w or {}
-        self._notes = [_told(finding) for finding in holder.findings]
+        self.notes = [_told(finding) for finding in holder.findings]
         self._shared: dict[str, SharedDevice] = {}
         self._origin = f"{clock.boot_ns()}-{os.getpid()}-share-{next(_sessions)}"
         self._order = anyio.Lock()
@@ -211,13 +214,9 @@ class Shares(Machine):
         )
         return {curve.device.id: curve for curve in shared.curves.values()}
 
-    def say(self, text: str) -> None:
-        """Have something told with the first device."""
-        self._notes.append(text)
-
     def warnings(self, device: Device) -> Iterator[str]:
         """What was found out of whose share it is."""
-        yield from self._notes
+        yield from self.notes
 
     def recorded(self) -> Iterator[Recorded]:
         """The devices' parts."""
@@ -364,11 +363,13 @@ async def open_scope(
     Raises:
         ConfigError: This system cannot tell a share; nothing was started.
     """
-    from aiocarbon.meters import limits, usage
-
     if settings.scope == "machine":
-        return Machine(await engine.blocking(limits.find_limit))
-    reader = (make or usage.UsageReader)(settings.scope, with_root=with_root)
+        from aiocarbon.meters.limits import find_limit
+
+        return Machine(await engine.blocking(find_limit))
+    from aiocarbon.meters.usage import UsageReader
+
+    reader = (make or UsageReader)(settings.scope, with_root=with_root)
     try:
         holder = await engine.blocking(reader.open)
     except (MeterUnavailableError, ReadError) as error:
@@ -383,7 +384,7 @@ async def open_scope(
         floors_w=floor_w if isinstance(floor_w, Mapping) else None,
     )
     if isinstance(floor_w, float):
-        shares.say("floor_w of all devices together is not used in this scope: give it by device")
+        shares.notes.append("floor_w of all devices together is not used in this scope: give it by device")
     return shares
 
 

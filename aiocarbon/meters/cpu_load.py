@@ -17,6 +17,7 @@ from aiocarbon._core.units import NS_PER_S
 from aiocarbon.errors import MeterUnavailableError, ReadError
 
 __all__ = [
+    "MODEL",
     "CpuLoad",
     "GroupLoad",
     "HostLoad",
@@ -34,7 +35,8 @@ _BUSY_FIELDS: Final = (0, 1, 2, 5, 6)
 guest's; guest and guest_nice stand in user and nice already."""
 
 _US_PER_S: Final = NS_PER_S // 1000
-_DEVICE: Final = "model:cpu"
+MODEL: Final = "model:cpu"
+"""The device of the CPU model."""
 
 
 class CpuLoad(Protocol):
@@ -93,7 +95,7 @@ class StatLoad:
                 ticks += _busy_ticks(fields, self.path)
                 seen += 1
         if seen != (1 if self.cpus is None else len(self.cpus)):
-            raise ReadError(f"{self.path} lacks CPUs that it held when the meter was opened", device=_DEVICE)
+            raise ReadError(f"{self.path} lacks CPUs that it held when the meter was opened", device=MODEL)
         return ticks / self.ticks_per_s
 
 
@@ -124,7 +126,7 @@ class GroupLoad:
             fields = dict(line.split()[:2] for line in lines if " " in line)
             return int(fields["usage_usec"]) / _US_PER_S
         except (LookupError, ValueError) as error:
-            raise ReadError(f"{self.path} holds no account of CPU time", device=_DEVICE) from error
+            raise ReadError(f"{self.path} holds no account of CPU time", device=MODEL) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,7 @@ class HostLoad:
         try:
             times = psutil.cpu_times()
         except (OSError, psutil.Error) as error:
-            raise ReadError(f"the CPU's load could not be read: {error}", device=_DEVICE) from error
+            raise ReadError(f"the CPU's load could not be read: {error}", device=MODEL) from error
         busy = ("user", "nice", "system", "irq", "softirq", "interrupt", "dpc")
         # Windows counts interrupts and deferred calls inside system (GetSystemTimes' kernel time holds them)
         apart = busy if not hasattr(times, "dpc") else busy[:3]
@@ -173,7 +175,7 @@ def find_load(*, proc: Path, cgroup: Path, platform: str) -> CpuLoad:
 
         threads = psutil.cpu_count(logical=True)
         if not threads:
-            raise MeterUnavailableError("the number of this machine's CPUs is not known", device=_DEVICE)
+            raise MeterUnavailableError("the number of this machine's CPUs is not known", device=MODEL)
         return HostLoad(threads=threads)
     stat = proc / "stat"
     online = online_cpus(stat)
@@ -190,9 +192,7 @@ def find_load(*, proc: Path, cgroup: Path, platform: str) -> CpuLoad:
     if group.quota is None or group.quota > bound:  # bound by its cpuset alone: count those CPUs
         cpus = frozenset(group.cpus or online) & online
         return StatLoad(path=stat, cpus=cpus, threads=bound, scope=scope, ticks_per_s=ticks_per_s)
-    raise MeterUnavailableError(
-        "a control group limits this process's CPUs but keeps no account of them", device=_DEVICE
-    )
+    raise MeterUnavailableError("a control group limits this process's CPUs but keeps no account of them", device=MODEL)
 
 
 def granted(*, proc: Path, cgroup: Path) -> tuple[float, int]:
@@ -241,14 +241,14 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError as error:
-        raise ReadError(f"{path} could not be read: {error.strerror}", device=_DEVICE) from error
+        raise ReadError(f"{path} could not be read: {error.strerror}", device=MODEL) from error
 
 
 def _busy_ticks(fields: list[str], path: Path) -> int:
     try:
         return sum(int(fields[index]) for index in _BUSY_FIELDS)
     except (IndexError, ValueError) as error:
-        raise ReadError(f"{path} has a line that is not CPU time: {fields!r}", device=_DEVICE) from error
+        raise ReadError(f"{path} has a line that is not CPU time: {fields!r}", device=MODEL) from error
 
 
 def online_cpus(stat: Path) -> frozenset[int]:
@@ -260,10 +260,10 @@ def online_cpus(stat: Path) -> frozenset[int]:
     try:
         names = [line.partition(" ")[0] for line in _lines(stat)]
     except ReadError as error:
-        raise MeterUnavailableError(f"no CPU load to read: {error}", device=_DEVICE) from error
+        raise MeterUnavailableError(f"no CPU load to read: {error}", device=MODEL) from error
     cpus = frozenset(int(name[3:]) for name in names if name.startswith("cpu") and name[3:].isdecimal())
     if not cpus:
-        raise MeterUnavailableError(f"{stat} names no CPU", device=_DEVICE)
+        raise MeterUnavailableError(f"{stat} names no CPU", device=MODEL)
     return cpus
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from aiocarbon._core.reading import Device, Part
 from aiocarbon.errors import MeterUnavailableError
-from aiocarbon.meters.cpu_load import granted
-from aiocarbon.meters.usage import MODEL
+from aiocarbon.meters.cpu_load import MODEL, granted
 
 __all__ = ["Limit", "find_limit"]
 

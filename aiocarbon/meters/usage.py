@@ -20,16 +20,22 @@ from aiocarbon._core.reading import Device, DeviceKind, Finding, Part
 from aiocarbon._core.scope import Usage
 from aiocarbon.errors import MeterUnavailableError, ReadError
 from aiocarbon.meters.base import Stopwatch
-from aiocarbon.meters.cpu_load import CpuLoad, GroupLoad, StatLoad, find_load, mount_of, online_cpus, own_paths
+from aiocarbon.meters.cpu_load import (
+    MODEL,
+    CpuLoad,
+    GroupLoad,
+    StatLoad,
+    find_load,
+    mount_of,
+    online_cpus,
+    own_paths,
+)
 from aiocarbon.meters.gpu_users import GpuUsers
 from aiocarbon.meters.process_tree import ProcessTree, ProcStat, read_stat
 
 __all__ = ["Holder", "UsageReader", "Users", "key_of", "own_group", "share_words"]
 
 CPU: Final = "cpu"
-MODEL: Final = "model:cpu"
-"""The device of the CPU model, whose load may be a control group's."""
-
 INIT_NAMESPACES: Final = {"pid": "pid:[4026531836]", "cgroup": "cgroup:[4026531835]"}
 """The machine's own namespaces have these inode numbers on every kernel (PROC_*_INIT_INO, linux/proc_ns.h)."""
 
