@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from aiocarbon._core.body import Child, Stint
-from aiocarbon._core.report import EpochReport, Quantities, RunReport
-from aiocarbon._core.shares import Account, DeviceShares, NameShare, TagsShare
+from aiocarbon._core.ledger import Cut
+from aiocarbon._core.report import EpochReport, Quantities, RunReport, quantities
+from aiocarbon._core.shares import Account, DeviceShares, NameShare, OwnerShare, TagsShare
 from aiocarbon._core.units import j_from_kwh, kwh_from_j
 
 
@@ -192,9 +193,11 @@ def span_fields(
     portions = Portions(whole, pue)
     if account is not None and account.shares.co2eq_g > 0.0:
         # Where an intensity was corrected downwards since, the parts are still not more than the whole.
-        factor = min(account.co2eq_factor, whole["co2eq_g"] / account.shares.co2eq_g)
-        account = dataclasses.replace(account, co2eq_factor=factor)
-    children = tuple(_child_report(child, portions, account) for child in told)
+        known = min(account.co2eq_factor, whole["co2eq_g"] / account.shares.co2eq_g)
+        account = dataclasses.replace(account, co2eq_factor=known)
+    owners = {} if account is None else {owner.name: owner for owner in account.shares.owners}
+    factor = 1.0 if account is None else account.co2eq_factor
+    children = tuple(_child_report(child, portions, owners.get(child.name), factor) for child in told)
     if account is None:
         unattributed = Unattributed(**whole, idle=None)
         return {"spans": (), "unattributed": unattributed, "attribution": None, "children": children}
@@ -223,10 +226,7 @@ def span_fields(
     }
 
 
-def _child_report(child: Child, portions: Portions, account: Account | None) -> ChildReport:
-    owners = () if account is None else account.shares.owners
-    owned = next((owner for owner in owners if owner.name == child.name), None)
-    factor = 1.0 if account is None else account.co2eq_factor
+def _child_report(child: Child, portions: Portions, owned: OwnerShare | None, factor: float) -> ChildReport:
     sums = (0.0, 0.0, 0.0) if owned is None else (owned.energy_j, owned.co2eq_g * factor, owned.duration_s)
     return ChildReport(
         **portions.of(*sums),
@@ -252,14 +252,21 @@ def _epoch_report(stint: Stint, portions: Portions, factor: float) -> EpochRepor
     )
 
 
-def stint_report(stint: Stint, run: RunReport, account: Account | None) -> EpochReport:
-    """An epoch of a child of a run that goes on."""
-    return _epoch_report(stint, _portions_of(run), 1.0 if account is None else account.co2eq_factor)
+def stint_report(stint: Stint, run: Cut, pue: float, account: Account | None) -> EpochReport:
+    """An epoch of a child of a run that goes on.
+
+    Args:
+        stint: The epoch.
+        run: The run's newest figures, whose ranges and basis are its own.
+        pue: The run's PUE.
+        account: The run's newest account.
+    """
+    return _epoch_report(stint, Portions(quantities(run, pue), pue), 1.0 if account is None else account.co2eq_factor)
 
 
 def unknown_child(name: str, run: RunReport) -> ChildReport:
     """A child of which a run's newest report does not know yet."""
-    return _child_report(Child(name=name, steps=0, stints=(), total=0), _portions_of(run), None)
+    return _child_report(Child(name=name, steps=0, stints=(), total=0), _portions_of(run), None, 1.0)
 
 
 def _portions_of(run: RunReport) -> Portions:

@@ -20,10 +20,18 @@ if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport
     from aiocarbon._core.span_report import ChildReport
     from aiocarbon._engine.handle import Handle
+    from aiocarbon._engine.session import Session
 
 KEPT_STINTS: Final = 1000
 """Of each child the last epochs that are kept."""
 
+
+KEPT_IN_ALL: Final = 2000
+"""Of all children together the last epochs that a report holds: it is made anew for whoever reads it, at some 20 us an
+epoch. A journal has them all."""
+
+KEPT_LEAST: Final = 5
+"""Of each child, however many there are."""
 
 MOST_CHILDREN: Final = 1000
 """Children of a run that are kept apart; further ones are `OTHER_CHILDREN` together."""
@@ -117,10 +125,34 @@ class Books:
                 still.append(epoch)
         self._open = still
 
-    def told(self) -> Child:
-        """For a report."""
-        stints = (*self._known, *(epoch.stint() for epoch in self._open))
+    def told(self, at_most: int) -> Child:
+        """For a report, with so many of the last epochs whose energy is known."""
+        known = self._known if len(self._known) <= at_most else list(self._known)[-at_most:]
+        stints = (*known, *(epoch.stint() for epoch in self._open))
         return Child(name=self.name, steps=self._steps + self.present(), stints=stints, total=self._total)
+
+
+class Round:
+    """Where questions of children are answered: readings that are taken for one serve all that had asked by then."""
+
+    def __init__(self) -> None:
+        import anyio
+
+        self._lock = anyio.Lock()
+        self._asked_ns = self._served_ns = -1
+
+    async def serve(self, engine: Any, session: Session, t_ns: int) -> None:
+        """Have what is asked up to an instant answered, as far as it can be."""
+        self._asked_ns = max(self._asked_ns, t_ns)
+        async with self._lock:
+            if t_ns > self._served_ns:
+                self._served_ns = self._asked_ns
+                await engine.share_upto(session, self._asked_ns)
+
+
+def kept_of_each(children: int) -> int:
+    """Epochs of each of some children that a report holds."""
+    return min(KEPT_STINTS, max(KEPT_IN_ALL // max(children, 1), KEPT_LEAST))
 
 
 class ChildHandle(Marks):
@@ -209,9 +241,11 @@ class ChildHandle(Marks):
             epoch = act(books, question)
             if epoch is None:
                 return None
-            await engine.share_upto(session, t_ns)
+            await session.sharing.round.serve(engine, session, t_ns)
+            books.learn(session.sharing.tallies)  # it may have been answered before the books knew that it was asked
             from aiocarbon._core.span_report import stint_report
 
-            return stint_report(epoch.stint(), run.report(), session.sharing.newest)
+            assert session.newest is not None  # published where the run began
+            return stint_report(epoch.stint(), session.newest[1], session.ledger.pue.value, session.sharing.newest)
 
         return run.call(verb)

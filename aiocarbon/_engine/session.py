@@ -43,6 +43,7 @@ class Session:
         tracks: The devices it counts.
         warnings: What a reader of its figures must know.
         missing: Parts known to be there that cannot be read.
+        newest: What the newest report is made of; None before the first.
         settled: Windows that became final since the journal last looked.
         foresight: Its prediction.
         sharing: The split of its energy among spans.
@@ -67,7 +68,7 @@ class Session:
         self.tracks: list[Track] = []
         self.warnings: list[str] = []
         self.missing: set[Part] = set()
-        self._newest: tuple[Body, Cut] | None = None
+        self.newest: tuple[Body, Cut] | None = None
         self._built: tuple[tuple[Body, Cut], RunReport] | None = None
         self.settled: list[Window] = []
         self.budget = budget
@@ -333,13 +334,11 @@ class Session:
         """
         from aiocarbon._core.assemble import run_report
 
-        newest, built = self._newest, self._built
-        if newest is None:
-            return None
-        if built is None or built[0] is not newest:
+        newest, built = self.newest, self._built
+        if newest is not None and (built is None or built[0] is not newest):
             body, cut = newest
             built = self._built = (newest, run_report(self.facts, self.ledger, body, self._equivalents, cut))
-        return built[1]
+        return None if built is None else built[1]
 
     def made(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> RunReport:
         """Publish as `publish` does, and give the report."""
@@ -381,7 +380,7 @@ class Session:
             account=self.sharing.newest,
             children=self.sharing.children(),
         )
-        self._newest = (body, run)
+        self.newest = (body, run)
         if self.budget is not None and not self.budget_broken:
             self._look_at(self.budget, run)
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from aiocarbon._core.feed import Feed
     from aiocarbon._core.ledger import Ledger, Mark
     from aiocarbon._core.shares import Account
-    from aiocarbon._engine.children import Books, Question
+    from aiocarbon._core.spans import Sums
+    from aiocarbon._engine.children import Books, Question, Round
     from aiocarbon._engine.tape import Tape
 
 log = get_logger("sharing")
@@ -65,6 +66,7 @@ class Sharing:
         self.end_ns = 1 << 63  # after all else
         self._wanted_ns: int | None = None
         self._books: dict[str, Books] = {}
+        self._round: Round | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -166,7 +168,23 @@ class Sharing:
 
     def children(self) -> tuple[Child, ...]:
         """The children, as far as is known what their spans used."""
-        return tuple(books.told() for books in self._books.values())
+        from aiocarbon._engine.children import kept_of_each
+
+        at_most = kept_of_each(len(self._books))
+        return tuple(books.told(at_most) for books in self._books.values())
+
+    @property
+    def round(self) -> Round:
+        """In which children have their questions answered."""
+        from aiocarbon._engine.children import Round
+
+        self._round = self._round or Round()
+        return self._round
+
+    @property
+    def tallies(self) -> dict[int, Sums]:
+        """Answers that nobody has taken yet."""
+        return {} if self._split is None else self._split[0].tallies
 
     def news(self) -> Iterator[tuple[str, Stint]]:
         """The epochs of children whose energy became known since the last call, by the children's names."""
