@@ -22,7 +22,7 @@ import uvloop
 import aiocarbon
 import aiocarbon.sync
 from aiocarbon._core.edges import CLOSE, OPEN, SPEND
-from aiocarbon._engine.cpuclock import NOBODYS
+from aiocarbon._engine.cpuclock import MOST_STRANGERS, NOBODYS
 from aiocarbon._engine.steps import Stepped
 from aiocarbon._engine.tape import Tape
 from aiocarbon.span import Span
@@ -243,6 +243,28 @@ def test_of_two_tasks_that_cannot_be_followed_nobody_is_charged_for_what_could_b
     for name in ("A", "B"):
         assert spent[name] <= counted.true[name] * (1 + NEAR)
     assert "enter the tracker (async with) before" in counted.notes[0]
+
+
+def test_a_crowd_of_tasks_that_cannot_be_followed_costs_no_more_and_is_told(run: Run) -> None:
+    counted = Counted()
+
+    async def main() -> None:
+        others = [asyncio.create_task(actor(counted, f"a{i}", 1)) for i in range(10 * MOST_STRANGERS)]
+        counted.tape.follow()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        clock = counted.tape.steps.clock() if counted.tape.steps else None
+        assert clock is not None
+        assert clock.is_crowd
+        assert len(clock.strangers) == MOST_STRANGERS
+        await asyncio.gather(*others)
+        assert not clock.is_crowd
+        assert not clock.strangers
+        await asyncio.create_task(actor(counted, "followed", UNIT))
+
+    run(main)
+    assert counted.take()["followed"] == pytest.approx(counted.true["followed"], rel=NEAR)
+    assert len(set(counted.notes)) == 1
 
 
 def test_code_outside_of_spans_is_told_while_one_is_open_and_not_else(run: Run) -> None:
@@ -820,8 +842,9 @@ def test_trio_tells_the_steps_of_all_its_tasks() -> None:
             nursery.start_soon(one, "B", 4 * UNIT)
             await one("main", 3 * UNIT)
         counted.tape.end()
-        burn(UNIT)
-        await trio.lowlevel.checkpoint()
+        for _ in range(3):
+            burn(UNIT)
+            await trio.lowlevel.checkpoint()
 
     trio.run(main)
     counted.check()

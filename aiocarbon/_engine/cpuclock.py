@@ -5,10 +5,13 @@ payer:
 
 - inside a step of a followed task: the innermost open span of that task's context;
 - in plain code: the innermost span that was entered in that thread;
-- in a task that cannot be followed, since it ran before its loop was (the one that entered the tracker): between the
-  steps of others is told apart whether it ran, by what it waits for. If it alone did, its innermost own span pays, and
-  with it for what the loop itself did around that; if two such tasks did, nobody pays;
+- in a task that cannot be followed, since it began before its loop was (the one that entered the tracker): between the
+  steps of others is told apart whether it ran, by what it waits for. If it alone did, the innermost of the spans that
+  it entered itself pays, and with it for what the loop, callbacks, and such tasks without spans did in between; if two
+  did, nobody pays;
 - else, as in callbacks and in the loop itself: nobody.
+
+A span that is left in another thread than it was entered in pays for what was seen until then.
 
 The thread alone writes; the engine reads a thread's running step by its CPU clock, where the system has such
 (`pthread_getcpuclockid`: not macOS, not Windows), and otherwise sees a step when it has ended.
@@ -27,6 +30,9 @@ NOBODYS: Final = 0
 """Stands among the ids of spans for code outside of them while one is open."""
 UNOPENED: Final = -1
 """Likewise while none is."""
+
+MOST_STRANGERS: Final = 16
+"""Tasks that are not followed and are told apart, in a thread; if there are more, none of them is."""
 
 TRIES: Final = 3
 """A thread whose edges come between two looks at it is looked at again, so often."""
@@ -125,17 +131,19 @@ class Clock:
         loop: The loop in whose steps it is known to be.
         inside: True inside a step of a followed task.
         strangers: Tasks with open spans that are not followed.
+        is_crowd: True while there are more of those than are told apart.
     """
 
     __slots__ = (
         "__weakref__", "_cpu", "_ground", "_mark", "_open_ids", "_payer", "_tape",
-        "book", "inside", "loop", "strangers",
+        "book", "inside", "is_crowd", "loop", "strangers",
     )  # fmt: skip
 
     def __init__(self, tape: object, open_ids: set[int]) -> None:
         self.book = Book()
         self.loop: Any = None
         self.inside = False
+        self.is_crowd = False
         self.strangers: dict[Any, Stranger] = {}
         self._tape = tape
         self._open_ids = open_ids
@@ -205,8 +213,10 @@ class Clock:
             self._payer = span
         elif task is None:
             self._ground.append(span)
-        else:
+        elif task in self.strangers or self._has_room():
             self.strangers.setdefault(task, Stranger()).spans.append(span)
+        else:
+            self.is_crowd = True
         if self.book.gone:
             self.sweep()
 
@@ -225,6 +235,7 @@ class Clock:
             stranger.spans.remove(span)
             if not stranger.spans:
                 del self.strangers[task]
+                self.is_crowd = self.is_crowd and bool(self.strangers)
 
     def step_in(self, span: Around | None) -> None:
         """Be inside of a step that began before its loop was followed."""
@@ -268,6 +279,8 @@ class Clock:
 
     def _who_ran(self, running: Any) -> Around | None:
         """Who pays for what ran between two steps, or up to an edge in a task that is not followed."""
+        if self.is_crowd:
+            return None
         ran: list[Stranger | None] = [] if running is None or running in self.strangers else [None]
         for task, stranger in list(self.strangers.items()):
             if stranger.has_run(task) or task is running:
@@ -283,6 +296,13 @@ class Clock:
         while spans and not spans[-1]._ident:
             spans.pop()  # left in another task
         return spans[-1] if spans else None
+
+    def _has_room(self) -> bool:
+        """Whether one more task that is not followed can be told apart."""
+        if len(self.strangers) >= MOST_STRANGERS:
+            for task in [task for task in self.strangers if task.done()]:
+                del self.strangers[task]  # it left them open
+        return len(self.strangers) < MOST_STRANGERS
 
     # -- in the engine's thread --------------------------------------------------------------------------------
 
@@ -306,6 +326,8 @@ class Clock:
         if self.inside:
             return self._payer
         if self.strangers and self.loop is not None:
+            if self.is_crowd:
+                return None
             stranger = self.strangers.get(current_task(self.loop))
             return stranger.spans[-1] if stranger is not None and stranger.spans else None
         return self._ground[-1] if self._ground else None

@@ -56,6 +56,7 @@ class Steps:
         self._threads: list[tuple[weakref.ref[Clock], Book]] = []
         self._open_ids: set[int] = set()
         self._followed: list[tuple[weakref.ref[Any], Factory]] = []
+        self._instruments: list[tuple[Any, Any]] = []  # and the tokens of trio's runs
         self._final: list[Look] | None = None
         self._known: dict[int, int] = {}  # open spans and when they opened; the engine's, as all below
         self._upto_ns = 0
@@ -140,7 +141,9 @@ class Steps:
         if clock.loop is token:
             return
         clock.loop = token
-        trio.lowlevel.add_instrument(_instrument(self))
+        instrument = _instrument(self)
+        trio.lowlevel.add_instrument(instrument)
+        self._instruments.append((token, instrument))
         clock.step_in(current.get())
 
     def end(self) -> None:
@@ -160,6 +163,16 @@ class Steps:
                     loop.call_soon_threadsafe(factory.put_back, loop)
                 except RuntimeError:
                     continue  # it closed just now
+        for token, instrument in self._instruments:
+            self._put_away(token, instrument)
+
+    def _put_away(self, token: Any, instrument: Any) -> None:
+        import trio
+
+        try:
+            token.run_sync_soon(trio.lowlevel.remove_instrument, instrument)
+        except trio.RunFinishedError:
+            return
 
     def forget(self) -> None:
         """End where nothing shall be told any more, as in a forked child."""
@@ -359,8 +372,7 @@ def _instrument(steps: Steps) -> Any:
                 steps.clock().begin(task.context.get(current))
 
         def after_task_step(self, task: trio.lowlevel.Task) -> None:
-            clock = steps.clock()
-            if clock.inside:
+            if steps.is_on and (clock := steps.clock()).inside:
                 clock.end(OUTSIDE)
 
     return Instrument()
