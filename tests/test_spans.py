@@ -22,7 +22,7 @@ import pytest
 
 from aiocarbon import Budget, BudgetExceededError, Tracker, UsageError, sync, track
 from aiocarbon._core.spans import MAX_NAMES, MAX_PATHS, OTHER_NAMES
-from aiocarbon._engine.children import MOST_CHILDREN, OTHER_CHILDREN
+from aiocarbon._engine.children import KEPT_IN_ALL, MOST_CHILDREN, OTHER_CHILDREN
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import ScriptedMeter
 
@@ -1047,14 +1047,37 @@ def test_children_above_the_limit_are_one_and_that_is_told() -> None:
         for child in children:
             with child.span("work"):
                 pass
-        await asyncio.gather(*(child.epoch() for child in children[:50]))
+        epochs = await asyncio.gather(*(child.epoch() for child in children))
+        assert all(epoch.is_final for epoch in epochs[:MOST_CHILDREN])
 
     report = ran(body)
+    assert not notes(report, "instrument failed")
     assert len(report.children) == MOST_CHILDREN + 1
     assert report.children[-1].name == OTHER_CHILDREN
     assert report.children[-1].count == 500
     assert notes(report, "further ones are")
     assert counts(report) == {"work": MOST_CHILDREN + 500}
+
+
+def test_reports_hold_the_last_epochs_of_each_child_and_say_how_many_there_were() -> None:
+    with sync_tracker_of() as tracker:
+        children = [tracker.child(f"actor-{n}") for n in range(50)]
+        for child in children:
+            child._handle.mark(time.monotonic_ns())
+            for _ in range(99):
+                child._handle.mark(time.monotonic_ns())  # whose reports nobody waits for
+            child.step(3)
+            with child.span("work"):
+                pass
+            child._handle.mark(time.monotonic_ns())
+    report = tracker.report()
+    check(report)
+    for told in report.children:
+        assert told.epochs_total == 101
+        assert told.steps == 3
+        assert [epoch.index for epoch in told.epochs] == list(range(101 - KEPT_IN_ALL // 50, 101))
+        assert all(epoch.is_final for epoch in told.epochs)
+        assert told.epochs[-1].it_energy_kwh == pytest.approx(told.it_energy_kwh, rel=1e-9)
 
 
 # -- live --------------------------------------------------------------------------------------------------------
