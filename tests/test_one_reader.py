@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,7 +51,7 @@ with sync.Tracker(intensity=400, pue=1.0, location="DE", offline=True, **argumen
             time.sleep(600)
         if word == "epoch":
             with tracker.epoch():
-                time.sleep(0.2)
+                time.sleep(0.2)  # what this epoch does
         tell(tracker.snapshot())
 tell(tracker.report())
 """
@@ -163,9 +164,12 @@ def union_ns(windows: list[tuple[int, int]]) -> int:
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path)
-    yield machine
-    for rank in machine.ranks:
-        rank.clean()
+    # In memory, as by default: a disk that others are busy with would be waited for.
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as memory:
+        machine.locks = Path(memory) / "locks"
+        yield machine
+        for rank in machine.ranks:
+            rank.clean()
 
 
 def is_reading(told: dict[str, Any]) -> bool:
@@ -297,6 +301,34 @@ def test_the_time_between_two_lives_is_nobody_s(machine: Machine) -> None:
     begin, end = (f(t) for f, t in ((min, [b for b, _ in machine.windows()]), (max, [e for _, e in machine.windows()])))
     assert union_ns(machine.windows()) < end - begin
     machine.check()
+
+
+@pytest.mark.parametrize("what", ["files", "folder"])
+def test_a_folder_that_is_emptied_in_the_middle_costs_nothing(machine: Machine, what: str) -> None:
+    ranks = machine.start(3)
+    if what == "folder":
+        shutil.rmtree(machine.locks)
+    else:
+        for path in machine.locks.rglob("*"):
+            if not path.is_dir():
+                path.unlink()
+    for rank in ranks:
+        rank.ask("epoch")
+        rank.ask_until(lambda told: told["duration_s"] > 2)
+    for rank in ranks:
+        end = rank.end()
+        assert end["energy_j"] == pytest.approx(POWER_W * end["duration_s"], rel=1e-4)
+        assert end["coverage"] == 1.0
+    machine.check()
+
+
+def test_a_counter_whose_reader_stands_still_is_read_by_who_ends_an_epoch(machine: Machine) -> None:
+    reader, follower = *machine.start(interval_s=30), *machine.start(interval_s=30)
+    reader.child.send_signal(signal.SIGSTOP)
+    told = follower.ask("epoch")
+    assert told["epochs_j"][0] == pytest.approx(POWER_W * 0.2, rel=0.5)
+    assert told["coverage"] == 1.0
+    assert told["readings"] > 0
 
 
 def test_where_nothing_shall_be_shared_each_reads_and_the_merge_is_right(machine: Machine) -> None:

@@ -291,12 +291,12 @@ class Mates:
 
     async def _look_for_ever(self) -> None:
         while self._needs_looks() and self._engine.sessions:
-            await self._clock.sleep_until(self._clock.monotonic_ns() + LOOK_EVERY_NS)
+            await self.look()
             if self.drain():
                 self._engine.settle()
-            await self.look()
             if self._clock.monotonic_ns() - self._hailed_ns >= HAIL_EVERY_NS:
                 self.ask(is_question=False)
+            await self._clock.sleep_until(self._clock.monotonic_ns() + LOOK_EVERY_NS)
         self._is_looking = False
 
     async def look(self) -> None:

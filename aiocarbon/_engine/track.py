@@ -78,7 +78,7 @@ class Track:
     @property
     def is_own(self) -> bool:
         """True if this process reads it, False if it follows the readings of another."""
-        return self.share is None or self.share.role is Role.READS
+        return self.share is None or (self.share.role is Role.READS and not self.share.is_replaced)
 
 
 def make_track(device: Device, meter: Meter, segment: str, interval_ns: int) -> Track:
