@@ -247,7 +247,7 @@ def test_what_was_said_is_compared_with_what_it_took(tmp_path: Path, capsys: pyt
     assert main([*more, "--json", str(path), "--earlier", *map(str, files)]) == 0
     assert "; it took " in capsys.readouterr().out
     told = [one["ahead"] for one in json.loads(path.read_text())["told"]]
-    assert told
+    assert 1 <= len(told) <= 4  # the fifth evaluation reached the target: nothing was ahead any more
     assert all(one["low_j"] <= one["high_j"] <= one["most_j"] and one["among"] == 3 for one in told)
 
 

@@ -117,7 +117,7 @@ class Teller:
             line += f"  {amount(used_j)} used"
             prediction = self._tracker.prediction
             known = ahead(prediction, learnt=last.version, updates=plan.updates, earlier=self._earlier)
-            if known is not None and plan.target is not None:
+            if known is not None and plan.target is not None and not progress.has_reached(plan.target):
                 self.told.append(Told(last.version, used_j, known))
                 line += f"; {known.to_text(plan.target)}"
         print(line, flush=True)
@@ -180,8 +180,7 @@ def _report(tracker: Tracker | Untracked) -> RunReport | None:
 
 def _result(plan: Plan, progress: Progress) -> dict[str, Any]:
     steps = sum(progress.environment_steps)
-    mean = progress.mean_return
-    is_reached = plan.target is not None and mean is not None and mean >= plan.target
+    is_reached = plan.target is not None and progress.has_reached(plan.target)
     return {
         "seed": plan.seed,
         "actors": plan.actors,

@@ -98,6 +98,10 @@ class Progress:
         last = self.evaluations[-EVALUATIONS:]
         return sum(e.mean_return for e in last) / EVALUATIONS if len(last) == EVALUATIONS else None
 
+    def has_reached(self, target: float) -> bool:
+        """Whether that mean is at least the target."""
+        return self.mean_return is not None and self.mean_return >= target
+
 
 class Untracked:
     """A tracker that tracks nothing, to compare with."""
@@ -200,7 +204,6 @@ class Training:
             await self._tracker.epoch()
             self.progress.evaluations.append(Evaluation(policy.version, float(returns.mean())))
             self._evaluated(self.progress)
-            mean = self.progress.mean_return
-            if target is not None and mean is not None and mean >= target:
+            if target is not None and self.progress.has_reached(target):
                 return True
         return target is None
