@@ -146,7 +146,8 @@ class UsageReader:
         self._users: Users | None = None
         self._machine: StatLoad | None = None
         self._modelled: CpuLoad | None = None
-        self._gpus = gpus or GpuUsers(environ=environ, is_hidden=self._is_in_container(), clock=clock)
+        self._given_gpus = gpus
+        self._gpus = gpus or GpuUsers(environ=environ, clock=clock)
 
     def open(self) -> Holder:
         """Find whose share is wanted.
@@ -159,6 +160,8 @@ class UsageReader:
                 f"what a {self.scope} uses is told by Linux's /proc alone, and this is {self._platform}",
                 remedy='scope="machine"',
             )
+        if self._given_gpus is None:
+            self._gpus = GpuUsers(environ=self._environ, is_hidden=self._is_in_container(), clock=self._clock)
         stat = self._proc / "stat"
         online = online_cpus(stat)
         findings = tuple(self._doubts())

@@ -34,7 +34,7 @@ async def use_clean_hours() -> None:
 
 
 def use_sync() -> None:
-    with sync.Tracker(intensity=400, pue=1.2, meters=["nvml", "rapl"], journal="runs") as tracker:
+    with sync.Tracker(intensity=400, pue=1.2, meters=["nvml", "rapl"], scope="process", journal="runs") as tracker:
         with tracker.epoch() as epoch:
             pass
         assert_type(epoch.report, EpochReport | None)
