@@ -198,9 +198,9 @@ def test_the_task_that_entered_the_tracker_is_told_apart_from_others_steps(run: 
                     counted.burn("learner", 3 * UNIT)
                     await (asyncio.sleep(0) if i % 2 else asyncio.sleep(0.002))
                 with counted.span("update"):
-                    counted.burn("update", 3 * UNIT)
+                    counted.burn("update", 20 * UNIT)
                     await asyncio.sleep(0.002)
-                    counted.burn("update", 3 * UNIT)
+                    counted.burn("update", 20 * UNIT)
                 counted.burn("learner", 3 * UNIT)
 
     run(main)
@@ -222,7 +222,7 @@ def test_while_the_task_that_entered_waits_others_do_not_pay_into_its_span(run: 
             async with asyncio.TaskGroup() as group:
                 group.create_task(actor(counted, "A", 2 * UNIT))
         with counted.span("busy"):
-            counted.burn("busy", 5 * UNIT)
+            counted.burn("busy", 20 * UNIT)
 
     run(main)
     spent = counted.take()
@@ -310,24 +310,24 @@ def test_results_errors_and_cancellation_go_through_and_their_steps_count(run: R
 
     async def gives() -> int:
         with counted.span("gives"):
-            counted.burn("gives", 5 * UNIT)
+            counted.burn("gives", 20 * UNIT)
             await asyncio.sleep(0)
             return 42
 
     async def fails() -> None:
         with counted.span("fails"):
-            counted.burn("fails", 5 * UNIT)
+            counted.burn("fails", 20 * UNIT)
             await asyncio.sleep(0)
             raise KeyError("x")
 
     async def waits() -> None:
         with counted.span("waits"):
             try:
-                counted.burn("waits", 5 * UNIT)
+                counted.burn("waits", 20 * UNIT)
                 await asyncio.sleep(3600)
             except asyncio.CancelledError:
                 seen.append("cancelled")
-                counted.burn("waits", 5 * UNIT)
+                counted.burn("waits", 20 * UNIT)
                 raise
 
     async def main() -> None:
@@ -549,13 +549,13 @@ def test_tasks_that_begin_at_once_inside_another_s_step_pay_for_themselves(run: 
         async def slow() -> None:
             nonlocal is_eager
             with counted.span("slow"):
-                counted.burn("slow", UNIT)
+                counted.burn("slow", 20 * UNIT)
                 is_eager = True
                 tasks = [asyncio.create_task(quick()) for _ in range(5)]
                 is_eager = False
-                counted.burn("slow", 3 * UNIT)
+                counted.burn("slow", 20 * UNIT)
                 await asyncio.gather(*tasks)
-                counted.burn("slow", 3 * UNIT)
+                counted.burn("slow", 20 * UNIT)
 
         await asyncio.create_task(slow())
 
@@ -623,7 +623,7 @@ def test_tasks_go_on_after_the_run_and_nothing_is_recorded(run: Run) -> None:
 
         async def longer() -> str:
             with counted.span("longer"):
-                counted.burn("longer", 5 * UNIT)
+                counted.burn("longer", 20 * UNIT)
                 await ended.wait()
                 burn(50 * UNIT)
                 await asyncio.sleep(0)
@@ -706,16 +706,16 @@ def test_spans_left_in_another_order_or_thread_pay_for_nothing_else() -> None:
     counted = Counted()
     a, b = counted.span("a"), counted.span("b")
     a.__enter__()
-    counted.burn("a", 4 * UNIT)
+    counted.burn("a", 20 * UNIT)
     b.__enter__()
-    counted.burn("b", 4 * UNIT)
+    counted.burn("b", 20 * UNIT)
     a.__exit__(None, None, None)
     thread = threading.Thread(target=b.__exit__, args=(None, None, None))
     thread.start()
     thread.join()
     burn(20 * UNIT)
     with counted.span("c"):
-        counted.burn("c", 4 * UNIT)
+        counted.burn("c", 20 * UNIT)
     counted.check()
 
 
