@@ -58,7 +58,9 @@ class Span:
         self._ident = 0
         self._again = 0
         self._tape = tape
-        self.name = name if name.__class__ is str and name else as_text(name) or "(no name)"
+        is_usual = name.__class__ is str and 0 < len(name) <= MAX_NAME
+        # One character more than is kept, so that it is told; edges that wait may be many.
+        self.name = name if is_usual else as_text(name, MAX_NAME + 1) or "(no name)"
         self._weight = 0.0 if weight is None else _weight(weight)
         self._device = "" if device is None else as_text(device, MAX_NAME)
         self._tags: Tags = _tags(tags) if tags else ()
