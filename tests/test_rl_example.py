@@ -18,7 +18,7 @@ import pytest
 
 from aiocarbon import Tracker
 from aiocarbon._core.report import Prediction, RunReport
-from benchmarks.workloads.ahead import ahead
+from benchmarks.workloads.ahead import Ahead, ahead
 from benchmarks.workloads.cartpole import MAX_STEPS, CartPole, Stepped, pushed
 from benchmarks.workloads.costs import Cost, Costs, amount, costs, table
 from benchmarks.workloads.policy import (
@@ -35,7 +35,7 @@ from benchmarks.workloads.policy import (
     gradients,
     log_softmax,
 )
-from benchmarks.workloads.rl import main
+from benchmarks.workloads.rl import Teller, Told, main
 from benchmarks.workloads.training import Plan, Progress, Training, Untracked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -238,17 +238,28 @@ def test_what_is_no_earlier_training_of_this_task_is_refused(
     assert str(path) in capsys.readouterr().err
 
 
-def test_what_was_said_is_compared_with_what_it_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_said_first_is_compared_with_what_it_took() -> None:
+    teller = Teller(Untracked(), Plan(), [])
+    assert teller.hindsight(22.0) == ""
+    teller.told.append(Told(20, 10.0, Ahead(most_j=90.0)))
+    assert teller.hindsight(22.0) == ""
+    teller.told.append(Told(40, 15.0, Ahead(most_j=80.0, low_j=5.0, high_j=9.0, chance=0.5, among=3)))
+    teller.told.append(Told(60, 20.0, Ahead(most_j=70.0, low_j=1.0, high_j=2.0, chance=0.5, among=3)))
+    assert teller.hindsight(22.0) == "told after update 40: 5 J to 9 J more (50%); it took 7 J"
+
+
+def test_results_of_other_seeds_are_read_and_once_the_target_is_reached_nothing_is_ahead(tmp_path: Path) -> None:
     files = [tmp_path / f"{seed}.json" for seed in range(3)]
     for path, needed in zip(files, (6, 8, None), strict=True):
         path.write_text(json.dumps({"updates_to_target": needed, "target": 12.0, "actors": 3}))
     path = tmp_path / "rl.json"
     more = ["--target", "12", "--every", "1", "--updates", "50", "--meters", "simulated:250"]
     assert main([*more, "--json", str(path), "--earlier", *map(str, files)]) == 0
-    assert "; it took " in capsys.readouterr().out
-    told = [one["ahead"] for one in json.loads(path.read_text())["told"]]
-    assert 1 <= len(told) <= 4  # the fifth evaluation reached the target: nothing was ahead any more
-    assert all(one["low_j"] <= one["high_j"] <= one["most_j"] and one["among"] == 3 for one in told)
+    told = json.loads(path.read_text())["told"]  # epochs are so short that a loaded machine may predict none of them
+    assert len(told) < 5
+    for one in told:
+        assert one["ahead"]["among"] == 3
+        assert one["ahead"]["low_j"] <= one["ahead"]["high_j"] <= one["ahead"]["most_j"]
 
 
 def test_spans_are_counted(run: tuple[Progress, RunReport]) -> None:
