@@ -112,6 +112,15 @@ def test_more_spans_than_the_engine_can_keep_are_dropped_and_counted_until_it_ha
     assert tape.dropped == 14
 
 
+def test_names_and_tags_that_wait_are_short() -> None:
+    tape = begun()
+    with span(tape, "x" * 10_000, tags={"k" * 10_000: "v" * 10_000}, device="d" * 10_000):
+        pass
+    opened = tape.take(99)[0]
+    assert len(repr(opened)) < 1000
+    assert len(opened[3]) > 200  # by which the engine sees that it was cut
+
+
 def test_a_span_that_is_open_when_there_are_too_many_is_still_closed() -> None:
     tape = begun()
     with span(tape):
