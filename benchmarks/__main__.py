@@ -12,7 +12,8 @@ from typing import Final
 from benchmarks.result import RESULTS, Result
 
 NAMES: Final = (
-    "accuracy", "startup", "latency", "grid", "when", "overhead", "memory", "cluster", "prediction", "spans",
+    "accuracy", "startup", "latency", "grid", "when", "overhead", "memory", "one_reader", "cluster", "prediction",
+    "spans",
 )  # fmt: skip
 
 

@@ -163,6 +163,8 @@ def child(
     """
     env = {k: v for k, v in (environ or os.environ).items() if not k.startswith("AIOCARBON_") or "FAKE_NVML" in k}
     env["PYTHONPATH"] = str(ROOT)
+    # Made-up devices have one id in all runs: they must not be taken for those of another run beside this one.
+    env["AIOCARBON_LOCK_DIR"] = "none"
     command = [*before, sys.executable, *options, "-c", code, *arguments]
     try:
         done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, timeout=timeout_s, check=False)
