@@ -136,8 +136,8 @@ def test_seconds_with_brief_spans_in_them_are_not_quiet() -> None:
     second = 1_000_000_000
     attribution = Attribution(0)
     for i in range(16):
-        attribution.open(i * second // 2, i + 1, "step")
-        attribution.close(i * second // 2 + 1, i + 1)
+        attribution.open(i * second // 2 + 10, i + 1, "step")
+        attribution.close(i * second // 2 + 20, i + 1)
     attribution.supply([Increment("gpu", i * second, (i + 1) * second, 100.0, 0.1) for i in range(8)])
     attribution.settle(8 * second)
     assert attribution.supplied.floor.floor_w("gpu") is None
