@@ -79,21 +79,21 @@ class Heading(NamedTuple):
         run_id: Id of its run.
     """
 
-    path: Path
+    path: str
     ident: str
     machine: str
     boot: str
     run_id: str
 
 
-def announced(path: Path) -> Heading:
+def announced(path: Path | str) -> Heading:
     """What a file's first line announces.
 
     Raises:
         JournalError: As in `read_process`.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             first = file.readline(FIRST_LINE_MOST)
     except OSError as error:
         raise JournalError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -162,7 +162,7 @@ def _take_tail(process: Process) -> None:
         process.problems.append(f"{path} is torn or not ours; the last minute before the run broke off may be missing")
 
 
-def _header(path: Path, first: bytes) -> Record:
+def _header(path: Path | str, first: bytes) -> Record:
     """The first line of a journal of this schema."""
     if not first.strip():
         raise JournalError(f"{path} is empty")
@@ -178,17 +178,17 @@ def _header(path: Path, first: bytes) -> Record:
     return header
 
 
-def _heading(path: Path, header: Record) -> Heading:
+def _heading(path: Path | str, header: Record) -> Heading:
     try:
         run_id, host, boot, named = (str(header.get(key) or "") for key in ("run_id", "host", "boot_id", "machine"))
         ident = f"{header['run_id']}/{header['host']}/{header['boot_id']}/{whole(header['pid'])}/{whole(header['t'])}"
     except (KeyError, TypeError, ValueError) as error:
         raise _lacking(path, error) from error
     # The boot id, and the node's name where the process was told one.
-    return Heading(path, ident, f"{boot}/{named}" if boot and named else boot or host, boot, run_id)
+    return Heading(str(path), ident, f"{boot}/{named}" if boot and named else boot or host, boot, run_id)
 
 
-def _lacking(path: Path, error: Exception) -> JournalError:
+def _lacking(path: Path | str, error: Exception) -> JournalError:
     return JournalError(f"{path}: its first line lacks what a journal's has: {error}")
 
 

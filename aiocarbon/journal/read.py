@@ -69,12 +69,13 @@ def load(*paths: str | Path) -> Loaded:
     """
     problems: list[str] = []
     found = _survey(paths, problems)
+    telling = _Telling({heading.ident: heading.run_id for heading in found})
     machines: dict[tuple[str, str], list[Heading]] = {}
     for heading in found:
         machines.setdefault((heading.machine, heading.boot), []).append(heading)
-    telling = _Telling({heading.ident: heading.run_id for heading in found})
+    del found  # so that each machine is forgotten once it is told
     for key in sorted(machines):
-        processes = _read(machines[key], problems)
+        processes = _read(machines.pop(key), problems)
         if processes:
             telling.take(processes, problems)
     if not telling.runs:
@@ -129,7 +130,8 @@ def _survey(paths: Iterable[str | Path], problems: list[str]) -> list[Heading]:
             problems.append(str(error))
     if not found:
         raise _nothing(paths, problems)
-    return _on_machines(sorted(found, key=lambda heading: (heading.ident, heading.path)))
+    found.sort(key=lambda heading: (heading.ident, heading.path))
+    return _on_machines(found)
 
 
 def _on_machines(headings: Sequence[Heading]) -> list[Heading]:
@@ -139,7 +141,7 @@ def _on_machines(headings: Sequence[Heading]) -> list[Heading]:
         if heading.boot and heading.machine != heading.boot:
             names.setdefault(heading.boot, set()).add(heading.machine)
     one = {boot: machines.pop() for boot, machines in names.items() if len(machines) == 1}
-    return [heading._replace(machine=one.get(heading.boot, heading.machine)) for heading in headings]
+    return [heading._replace(machine=one[heading.boot]) if heading.boot in one else heading for heading in headings]
 
 
 def _read(headings: Iterable[Heading], problems: list[str]) -> list[Process]:
@@ -147,7 +149,7 @@ def _read(headings: Iterable[Heading], problems: list[str]) -> list[Process]:
     processes: dict[str, Process] = {}
     for file, _, machine, *_ in headings:
         try:
-            process = read_process(file, machine)
+            process = read_process(Path(file), machine)
         except JournalError as error:
             problems.append(str(error))
             continue
@@ -236,19 +238,19 @@ def _mended(run: RunReport, before: RunReport | None = None) -> RunReport:
     return dataclasses.replace(run, co2eq_g_before=first_g)
 
 
-def _files(paths: Iterable[str | Path], problems: list[str]) -> Iterator[Path]:
+def _files(paths: Iterable[str | Path], problems: list[str]) -> Iterator[str]:
     """The files meant, each once."""
     seen: set[str] = set()
-    real_folders: dict[Path, str] = {}
+    real_folders: dict[str, str] = {}
     for given in paths:
         path = Path(given)
         try:
             if path.is_dir():
-                found = sorted(p for p in path.rglob("*.jsonl") if p.is_file())
+                found = sorted(_journals(path, problems))
                 if not found:
                     problems.append(f"{path} holds no *.jsonl")
             elif path.is_file():
-                found = [path]
+                found = [str(path)]
             else:
                 problems.append(f"{path} is no file" if path.exists() else f"{path} is not there")
                 continue
@@ -256,17 +258,27 @@ def _files(paths: Iterable[str | Path], problems: list[str]) -> Iterator[Path]:
             problems.append(f"{path} cannot be searched: {error.strerror or error}")
             continue
         for file in found:
-            if file.is_symlink():
-                real = os.path.realpath(file)
-            else:
-                if file.parent not in real_folders:
-                    real_folders[file.parent] = os.path.realpath(file.parent)
-                real = os.path.join(real_folders[file.parent], file.name)
+            folder, name = os.path.split(file)
+            if folder not in real_folders:
+                real_folders[folder] = os.path.realpath(folder)
+            real = os.path.realpath(file) if os.path.islink(file) else os.path.join(real_folders[folder], name)
             if real in seen:
                 problems.append(f"{file} is given twice: counted once")
                 continue
             seen.add(real)
             yield file
+
+
+def _journals(folder: Path, problems: list[str]) -> Iterator[str]:
+    """The journals in a folder and those in it."""
+
+    def tell(error: OSError) -> None:
+        problems.append(f"{error.filename} cannot be searched: {error.strerror or error}")
+
+    for place, _, names in os.walk(folder, onerror=tell):
+        for name in names:
+            if name.endswith(".jsonl") and os.path.isfile(path := os.path.join(place, name)):
+                yield path
 
 
 def _extent(process: Process) -> tuple[bool, int, int, str]:
