@@ -65,11 +65,13 @@ class Window(NamedTuple):
         begin_ns: Nanoseconds of the boot clock.
         end_ns: Likewise.
         owner: Who counted it: a process of a run.
+        rank: The lowest tells an instant that several counted: who can say what it was used for.
     """
 
     begin_ns: int
     end_ns: int
     owner: str
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -194,7 +196,8 @@ def shares(segments: Iterable[Segment]) -> tuple[Share, ...]:
     """The windows of one physical device's segments, each instant once, in the order of time.
 
     Args:
-        segments: All of one device. A counter beats a power sensor beats a model; then the smallest key wins.
+        segments: All of one device. A counter beats a power sensor beats a model; then the lowest rank wins, then the
+            smallest key.
 
     Returns:
         Stretches that do not overlap and whose union is the union of the windows.
@@ -206,19 +209,19 @@ def shares(segments: Iterable[Segment]) -> tuple[Share, ...]:
     )
     by_key = {segment.key: segment for segment in segments}
     edges = sorted({t for *_, window, _ in claims for t in (window.begin_ns, window.end_ns)})
-    active: list[tuple[int, SegmentKey, str, int]] = []
+    active: list[tuple[int, int, SegmentKey, str, int]] = []
     found: list[Share] = []
     coming = 0
     for begin, end in pairwise(edges):
         while coming < len(claims) and claims[coming][0] <= begin:
             _, strength, key, window, _ = claims[coming]
-            heapq.heappush(active, (strength, key, window.owner, window.end_ns))
+            heapq.heappush(active, (strength, window.rank, key, window.owner, window.end_ns))
             coming += 1
-        while active and active[0][3] <= begin:
+        while active and active[0][4] <= begin:
             heapq.heappop(active)
         if not active:
             continue
-        _, key, owner, _ = active[0]
+        _, _, key, owner, _ = active[0]
         last = found[-1] if found else None
         if last is not None and (last.end_ns, last.segment.key, last.owner) == (begin, key, owner):
             found[-1] = last._replace(end_ns=end)

@@ -25,6 +25,10 @@ SHIFT_NS = 50 * NS_PER_MS
 """Boot clocks of two time namespaces that stand no further apart are taken as one clock: wall clocks tell no better."""
 
 
+WHOLE = 1
+"""Rank of a window that is all of a process's time."""
+
+
 class Told(NamedTuple):
     """What one process tells of some devices of its machine, which no other process tells.
 
@@ -125,7 +129,7 @@ def _segments_of(views: Sequence[View]) -> list[Segment]:
         Segment(
             key=known.key,
             curve=known.curve,
-            windows=frozenset({Window(view.begin_ns, view.end_ns, view.process.ident)}),
+            windows=frozenset(_windows(view)),
         )
         for view in views
         for known in view.process.devices.values()
@@ -138,12 +142,24 @@ def _segments_of(views: Sequence[View]) -> list[Segment]:
     return list(merged.values())
 
 
+def _windows(view: View) -> Iterator[Window]:
+    """The time of a process; what lies between its first epoch and its last it tells before those that know of none.
+
+    A command that marks epochs and what was put around it to track it are two processes of one run.
+    """
+    yield Window(view.begin_ns, view.end_ns, view.process.ident, rank=WHOLE)
+    epochs = [stretch for stretch in view.stretches if stretch.epoch is not None]
+    if epochs:
+        yield Window(epochs[0].begin_ns, epochs[-1].end_ns, view.process.ident)
+
+
 def _parts(views: Sequence[View], segments: Sequence[Segment]) -> list[tuple[View, dict[str, Known], int, int]]:
     """Who tells which devices from when to when; devices that one process tells at one time stand together."""
     by_ident = {view.process.ident: view for view in views}
+    is_one_run = len({view.process.facts.run_id for view in views}) == 1  # of several, epochs are of no matter
     groups: dict[DeviceKey, list[Segment]] = {}
     for segment in segments:
-        windows = frozenset(w for w in segment.windows if w.owner in by_ident)
+        windows = frozenset(w for w in segment.windows if w.owner in by_ident and (is_one_run or w.rank == WHOLE))
         if windows:
             mine = Segment(key=segment.key, curve=segment.curve, windows=windows)
             groups.setdefault(segment.key.device, []).append(mine)
