@@ -1,7 +1,9 @@
 """The journal: curve points and marks on disk, cumulative and never deltas.
 
-`records.py` says what a record is, `write.py` puts records into a file. Back: `parse.py` makes a process of a file,
-`view.py` a report of a process, `join.py` one report of several, and `read.py` does all of it for paths.
+`records.py` says what a record is, `write.py` puts records into a file. Back: `parse.py` makes a process (`process.py`)
+of a file, whose states stand in `rows.py`, and `view.py` a report of it. Of several, `machine.py` says who tells which
+device when, `quick.py` cuts a process at its marks without curves, `join.py` sums a run, and `read.py` does all of it
+for paths.
 """
 
 from __future__ import annotations
