@@ -97,7 +97,7 @@ class Mates:
         self._is_looking = self._is_tidying = False
         self._looked_ns = self._hailed_ns = 0
         self._order = anyio.Lock()
-        self._told: set[tuple[str, int]] = set()
+        self._told: set[tuple[str, int, int]] = set()
 
     @property
     def wanted_ns(self) -> int | None:
@@ -368,10 +368,13 @@ class Mates:
         for (why, before, after), devices in changes.items():
             ids = ", ".join(track.device.id for track, _ in devices)
             log.debug("mates.change", why=why, devices=ids, before=before, after=after)
-            if why not in REASONS or (why, before) in self._told or len(self._told) >= TOLD_MOST:
+            if why not in REASONS or (why, before, after) in self._told or len(self._told) >= TOLD_MOST:
                 continue
-            self._told.add((why, before))
+            self._told.add((why, before, after))
             quiet_s = s_from_ns(now - min(read_ns for _, read_ns in devices))
-            who = f"{f'process {after}' if after else 'this one'} took over {quiet_s:.1f} s after the last reading"
+            # Those who go on following say the same in the same words: one line where their journals are merged.
+            who = (
+                f"process {after} took over" if after else f"this one took over {quiet_s:.1f} s after the last reading"
+            )
             text = REASONS[why].format(before=before, ids=ids, who=who)
-            self._engine.notices.tell([track for track, _ in devices], text)
+            self._engine.notices.tell([track for track, _ in devices], text, is_timed=not after)

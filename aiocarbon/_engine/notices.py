@@ -35,11 +35,11 @@ class Notices:
             if track in session.tracks:
                 session.warn(f"{track.device.id} ({track.device.name}){self._at(session)}: {message}")
 
-    def tell(self, tracks: Iterable[Track], text: str) -> None:
-        """Tell the runs that count any of some devices something about them."""
+    def tell(self, tracks: Iterable[Track], text: str, *, is_timed: bool) -> None:
+        """Tell the runs that count any of some devices something about them, and when it was if that matters."""
         for session in self._sessions:
             if not set(session.tracks).isdisjoint(tracks):
-                at = self._at(session)
+                at = self._at(session) if is_timed else ""
                 session.warn(f"{text},{at}" if at else text)
 
     def _at(self, session: Session) -> str:
