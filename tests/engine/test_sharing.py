@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+import random
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -539,3 +540,96 @@ def test_nothing_behind_the_end_is_split_although_the_engine_comes_to_it_late() 
         assert device.rest_it_energy_kwh == pytest.approx(0.0, abs=1e-9)
 
     run([watts(clock)], clock, body)
+
+
+# -- all of it at once --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["even", "even,floor_w=120", "weight,idle=shared", "device", "cpu"])
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_the_parts_make_the_run(rule: str, seed: int) -> None:
+    rng = random.Random(f"{rule} {seed}")
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        spans: list[Span] = []
+        grams: list[tuple[float, float]] = [(0.0, 50.0)]
+        at_s = 0.0
+
+        def act() -> None:
+            what = rng.random()
+            if what < 0.5 or not spans:
+                fields = {
+                    "weight": rng.choice([None, 1.0, 1e6, 1e-6, -1.0]),
+                    "device": rng.choice([None, None, "lossy", "troubled", "nowhere"]),
+                    "owner": rng.choice(["", "", "one", "two"]),
+                }
+                span = rig.span(rng.choice("ABC"), **fields, **rng.choice([{}, {"i": rng.randrange(3)}]))
+                inside(rng.choice([None, *spans]), span)
+                spans.append(span)
+            elif what < 0.85:
+                rig.closed(spans.pop(rng.randrange(len(spans))))
+            elif what < 0.9:
+                rng.choice(spans).weigh(rng.random() * 10)
+            elif what < 0.95:
+                grams.append((at_s, rng.choice([0.0, 30.0, 800.0])))
+                Late(clock, rig.session, grams).tell()
+            else:
+                clock.set_wall(rng.choice([-3600.0, 0.5, 3600.0]))
+
+        def inside(around: Span | None, span: Span) -> None:
+            def enter() -> None:
+                if around is not None:
+                    around._step_in()
+                span.__enter__()
+
+            contextvars.Context().run(enter)
+
+        for n in range(24):
+            for _ in range(rng.randrange(4)):
+                act()
+            step_s = rng.choice([0.001, 0.1, 0.5, 1.3])
+            await clock.advance(step_s)
+            at_s += step_s
+            if n == 12:
+                await border(rig)
+            assert adds_up(rig.session.published)
+        report = await rig.ended()
+        assert adds_up(report)
+        for device in report.attribution.devices:
+            parts = (device.idle_it_energy_kwh, device.spans_it_energy_kwh, device.rest_it_energy_kwh)
+            whole = next(one.it_energy_kwh for one in report.devices if one.id == device.id)
+            assert math.fsum(parts) == pytest.approx(whole, rel=1e-9, abs=1e-15)
+            assert min(parts) >= -1e-15
+        owned = math.fsum(span.it_energy_kwh for span in report.spans)
+        spent = math.fsum(device.spans_it_energy_kwh for device in report.attribution.devices)
+        assert spent == pytest.approx(owned, rel=1e-9, abs=1e-15)
+        assert owned > 0.0 or rule == "cpu"
+        epochs = math.fsum(part.it_energy_kwh for part in (*report.epochs, report.outside))
+        assert epochs == pytest.approx(report.it_energy_kwh, rel=1e-9)
+
+    async def border(rig: Rig) -> None:
+        now = clock.monotonic_ns()
+        await rig.engine.mark(rig.session, lambda: rig.session.border(now, steps=0))
+
+    steady = SimulatedMeter(
+        wave=Square(0.7, 0.5, 20.0, 150.0), quantity=Quantity.POWER, refresh_s=0.05, clock=clock.monotonic_ns
+    )
+    lossy = SimulatedMeter(
+        wave=Square(0.3, 0.5, 0.0, 400.0), refresh_s=0.1, device_id="lossy", clock=clock.monotonic_ns
+    )
+    run_late_of([steady, lossy, Troubled(clock, 90.0, lost_s=rng.uniform(3.0, 15.0))], clock, body, attribution=rule)
+
+
+def run_late_of(
+    meters: Sequence[Any], clock: FakeClock, body: Callable[[Rig], Awaitable[None]], **arguments: Any
+) -> None:
+    """As `run_late`, with what intensities are said in the body."""
+    run(
+        meters,
+        clock,
+        body,
+        poller=lambda exchange, session, settings, place: Late(clock, session, ()),
+        intensity=None,
+        **arguments,
+    )
