@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Final
 
 from aiocarbon._core.curve import Curve
@@ -36,15 +36,17 @@ class Feed:
         ledger: The run's curves, intensity and PUE.
         at_ns: Where the run began, monotonic.
         floor_w: Idle watts of all devices together; each gets a part in proportion to what it draws. None: not given.
+        floored: Devices whose own idle watts are given: what their meter says of them does not count.
 
     Attributes:
         at_ns: Up to where all is told.
     """
 
-    def __init__(self, ledger: Ledger, at_ns: int, floor_w: float | None = None) -> None:
+    def __init__(self, ledger: Ledger, at_ns: int, floor_w: float | None = None, floored: Container[str] = ()) -> None:
         self.at_ns = at_ns
         self._ledger = ledger
         self._floor_w = floor_w
+        self._floored_devices = floored
         self._told_j: dict[str, float] = {}
 
     def upto(self, begin: Mark, mark: Mark) -> list[Increment]:
@@ -65,6 +67,7 @@ class Feed:
 
     def _of(self, curve: Curve, at_ns: int, begin: Mark, mark: Mark, steps: list[Step]) -> Iterator[Increment]:
         ident, start_j = curve.device.id, begin.state_of(curve).energy_j
+        floor_w = None if ident in self._floored_devices else curve.device.idle_w
         told = self._told_j.get(ident, 0.0)
         whole = max(mark.state_of(curve).energy_j - start_j, 0.0)
         per_j = self._ledger.pue.value / J_PER_KWH
@@ -85,7 +88,7 @@ class Feed:
             upto = max(min(energy_j - start_j, whole), told)
             if upto > told:
                 g = (upto - told) * steps[step][2].g_per_kwh * per_j if steps else 0.0
-                yield Increment(ident, at_ns, t_ns, upto - told, g)
+                yield Increment(ident, at_ns, t_ns, upto - told, g, floor_w)
                 told = upto
             at_ns = t_ns
         self._told_j[ident] = told

@@ -141,7 +141,7 @@ class Sharing:
         floor = self._rule.floor_w
         by_device, in_all = (None, floor) if floor is None or isinstance(floor, float) else (floor, None)
         attribution = Attribution(begin.t_ns, policy=self._rule.policy, idle=self._rule.idle, floor_w=by_device)
-        feed = Feed(self._ledger, begin.t_ns, in_all)
+        feed = Feed(self._ledger, begin.t_ns, in_all, by_device or ())
         # What was used before the first span tells the idle floor, which counts from that span on.
         first_ns = min(*(edge[0] - TELLING_NS for edge in edges), upto.t_ns)
         if first_ns > begin.t_ns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -238,3 +239,13 @@ def test_a_floor_of_all_is_divided_by_what_each_draws() -> None:
     run.split(9.0)
     assert {one.device: one.floor_w for one in run.told} == {"a": pytest.approx(20.0), "b": pytest.approx(60.0)}
     run.split(9.0)  # nothing to divide by
+
+
+def test_a_floor_that_a_meter_knows_comes_with_the_energy_unless_one_is_given() -> None:
+    curve = curve_of("cpu", (0, 0.0), (2, 20.0))
+    curve.device = dataclasses.replace(curve.device, idle_w=3.0)
+    ledger = ledger_of(curve)
+    begin, end = ledger.mark(0), ledger.mark(2 * S)
+    assert {one.floor_w for one in Feed(ledger, 0).upto(begin, end)} == {3.0}
+    assert {one.floor_w for one in Feed(ledger, 0, None, {"cpu": 1.0}).upto(begin, end)} == {None}
+    assert {one.floor_w for one in Feed(ledger, 0, 5.0).upto(begin, end)} == {5.0}
