@@ -16,7 +16,9 @@ import pytest
 import aiocarbon
 
 ROOT = str(Path(aiocarbon.__file__).parents[1])
-ENVIRON = {k: v for k, v in os.environ.items() if not k.startswith("AIOCARBON_")} | {"PYTHONPATH": ROOT}
+ENVIRON = {k: v for k, v in os.environ.items() if not k.startswith("AIOCARBON_")} | {
+    "PYTHONPATH": ROOT, "AIOCARBON_LOCK_DIR": "none",
+}  # fmt: skip
 METER = ("--meters", "simulated:250", "--location", "DK")
 SLEEP = ("-c", "import time; time.sleep(0.3); print('said')")
 

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.anyio
 ROOT = str(Path(aiocarbon.__file__).parents[1])
 ENVIRON = {k: v for k, v in os.environ.items() if not k.startswith("AIOCARBON_")} | {
     "PYTHONPATH": ROOT, "AIOCARBON_OFFLINE": "true", "AIOCARBON_CACHE": "none", "TZ": "UTC",
+    "AIOCARBON_LOCK_DIR": "none",
 }  # fmt: skip
 NOW_S = datetime(2026, 11, 21, 13, 37, tzinfo=UTC).timestamp()
 COPENHAGEN = ZoneInfo("Europe/Copenhagen")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity, Reading
 from aiocarbon._core.units import NS_PER_MS
 from aiocarbon._engine.known import SETTLE_NS, has_told, is_waiting_over
-from aiocarbon._engine.share import Role
+from aiocarbon._engine.share import Role, Share
 from aiocarbon._engine.track import Track, make_track
 
 DEVICE = Device(
@@ -27,7 +26,9 @@ DEVICE = Device(
 def track(role: Role | None) -> Track:
     meter: Any = None
     found = make_track(DEVICE, meter, "s", 1000 * NS_PER_MS)
-    found.share = None if role is None else SimpleNamespace(role=role)  # type: ignore[assignment] # its role is all
+    if role is not None:
+        found.share = Share("d")
+        found.share.role = role
     for at in (0, 1000):
         found.derivation.add(Reading(at * NS_PER_MS, at * NS_PER_MS, at * 250_000.0))
     return found
