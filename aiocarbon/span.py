@@ -53,6 +53,7 @@ class Span:
     )  # fmt: skip
     _around: Span | None
     _in_task: set[Opened] | None
+    _token: Any  # a Token while it is open
 
     def __init__(self, tape: Tape, name: str, weight: Any, device: Any, tags: dict[str, Any], owner: str = "") -> None:
         self._ident = 0
@@ -122,6 +123,7 @@ class Span:
             except ValueError:  # left in another task, or thread, than it was entered in
                 self._step_aside()
             self._ident = 0
+            self._token = None  # it holds the span that was around, and so on for a whole chain of tasks
             if self._in_task is not None:
                 self._in_task.discard(self)
             around = self._around
@@ -194,6 +196,7 @@ class Span:
                 self._tape.steps.lapse(self._ident)
             self._tape.append((t_ns, CLOSE, self._ident))
             self._ident = 0
+            self._token = None
 
     def __del__(self) -> None:
         if self._ident:  # entered, and dropped without being left
