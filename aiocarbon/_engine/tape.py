@@ -7,6 +7,7 @@ or failed closes where the task ended.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
@@ -124,7 +125,8 @@ class Tape:
         self._is_full = False
         self._call = call
         self._on_odd = on_odd
-        self._open_in: dict[Any, set[Opened]] = {}
+        # By the ids of tasks, which are not to be kept alive: what nobody waits for any more is to be collected.
+        self._open_in: dict[int, tuple[weakref.ref[Any], set[Opened]]] = {}
         self._device_ids: dict[str, str] = {}  # of what was told and found
 
     # -- the run's life ----------------------------------------------------------------------------------------
@@ -222,14 +224,16 @@ class Tape:
         task = self.current_task(loop)
         if task is None:
             return None
-        there = self._open_in.get(task)
-        if there is None:
-            there = self._open_in[task] = set()
+        key = id(task)
+        there = self._open_in.get(key)
+        if there is None or there[0]() is not task:
+            forget = functools.partial(self._open_in.pop, key)  # with the reference to the task, which is gone
+            there = self._open_in[key] = (weakref.ref(task, forget), set())
             task.add_done_callback(self._task_done)
-        return there
+        return there[1]
 
     def _task_done(self, task: Any) -> None:
-        left = self._open_in.pop(task, None)
+        _, left = self._open_in.pop(id(task), (None, None))
         # Asked by `exception()`, a task takes its error for seen, and asyncio would not tell of it any more.
         if left and (task.cancelled() or getattr(task, "_exception", None) is not None):
             now = self.now()
