@@ -291,6 +291,29 @@ def test_a_task_s_spans_may_be_left_by_other_threads_while_it_is_cancelled() -> 
     assert {edge[2] for edge in edges if edge[1] == CLOSE} == set(range(1, 2001))
 
 
+def test_a_task_that_nobody_waits_for_is_collected_with_its_open_spans() -> None:
+    tape = begun()
+
+    async def waits_for_nobody() -> None:
+        with span(tape):
+            span(tape).__enter__()
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        told: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+        task = asyncio.create_task(waits_for_nobody())
+        await asyncio.sleep(0)
+        del task
+        gc.collect()
+        assert told == ["Task was destroyed but it is pending!"]
+
+    asyncio.run(main())
+    gc.collect()
+    assert sorted(edge[1] for edge in tape.take(99)) == [OPEN, OPEN, CLOSE, CLOSE]
+    assert tape._open_in == {}
+
+
 def test_a_span_outside_of_tasks_is_in_none() -> None:
     tape = begun()
     loop = asyncio.new_event_loop()
