@@ -5,8 +5,8 @@ instrument that reads a simulated device can be held to them. `Device.note` says
 shall take the figure for a measurement, whatever basis the device was told to claim.
 
 A wave's time begins when the meter is opened (or at `epoch_ns`); processes of one machine that name one wave at one
-time share its device, as they share real ones, and its time began with the first of them. As text, `simulated:WAVE`, a wave is `250` (watts),
-`square:2,0.5,50,400` or `ramp:50,400,60`; `aiocarbon/meters/waves.py` has the grammar.
+time share its device, as they share real ones, and its time began with the first of them. As text, `simulated:WAVE`, a
+wave is `250` (watts), `square:2,0.5,50,400` or `ramp:50,400,60`; `aiocarbon/meters/waves.py` has the grammar.
 """
 
 from __future__ import annotations
