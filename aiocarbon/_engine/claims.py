@@ -91,7 +91,7 @@ class Claims:
         try:
             number, end = self.claim(share, self.title(track), pulse_of(track, 0))
             self.take(share, track, number, end)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._give_up(error)
         else:
             track.share = share
@@ -106,7 +106,7 @@ class Claims:
                 self.commons = Commons(self._base)
             return self.commons
 
-    def _give_up(self, error: OSError) -> None:
+    def _give_up(self, error: Exception) -> None:
         """Share nothing more from now on."""
         log.debug("mates.alone", base=self._base, why=str(error))
         if self._is_asked_for and not self.problem:

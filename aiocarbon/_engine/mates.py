@@ -200,11 +200,11 @@ class Mates:
         for track, share in self._with(Role.FOLLOWS):
             try:
                 count += share.drain(track)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a value that this process's curve refuses
                 self._part(track, error)
         return count
 
-    def _part(self, track: Track, error: OSError) -> None:
+    def _part(self, track: Track, error: Exception) -> None:
         """Read a device by this process alone, after trouble with files."""
         log.debug("mates.part", device=track.device.id, why=str(error))
         if track.share is not None:
@@ -316,7 +316,7 @@ class Mates:
                     if why:
                         read_ns = share.seen_ns or track.derivation.last_read_ns or now
                         changes.setdefault(await self._change(track, share, why), []).append((track, read_ns))
-                except OSError as error:
+                except (OSError, ValueError) as error:
                     self._part(track, error)
             self._explain(changes)
 
