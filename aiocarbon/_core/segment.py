@@ -11,7 +11,7 @@ import heapq
 import itertools
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -115,28 +115,28 @@ def merge(a: Mapping[SegmentKey, Segment], b: Mapping[SegmentKey, Segment]) -> d
 
 def gather(segments: Iterable[Segment]) -> dict[SegmentKey, Segment]:
     """Segments by key, those of one key united."""
-    merged: dict[SegmentKey, Segment] = {}
+    by_key: dict[SegmentKey, list[Segment]] = {}
     for segment in segments:
-        known = merged.get(segment.key)
-        merged[segment.key] = segment if known is None else _united(known, segment)
-    return merged
+        by_key.setdefault(segment.key, []).append(segment)
+    return {key: group[0] if len(group) == 1 else _united(group) for key, group in by_key.items()}
 
 
-def _united(a: Segment, b: Segment) -> Segment:
-    if a is b:
-        return a
-    return Segment(key=a.key, curve=union(a.curve, b.curve), windows=a.windows | b.windows)
+def _united(group: Sequence[Segment]) -> Segment:
+    curve = union(*(segment.curve for segment in group))
+    windows = frozenset(itertools.chain.from_iterable(segment.windows for segment in group))
+    return Segment(key=group[0].key, curve=curve, windows=windows)
 
 
-def union(a: Curve, b: Curve) -> Curve:
-    """The curve of all points of two curves; of two points at one instant the larger one stays."""
-    if a is b:
-        return a
-    first = min(a, b, key=lambda curve: (repr(curve.device), curve.refresh_ns))
+def union(*curves: Curve) -> Curve:
+    """The curve of all points of several curves; of two points at one instant the larger one stays."""
+    several = list({id(curve): curve for curve in curves}.values())
+    if len(several) == 1:
+        return several[0]
+    first = min(several, key=lambda curve: (repr(curve.device), curve.refresh_ns))
     united = Curve(first.device, refresh_ns=first.refresh_ns)
-    united.min_w, united.max_w = min(a.min_w, b.min_w), max(a.max_w, b.max_w)
+    united.min_w, united.max_w = min(curve.min_w for curve in several), max(curve.max_w for curve in several)
     # Ascending, so that of two at one instant the larger one comes last and stays.
-    points = {point[0]: point for point in sorted(itertools.chain(a.rows(), b.rows()))}
+    points = {point[0]: point for point in sorted(itertools.chain(*(curve.rows() for curve in several)))}
     if points:
         times, *columns = zip(*points.values(), strict=True)
         united.extend(array("q", times), *(array("d", column) for column in columns))
