@@ -94,15 +94,17 @@ def _async_generator(function: Function, inside: Function, settings: dict[str, A
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         if Handle.newest_active() is not None:
-            async for item in inside(*args, **kwargs):
-                yield item
+            async with contextlib.aclosing(inside(*args, **kwargs)) as items:
+                async for item in items:
+                    yield item
             return
         # Two halves instead of `async with`: a scope around a yield would be left in another task.
         tracker = Tracker(**settings)
         await tracker.start()
         try:
-            async for item in function(*args, **kwargs):
-                yield item
+            async with contextlib.aclosing(function(*args, **kwargs)) as items:
+                async for item in items:
+                    yield item
         finally:
             await tracker.aclose()
             _remember(run, tracker)
