@@ -525,6 +525,35 @@ def test_track_inside_an_active_tracker_is_a_span_of_it(kind: str) -> None:
     assert not notes(report, "open")
 
 
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_a_tracked_async_generator_that_is_closed_has_closed_what_it_decorates(is_inside: bool) -> None:
+    ended: list[str] = []
+
+    @track(meters=[watts()], **QUICK)
+    async def items() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(BRIEFLY_S)  # the last of its work
+            ended.append("closed")
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            tracker = await stack.enter_async_context(tracker_of()) if is_inside else None
+            async with contextlib.aclosing(items()) as open_items:  # type: ignore[type-var]
+                await anext(open_items)
+            assert ended == ["closed"]
+            if tracker is not None:
+                (span,) = (await looked(tracker)).values()
+                assert span.open == 0
+                assert span.duration_s >= BRIEFLY_S
+            else:
+                assert items.last_report.duration_s >= BRIEFLY_S
+
+    asyncio.run(main())
+
+
 # -- following tasks and threads ---------------------------------------------------------------------------------
 
 
