@@ -356,7 +356,7 @@ def _weight(value: Any) -> float:
 
 def _tags(told: dict[str, Any]) -> Tags:
     """Tags as texts, sorted by their keys. Most are plain texts and small numbers, which need no care."""
-    pairs = []
+    pairs: Tags = ()
     for key, value in told.items():
         kind = value.__class__
         if kind is int and -PLAIN < value < PLAIN:
@@ -366,7 +366,5 @@ def _tags(told: dict[str, Any]) -> Tags:
         else:
             text = as_text(value, MAX_NAME)
         is_plain = key.__class__ is str and len(key) <= MAX_NAME and key.isascii()
-        pairs.append((key if is_plain else as_text(key, MAX_NAME), text))
-    if len(pairs) > 1:
-        pairs.sort()
-    return tuple(pairs)
+        pairs += ((key if is_plain else as_text(key, MAX_NAME), text),)  # nearly always there is one
+    return pairs if len(pairs) < 2 else tuple(sorted(pairs))
