@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from benchmarks.result import ChildError, Row, at_most, child, info, skipped
 
@@ -164,7 +164,7 @@ def plain(span):
         with span("rollout"):
             pass
         if not i % 1000:
-            if i > warm and not i % 10_000:
+            if i > warm:
                 look()
             late = time.monotonic() - began - i / pace if pace else 0.0
             if late < 0.0:
@@ -172,10 +172,10 @@ def plain(span):
 
 async def many(span):
     async def actor(n):
-        for i in range(n):
+        for i in range(1, n + 1):
             async with span("rollout"):
                 await asyncio.sleep(0)
-            if not i % 100:
+            if not i % 100 and i > warm // 100:
                 look()
     async with asyncio.TaskGroup() as group:
         for _ in range(100):
@@ -205,8 +205,8 @@ quarter = max(len(marks) // 4, 1)
 print(json.dumps({
     "made": left - began, "closed": closed - left, "amiss": amiss(report) if report.spans else None,
     "lacking": 0 if kind == "none" else total + warm - sum(span.count for span in report.spans),
-    "first": max(marks[:quarter]), "last": max(marks[-quarter:]), "is_final": report.is_final,
-    "warnings": report.warnings,
+    "first": statistics.median(marks[:quarter]), "last": statistics.median(marks[-quarter:]),
+    "is_final": report.is_final,
 }))
 os._exit(0)  # to free a million open spans one by one is not what is asked
 """
@@ -251,12 +251,19 @@ print(json.dumps(run(main(), loop)))
 )
 
 
+PACE: Final = 50_000.0
+"""Spans a second of the paced run."""
+
+LEAST_TOLD: Final = 500_000
+"""A run of fewer spans does not tell how memory grows."""
+
+
 def run(*, quick: bool) -> list[Row]:
     """All figures."""
     return [
         *_entering_rows(20 if quick else 1000),
         *_open_rows(2.0 if quick else 15.0, 1 if quick else 5),
-        *_million_rows(20_000 if quick else 1_000_000, 1 if quick else 3),
+        *_million_rows(40_000 if quick else 1_000_000, 1 if quick else 3),
         *_lateness_rows(3 if quick else 16, 1.0 if quick else 3.0),
     ]
 
@@ -282,8 +289,7 @@ def _entering_rows(repeats: int) -> list[Row]:
 
 def _open_rows(seconds: float, rounds: int) -> list[Row]:
     def once(mode: str) -> dict[str, Any]:
-        heard: dict[str, Any] = child(OPEN, mode, str(seconds), "10000", "1000")
-        return heard
+        return cast("dict[str, Any]", child(OPEN, mode, str(seconds), "10000", "1000"))
 
     heard = [(once("with"), once("without")) for _ in range(rounds)]
     cpu = [(a["cpu"] - b["cpu"]) * 100 for a, b in heard]
@@ -301,13 +307,12 @@ def _open_rows(seconds: float, rounds: int) -> list[Row]:
 
 
 def _million_rows(total: int, rounds: int) -> list[Row]:
-    slower = total / 20.0  # spans a second: a million in 20 s
     what = f"{total:,}"
     rows = [info("a run without spans: its end", _million("none", total, 0.0)["closed"], "s", "meters tell once more")]
     missing, amiss = 0, 0.0
     for name, kind, pace in (
         ("as fast as possible", "plain", 0.0),
-        (f"{slower:,.0f} a second", "plain", slower),
+        (f"{PACE:,.0f} a second", "plain", PACE),
         ("in 100 tasks", "tasks", 0.0),
     ):
         heard = [_million(kind, total, pace) for _ in range(rounds if not pace else 1)]
@@ -319,18 +324,18 @@ def _million_rows(total: int, rounds: int) -> list[Row]:
         note = (
             f"median of {len(heard)}, {min(closed):.2f} to {max(closed):.2f}; of {total // 4:,}: {less['closed']:.2f} s"
         )
+        grown = f"between the first quarter and the last; {between:+.1f} MiB against {total // 4:,} spans"
         rows += [
             at_most(f"{what} spans {name}: the run's end", statistics.median(closed), "s", 1.0, note),
-            at_most(
-                f"{what} spans {name}: growth of memory", growth, "MiB a million", 4.0,
-                f"peaks of the first and last quarter; {between:+.1f} MiB against {total // 4:,} spans",
-            ),
+            at_most(f"{what} spans {name}: growth of memory", growth, "MiB a million", 4.0, grown)
+            if total >= LEAST_TOLD
+            else skipped(f"{what} spans {name}: growth of memory", "MiB a million", "too short a run to tell", 4.0),
             info(f"{what} spans {name}: all of it", made, "s"),
         ]  # fmt: skip
         missing += sum(abs(h["lacking"]) for h in (*heard, less))
         amiss = max([amiss, *(h["amiss"] for h in (*heard, less))])
     still = _million("open", total, 0.0)
-    note = f"{still['last']:.0f} MiB while they are open"
+    note = f"{still['last']:.0f} MiB while they are open" + ("" if still["is_final"] else "; the report is not final")
     return [
         *rows,
         info(f"{what} spans open at once: the run's end", still["closed"], "s", note),
@@ -340,10 +345,7 @@ def _million_rows(total: int, rounds: int) -> list[Row]:
 
 
 def _million(kind: str, total: int, pace: float) -> dict[str, Any]:
-    heard: dict[str, Any] = child(MILLION, kind, str(total), str(pace))
-    if not heard["is_final"]:
-        raise ChildError(f"the report is not final: {heard}")
-    return heard
+    return cast("dict[str, Any]", child(MILLION, kind, str(total), str(pace)))
 
 
 def _lateness_rows(pairs: int, seconds: float) -> list[Row]:
