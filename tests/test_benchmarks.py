@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from benchmarks import accuracy, truth
+from benchmarks import accuracy, spans, truth
 from benchmarks.__main__ import NAMES, main
 from benchmarks.accuracy import Case, Comparison
 from benchmarks.result import ChildError, Result, Row, at_most, child, info, skipped
@@ -80,6 +80,14 @@ def test_a_power_sensor_hides_what_happens_between_its_samples() -> None:
     gpu = truth.parse(accuracy._gpu("power_ms 100", "wave 0 square 0.1 0.5 0 400")).gpus[0]
     assert accuracy._sampled_j(gpu, 0.0, 1.0) == pytest.approx(400.0)  # it only ever sees the high part
     assert gpu.trace.energy_j(1.0) == pytest.approx(200.0)
+
+
+def test_an_interval_by_signs_is_no_narrower_than_asked_for() -> None:
+    values = [float(i) for i in range(1, 11)]
+    low, high, share = spans.sign_interval(values[::-1], 0.9)
+    assert (low, high) == (2.0, 9.0)
+    assert share == pytest.approx(1 - 2 * 11 / 1024)
+    assert spans.sign_interval([1.0, 2.0, 3.0], 0.9) == (1.0, 3.0, 0.75)  # too few for that
 
 
 def test_a_child_that_fails_says_why() -> None:
