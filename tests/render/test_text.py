@@ -20,6 +20,14 @@ from aiocarbon._core.report import (
     RunReport,
     Scope,
 )
+from aiocarbon._core.span_report import (
+    AttributionReport,
+    ChildReport,
+    DeviceSplit,
+    SpanReport,
+    Unattributed,
+)
+from aiocarbon.render.spans import MOST_ROWS
 from aiocarbon.render.text import WARNING, live_line, report_text, total_text
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -80,6 +88,7 @@ REPORT = RunReport(
         Equivalent(id="b", amount=0.0001, unit="flights", g_per_unit=5e5, year=None, source="s2"),
         Equivalent(id="c", amount=0.0001, unit="trees", g_per_unit=5e5, year=None, source="s3"),
     ),
+    unattributed=Unattributed(**QUANTITIES, idle=None),
     warnings=("something is amiss",),
     overhead=Overhead(cpu_s=0.36, readings=3600, missed_ticks=2),
 )
@@ -232,3 +241,101 @@ def test_live_line_never_says_zero_for_what_is_not_known() -> None:
     assert live_line(REPORT) == "250 W  395 Wh  ~45 g CO2eq  1 h 00 min"
     assert "~250 W" in live_line(dataclasses.replace(REPORT, basis_shares={Basis.MODEL: 1.0}))
     assert live_line(dataclasses.replace(REPORT, coverage=0.0, it_energy_kwh=0.0)) == "nothing measured yet  1 h 00 min"
+
+
+def span(name: str, energy_kwh: float, **changes: Any) -> SpanReport:
+    part = {
+        **QUANTITIES,
+        "it_energy_kwh": energy_kwh,
+        "it_energy_kwh_low": energy_kwh,
+        "it_energy_kwh_high": energy_kwh,
+    }
+    fields: dict[str, Any] = {
+        "name": name,
+        "count": 1200,
+        "open": 0,
+        "duration_s_mean": 0.1,
+        "duration_s_p50": 0.1,
+        "duration_s_p95": 0.2,
+        "it_energy_j_mean": 1.0,
+        "it_energy_j_p50": 1.0,
+        "it_energy_j_p95": 2.0,
+        "quantile_error": 0.004,
+        "below_resolution": False,
+        "with_children": Quantities(**part),
+        "by_tags": (),
+    }
+    return SpanReport(**part, **{**fields, **changes})
+
+
+def spanned(*spans: SpanReport, idle: Quantities | None = None, **changes: Any) -> list[str]:
+    floor_w = None if idle is None else 50.0
+    device = DeviceSplit(
+        id="gpu", idle_it_energy_kwh=0.0, spans_it_energy_kwh=0.0, rest_it_energy_kwh=0.0, idle_floor_w=floor_w
+    )
+    how = {"policy": "even", "idle": "kept_apart", "as_of": AT, "resolution_s": 1.0, "co2eq_factor": 1.0}
+    return said(
+        spans=spans,
+        unattributed=Unattributed(**{**QUANTITIES, "it_energy_kwh": 0.05}, idle=idle),
+        attribution=AttributionReport(**how, devices=(device,)),
+        **changes,
+    ).splitlines()
+
+
+def row(lines: list[str], begin: str) -> list[str]:
+    (line,) = (line for line in lines if line.strip().startswith(begin))
+    return line.split()
+
+
+def test_spans_are_a_table_with_what_no_span_owns_and_how_it_was_split() -> None:
+    inner = Quantities(**{**QUANTITIES, "it_energy_kwh": 0.18, "it_energy_kwh_low": 0.18, "it_energy_kwh_high": 0.18})
+    idle = Quantities(**{**QUANTITIES, "it_energy_kwh": 0.025})
+    lines = spanned(
+        span("rollout", 0.15, with_children=inner),
+        span("update", 0.05, below_resolution=True, open=2, duration_s_p50=None, duration_s_p95=None),
+        idle=idle,
+    )
+    assert row(lines, "rollout")[1:9] == ["150.0", "Wh", "60", "%", "45", "g", "180.0", "Wh"]
+    assert "update *" in "\n".join(lines)
+    assert row(lines, "update *")[-5:] == ["1,200", "(2", "open)", "-", "-"]
+    assert row(lines, "(no span)")[2:6] == ["50", "Wh", "20", "%"]
+    assert row(lines, "of it idle floor")[4:8] == ["25", "Wh", "10", "%"]
+    assert any(
+        "split evenly among open spans; the idle floor of 50.0 W is kept apart; * is shorter than" in line
+        for line in lines
+    )
+
+
+def test_an_unknown_floor_is_said_and_no_line_stands_for_it() -> None:
+    lines = spanned(span("rollout", 0.2))
+    assert not any("of it idle floor" in line for line in lines)
+    assert any("no idle floor is known" in line for line in lines)
+
+
+def test_of_many_names_those_with_the_most_energy_are_shown_and_none_breaks_the_table() -> None:
+    names = [f"n{i:03}" for i in range(2 * MOST_ROWS)]
+    lines = spanned(*(span(name, 0.001 * i) for i, name in enumerate(names)), span("a\nb\x1b[31m" + "x" * 300, 0.2))
+    shown = [name for name in names if any(line.strip().startswith(name) for line in lines)]
+    assert shown == names[MOST_ROWS + 1 :]
+    assert any(f"{MOST_ROWS + 1} more names are in the JSON" in line for line in lines)
+    assert not any("\x1b" in line for line in lines)
+    assert any(line.strip().startswith("a?b?[31mxxx") and "xxx..." in line for line in lines)
+
+
+def test_children_are_a_table_with_what_a_step_took() -> None:
+    busy = ChildReport(**QUANTITIES, name="actor-3", count=7, steps=500, epochs=(), epochs_total=3)
+    still = ChildReport(
+        **{**QUANTITIES, "it_energy_kwh": 0.0, "it_energy_kwh_low": 0.0, "it_energy_kwh_high": 0.0},
+        name="actor-4",
+        count=0,
+        steps=5,
+        epochs=(),
+        epochs_total=0,
+    )
+    lines = said(children=(still, busy)).splitlines()
+    assert row(lines, "actor-3")[-5:] == ["7", "500", "3", "500", "mWh"]
+    assert row(lines, "actor-4")[-1] == "-"  # nothing is known of a step of it
+
+
+def test_a_run_without_spans_has_no_table_of_them() -> None:
+    assert "(no span)" not in said()
