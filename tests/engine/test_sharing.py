@@ -498,7 +498,7 @@ def test_a_span_bound_to_a_gpu_that_opens_late_has_its_energy_from_then_on() -> 
         assert learn._device == "0"
         with learn:
             await clock.advance(2.0)
-        while len(rig.session.tracks) < 2:
+        while len(rig.session.tracks) < 2 or not len(rig.session.tracks[1].derivation.curve):
             await clock.advance(1.0)
         gpu = rig.opened("learn", device="cuda")
         other = rig.opened("other")
