@@ -240,6 +240,18 @@ def _monitor_epochs(value: Any) -> int | None:
     return number
 
 
+def _resume(value: Any) -> int | bool | None:
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text is None or text is False or text in ("false", "no", "off"):
+        return None
+    if text is True or text in ("true", "yes", "on"):
+        return True
+    number = _whole(value)
+    if number is None or not 0 <= number <= MAX_EPOCHS:
+        raise ValueError("the number of the epoch that this start begins with, 0 or more; true: out of the journal")
+    return number
+
+
 def _on_prediction(value: Any) -> Callable[[Any], Any] | None:
     if value is None:
         return None
@@ -267,6 +279,7 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "attribution": _attribution,
     "device_sync": _device_sync,
     "predict_after": _predict_after,
+    "resume": _resume,
     "monitor_epochs": _monitor_epochs,
     "on_prediction": _on_prediction,
 }

@@ -100,7 +100,8 @@ class EpochVerbs(StepVerbs):
         """Iterate over epochs that mark themselves: `async for i in tracker.epochs(100)`.
 
         Args:
-            n: How many; None: without end. Leaving by `break` leaves the last one partial.
+            n: How many the run has; None: without end. A run that resumes begins with the epoch that it resumes with.
+                Leaving by `break` leaves the last one partial.
         """
         return Epochs(self._handle, n)
 
@@ -203,14 +204,14 @@ class Epochs:
     def __init__(self, handle: Marks, n: int | None) -> None:
         self._handle = handle
         self._n = None if n is None else handle.declare(n)
-        self._next = 0
+        self._first = self._next = handle.first_epoch
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> int:
         now = time.monotonic_ns()
-        if self._next:
+        if self._next > self._first:
             outcome = await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
             if await heed(self._handle, outcome):
                 now = time.monotonic_ns()

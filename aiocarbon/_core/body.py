@@ -42,6 +42,7 @@ class Facts:
         version: Version of aiocarbon that measured.
         scope: Whose energy counts: "machine", "process" or "cgroup".
         identity: Who the process is; None where its journal does not say.
+        first_epoch: Number of the epoch that this start of the run began with.
     """
 
     run_id: str
@@ -50,6 +51,7 @@ class Facts:
     location: Location
     version: str
     identity: Identity | None = None
+    first_epoch: int = 0
     scope: str = "machine"
 
 

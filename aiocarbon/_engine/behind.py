@@ -62,7 +62,7 @@ class Behind:
 
                 with anyio.move_on_after(PRIOR_LIMIT_S):
                     prior = await self._blocking(prior_of, settings.journal, settings.name, session.facts.run_id)
-            session.foresight.begin(settings, prior)
+            session.foresight.begin(settings, prior, session.facts.first_epoch)
             # All this may take longer than a short run, whose end then waits for it no more.
             if session in self._begun and not isinstance(settings.intensity, int | float):
                 from aiocarbon._engine.poller import Poller

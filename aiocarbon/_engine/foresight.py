@@ -79,6 +79,7 @@ class Foresight:
         self.problem = ""
         self._untold: deque[Callable[[], object]] = deque(maxlen=UNTOLD_MOST)
         self._epochs: int | None = None
+        self._first_epoch = 0
         self._made_at_s = 0.0
         self._steps = 0
         self._is_pause = False
@@ -88,17 +89,20 @@ class Foresight:
     # -- being told --------------------------------------------------------------------------------------------
 
     @harmless
-    def begin(self, settings: Settings, prior: Prior | None = None) -> None:
+    def begin(self, settings: Settings, prior: Prior | None = None, first_epoch: int = 0) -> None:
         """Predict from now on.
 
         Args:
             settings: How many epochs there will be, and how much of them counts.
             prior: What earlier runs of the same name took; None: nothing is known.
+            first_epoch: With which epoch this start of the run begins: what is predicted is this start.
         """
         from aiocarbon._core.predict import Predictor
 
+        self._first_epoch = first_epoch
+        epochs = self._epochs if settings.epochs is None else settings.epochs
         self._predictor = Predictor(
-            self._epochs if settings.epochs is None else settings.epochs,
+            None if epochs is None else max(epochs - first_epoch, 0),
             predict_after=settings.predict_after,
             monitor_epochs=settings.monitor_epochs,
             prior=prior,
@@ -116,7 +120,7 @@ class Foresight:
         """Say how many epochs there will be, where the settings do not."""
         self._epochs = epochs
         if self._predictor is not None and self._predictor.epochs is None:
-            self._predictor.epochs = epochs
+            self._predictor.epochs = max(epochs - self._first_epoch, 0)
 
     def days_before(self, days: Iterable[tuple[float, IntensityValue]]) -> None:
         """Take the intensity of the days before the run: means of half hours by their begins (UTC seconds)."""

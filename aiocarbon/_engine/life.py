@@ -91,6 +91,7 @@ class Life(Marks):
             self.run_id = session.facts.run_id
             self._begun_ns = time.monotonic_ns()
             _active.add(self)
+            self.first_epoch = session.facts.first_epoch
             session.foresight.progress = lambda: (self._steps, self._epoch_total)
             session.foresight.worked = self.tape.take_works
             if self._epochs is not None:

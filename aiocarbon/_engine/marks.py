@@ -48,6 +48,7 @@ class Marks(ABC):
         self._epoch_total: int | None = None
         self._last_epoch: EpochReport | None = None
         self._epochs: int | None = None
+        self.first_epoch = 0  # with which this start of the run begins
 
     # -- what differs ------------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ def make_session(
         version=__version__,
         scope=settings.scope,
         identity=who,
+        first_epoch=place.first_epoch,
     )
     session = Session(
         facts,

@@ -79,7 +79,7 @@ class Session:
         self._curves = curves
         self._overhead = overhead
         self._equivalents = equivalents
-        self._past = Past(ledger, facts.host)
+        self._past = Past(ledger, facts.host, facts.first_epoch)
         self._borders = 0
         self._open_borders: list[Border] = []
         self._open_windows: list[Window] = []

@@ -21,12 +21,14 @@ class Surroundings(NamedTuple):
         intensity: What counts until a source has answered, and where none does.
         pue: Power usage effectiveness.
         cloud: The provider that the firmware names; None if none.
+        first_epoch: Number of the epoch that this start of the run begins with.
     """
 
     location: Location
     intensity: IntensityValue
     pue: Pue
     cloud: str | None = None
+    first_epoch: int = 0
 
 
 def surroundings(
@@ -44,7 +46,21 @@ def surroundings(
         how = "environment" if origin("location", arguments, environ).startswith("AIOCARBON_") else "pyproject.toml"
     place = location.find(settings.location, how=how)
     first = placed(settings, place)
-    return first._replace(cloud=dmi.provider() if place.is_guess and not settings.offline else None)
+    return first._replace(
+        cloud=dmi.provider() if place.is_guess and not settings.offline else None, first_epoch=_first_epoch(settings)
+    )
+
+
+def _first_epoch(settings: Settings) -> int:
+    """With which epoch this start of the run begins."""
+    if settings.resume is None or settings.resume is not True:
+        return settings.resume or 0
+    if settings.journal is None:
+        return 0
+    from aiocarbon._engine.launch import identify
+    from aiocarbon.journal.prior import epochs_done
+
+    return epochs_done(settings.journal / (settings.run_id or identify().run_id))
 
 
 def placed(settings: Settings, place: Location) -> Surroundings:

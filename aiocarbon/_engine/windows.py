@@ -63,13 +63,13 @@ class Past:
 
     Attributes:
         epochs: The reports of the newest epochs.
-        total: How many there were.
+        total: How many there were, those before the first one of this start too.
         outside: The sum of all settled windows that lie in no epoch.
     """
 
-    def __init__(self, ledger: Ledger, host: str) -> None:
+    def __init__(self, ledger: Ledger, host: str, first_epoch: int = 0) -> None:
         self.epochs: deque[EpochReport] = deque(maxlen=KEPT_EPOCHS)
-        self.total = 0
+        self.total = first_epoch
         self.outside = add_cuts(())
         self._ledger = ledger
         self._host = host

@@ -47,6 +47,7 @@ HELP: Final = {
     "strict": "do not start the command if the instrument cannot start",
     "attribution": "how energy is split among spans (a command opens none itself)",
     "device_sync": '"torch", for marks of epochs (a command marks none itself)',
+    "resume": "number of the epoch that this start begins with (a command marks none itself)",
     "predict_after": "epochs before which nothing is predicted (a command marks none itself)",
     "monitor_epochs": "only so many epochs count for predictions (a command marks none itself)",
     "on_prediction": "a function, so for Python only: refused here",

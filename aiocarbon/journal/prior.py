@@ -16,7 +16,10 @@ from typing import Any, Final
 
 from aiocarbon._core.rates import Prior
 
-__all__ = ["END_KEY", "prior_of"]
+__all__ = ["END_KEY", "epochs_done", "prior_of"]
+
+EPOCH_BEGIN: Final = b'{"k":"epoch"'
+"""With which the line of an epoch begins."""
 
 END_KEY: Final = "rate"
 """Where the end record holds it: {"epochs", "epoch_s", "power_w"}."""
@@ -58,6 +61,26 @@ def prior_of(folder: Path, name: str, besides: str = "") -> Prior | None:
         power_w_sd=_sd(powers),
         runs=len(found),
     )
+
+
+def epochs_done(run: Path) -> int:
+    """How many epochs the journals of a run tell as done: the number of the one that comes next.
+
+    Args:
+        run: The run's folder; where there is none, none was done.
+    """
+    done = 0
+    for path in _files(run):
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    if line.startswith(EPOCH_BEGIN):
+                        record = json.loads(line)
+                        if record["partial"] is False:
+                            done = max(done, int(record["i"]) + 1)
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # what cannot be read tells nothing
+    return done
 
 
 def _sd(values: Sequence[float]) -> float | None:
