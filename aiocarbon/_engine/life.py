@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiocarbon._core.policy import Policy
@@ -37,6 +38,11 @@ CLOSE_LIMIT_S = 3.5
 
 DEAD = "the engine died in this run: what was measured until then is reported, and coverage tells how much"
 
+LATE = (
+    f"the run's end was still being made after {CLOSE_LIMIT_S:g} s, and nobody waits longer: this report is the newest "
+    "before it; report() gives the final one once it is there"
+)
+
 _active: weakref.WeakSet[Life] = weakref.WeakSet()
 
 
@@ -61,6 +67,7 @@ class Life(Marks):
         self._session: Session | None = None
         self._final: RunReport | None = None
         self._is_over = False
+        self._is_late = False  # whether nobody waits for its end any more
         self._told: set[str] = set()
         self.verdicts = Verdicts(arguments.get("budget"), arguments.get("on_prediction"))
         self.strict = bool(arguments.get("strict", False))
@@ -223,7 +230,7 @@ class Life(Marks):
         published = self.begun("report()").published
         if published is None:
             raise UsageError("report() before anything was measured")
-        return published
+        return replace(published, warnings=(*published.warnings, LATE)) if self._is_late else published
 
     def snapshot(self) -> Future[Any] | None:
         """The report as of now; None if the run is over."""
@@ -244,7 +251,9 @@ class Life(Marks):
             if isinstance(error, EngineError):
                 raise error
             raise EngineError(f"the instrument failed: {error}") from error
-        if isinstance(error, EngineError) and (self._host is None or self._host.is_dead):
+        if isinstance(error, TimeoutError) and self._is_over:
+            self._is_late = True
+        elif isinstance(error, EngineError) and (self._host is None or self._host.is_dead):
             self.tell(DEAD)
         else:
             self.tell(f"the instrument failed ({error or type(error).__name__}); the training goes on unmeasured")
@@ -264,8 +273,6 @@ class Life(Marks):
 
 def _who(arguments: Mapping[str, Any]) -> Identity:
     """Of which run this is: as the user says in arguments or environment, as its launcher says, or a new one."""
-    from dataclasses import replace
-
     from aiocarbon._engine.launch import identify, numbered
 
     who = identify()
