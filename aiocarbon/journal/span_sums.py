@@ -15,6 +15,7 @@ from aiocarbon._core.body import Child
 from aiocarbon._core.ledger import Mark
 from aiocarbon._core.shares import Account, NameShare, OwnerShare, Part, Shares, Spread, TagsShare
 from aiocarbon._core.spans import MAX_NAMES, OTHER_NAMES
+from aiocarbon.journal.machine import Machine
 from aiocarbon.journal.view import View
 
 UNKNOWN: Final = Spread(mean=None, p50=None, p95=None, error=0.0)
@@ -99,8 +100,14 @@ class SpanSum:
         for view in views:
             for child in view.process.spans.children():
                 self._children.setdefault(child.name, []).append(child)
-        if not any(view.process.spans.account for view in views):
+        spanning = [view for view in views if view.process.spans.account]
+        if not spanning:
             return
+        if len(spanning) < len(views):  # who has no spans has no part in the split: a node's own meter, say
+            told = Machine(spanning).told(spanning, folds=True)
+            energy_j = math.fsum(part.whole.energy_j for part in told)
+            co2eq_g = math.fsum(part.whole.carbon.co2eq_g for part in told)
+            views = spanning
         scale = _scale(views, energy_j, co2eq_g)
         if len(views) > 1 and scale[0] < 1.0 - 1e-6:
             self._shared += 1

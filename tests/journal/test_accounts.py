@@ -166,3 +166,21 @@ def test_spans_of_two_processes_of_a_run_add_up(tmp_path: Path, nodes: tuple[str
     assert sum(child.it_energy_kwh for child in run.children) == pytest.approx(act.it_energy_kwh, rel=1e-9)
     assert 0.5 * run.it_energy_kwh < act.it_energy_kwh <= run.it_energy_kwh
     assert any("several processes measured one machine" in text for text in run.warnings) == (nodes[0] == nodes[1])
+
+
+def test_a_process_without_spans_takes_no_part_of_those_of_another(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TWO, str(tmp_path), "simulated:300", "actor"]
+    environ = {**os.environ, "AIOCARBON_NODE": "one"}
+    with PlainTracker(meters="simulated:300", location="DK", journal=tmp_path, run_id="both", node="one"):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, env=environ, text=True, **pipes) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "entered\n"
+            process.communicate("go on\n")
+    (run,) = load(tmp_path).runs
+    (act,) = (span for span in run.spans if span.name == "act")
+    drawn_kwh = 300.0 * act.duration_s / 3.6e6
+    assert act.it_energy_kwh == pytest.approx(drawn_kwh, rel=0.2)  # half of it, if the other one had a part
+    parts = [span.it_energy_kwh for span in run.spans] + [run.unattributed.it_energy_kwh]
+    assert sum(parts) == pytest.approx(run.it_energy_kwh, rel=1e-9)
+    assert run.unattributed.it_energy_kwh > 0.0
