@@ -1,0 +1,325 @@
+"""A cluster of three nodes on one machine, of known simulated watts: its parts add up, whatever of it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiocarbon
+from aiocarbon._core.report import RunReport
+from aiocarbon._core.units import J_PER_KWH
+from aiocarbon.errors import ConfigError, UsageError
+from aiocarbon.journal import load
+
+ray: Any = pytest.importorskip("ray", reason="needs the extra ray: pip install 'aiocarbon[ray]'")
+
+from aiocarbon.integrations._ray_actors import (  # noqa: E402  # they are not there without Ray
+    NAMESPACE,
+    NodeMeter,
+    NodeSeen,
+    Plan,
+    keeper_name,
+)
+from aiocarbon.integrations.ray import ClusterTracker, sync_tracker, tracker, with_nodes  # noqa: E402
+
+ROOT = str(Path(aiocarbon.__file__).parents[1])
+WATTS = {"n1": 100.0, "n2": 250.0, "n3": 400.0, "n4": 900.0}
+INTERVAL_S = 0.2
+PATIENCE_S = 60.0
+
+pytestmark = [pytest.mark.ray, pytest.mark.anyio, pytest.mark.timeout(240), pytest.mark.filterwarnings("default")]
+
+
+class Rollout:
+    """An async actor, whose loop is not in the main thread; several of its methods run at once."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    async def begin(self) -> tuple[str, int]:
+        tracked = await tracker()
+        return tracked.run_id, os.getpid()
+
+    async def play(self, name: str) -> None:
+        tracked = await tracker()
+        while not self.is_over:
+            with tracked.span(name):
+                await asyncio.sleep(0.1)
+
+    async def end(self) -> None:
+        self.is_over = True
+
+
+class Learner:
+    """A sync actor."""
+
+    def begin(self) -> tuple[str, int]:
+        return sync_tracker().run_id, os.getpid()
+
+    def learn(self, seconds: float) -> None:
+        with sync_tracker().span("learn"):
+            time.sleep(seconds)
+
+
+def evaluate() -> str:
+    tracked = sync_tracker()
+    with tracked.span("evaluate"):
+        time.sleep(1.5)
+    return tracked.run_id
+
+
+class OnOneMachine:
+    """A Ray cluster whose nodes have meters of their own, and no lock that other nodes could see."""
+
+    def __init__(self, folder: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.folder = folder
+        self.cluster = Cluster(initialize_head=True, head_node_args=self.node("n1"))
+        self.nodes = {"n1": self.cluster.head_node}
+        for name in ("n2", "n3"):
+            self.join(name)
+
+    def environ(self, name: str) -> dict[str, str]:
+        locks = self.folder / f"locks-{name}"
+        locks.mkdir(mode=0o700, exist_ok=True)
+        return {
+            "AIOCARBON_NODE": name,
+            "AIOCARBON_METERS": f"simulated:{WATTS[name]}",
+            "AIOCARBON_LOCK_DIR": str(locks),
+            "AIOCARBON_OFFLINE": "true",
+            "AIOCARBON_CACHE": "none",
+            "PYTHONPATH": ROOT,
+        }
+
+    def node(self, name: str) -> dict[str, Any]:
+        return {"num_cpus": 1, "include_dashboard": False, "env_vars": self.environ(name), "resources": {name: 100}}
+
+    def join(self, name: str) -> None:
+        self.nodes[name] = self.cluster.add_node(wait=False, **self.node(name))
+
+    def kill(self, name: str) -> None:
+        self.cluster.remove_node(self.nodes.pop(name), allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[OnOneMachine]:
+    # A short path: Ray's sockets lie in folders below its own, and theirs may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="acr-", ignore_cleanup_errors=True) as folder:
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        made = OnOneMachine(Path(folder))
+        try:
+            made.cluster.wait_for_nodes()
+            ray.init(address=made.cluster.address, log_to_driver=False)
+            yield made
+        finally:
+            ray.shutdown()
+            made.cluster.shutdown()
+
+
+def joules(run: RunReport) -> float:
+    return run.it_energy_kwh * J_PER_KWH
+
+
+def by_node(run: RunReport) -> dict[str, tuple[float, float]]:
+    """Joules and covered seconds of each node."""
+    return {node.host: ((node.it_energy_kwh or 0.0) * J_PER_KWH, node.covered_s) for node in run.nodes}
+
+
+async def until(cluster: ClusterTracker, holds: Callable[[RunReport], bool]) -> RunReport:
+    """The first snapshot of which it holds."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        run = await cluster.snapshot()
+        if holds(run):
+            return run
+        assert time.monotonic() < end, (by_node(run), run.spans)
+        await asyncio.sleep(0.25)
+
+
+def processes(run: RunReport) -> dict[str, int]:
+    return {node.host: node.processes for node in run.nodes}
+
+
+def spans(run: RunReport) -> set[str]:
+    return {span.name for span in run.spans}
+
+
+def add_up(run: RunReport) -> None:
+    """The parts of a run make it."""
+    told = math.fsum(span.energy_kwh for span in run.spans)
+    assert run.unattributed is not None
+    assert told + run.unattributed.energy_kwh == pytest.approx(run.energy_kwh, rel=1e-12)
+    assert run.unattributed.energy_kwh >= 0.0
+    assert math.fsum(node[0] for node in by_node(run).values()) == pytest.approx(joules(run), rel=1e-12)
+
+
+# -- without a cluster ---------------------------------------------------------------------------------------------
+
+
+def test_without_ray_the_import_says_which_extra_to_install() -> None:
+    code = "import sys; sys.modules['ray'] = None\nimport aiocarbon.integrations.ray"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert told.returncode
+    assert "ImportError" in told.stderr
+    assert "pip install 'aiocarbon[ray]'" in told.stderr
+
+
+def test_importing_it_does_not_load_ray() -> None:
+    code = "import sys, aiocarbon.integrations.ray; print('ray' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert told.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 3}, {"meters": [object()]}, {"interval_s": -1}, {"run_id": "a/b"}])
+def test_what_no_cluster_can_take_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ClusterTracker(**wrong)
+
+
+def test_nodes_that_came_went_or_told_nothing_are_told(tmp_path: Path) -> None:
+    with aiocarbon.sync.Tracker(meters="simulated:5", run_id="r", node="n1") as tracked:
+        pass
+    base = {"address": "10.0.0.1", "joined_s": 1e9, "is_first": True}
+    seen = [
+        NodeSeen(node_id="a" * 40, host="n1", told_s=1e9 + 5, **base),
+        NodeSeen(node_id="b" * 40, host="n2", told_s=1e9 + 5, left_s=1e9 + 8, **{**base, "is_first": False}),
+        NodeSeen(node_id="c" * 40, problem="no room", **base),
+    ]
+    run = with_nodes(tracked.report(), seen)
+    told = "\n".join(run.warnings)
+    assert "node n2 joined at 2001-09-09T01:46:40+00:00" in told
+    assert "node n2 was gone at 2001-09-09T01:46:48+00:00: what it told until 2001-09-09T01:46:45+00:00" in told
+    assert "nothing was measured on node 10.0.0.1 (cccccccc) (no room): the figures lack it" in told
+    assert "node n1 joined" not in told
+    assert run.status == "partial"
+    assert [node.it_energy_kwh for node in run.nodes if node.host.startswith("10.")] == [None]
+
+
+# -- on the cluster ------------------------------------------------------------------------------------------------
+
+
+async def test_actors_tasks_and_the_driver_are_one_run(
+    cluster: OnOneMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in cluster.environ("n1").items():  # the driver is on the first node
+        monkeypatch.setenv(variable, value)
+    alone = await tracker()
+    assert any("reports for itself" in text for text in (await alone.snapshot()).warnings)
+    await alone.aclose()
+    tracking = ClusterTracker(
+        name="parts", journal=tmp_path / "j", node_journal=tmp_path / "n", interval_s=INTERVAL_S, run_id="parts"
+    )
+    async with tracking:
+        with pytest.raises(UsageError):
+            await tracking.start()
+        actor = ray.remote(Rollout).options(num_cpus=0, resources={"n2": 1}, max_concurrency=8).remote()
+        assert (await actor.begin.remote())[0] == "parts"
+        playing = [actor.play.remote("rollout"), actor.play.remote("think")]
+        task = ray.remote(evaluate).options(num_cpus=0, resources={"n3": 1}).remote()
+        assert await task == "parts"
+        assert (await tracker()).run_id == "parts"
+        await actor.end.remote()
+        for ref in playing:
+            await ref
+        keeper = ray.get_actor(keeper_name(ray.get_runtime_context().get_job_id()), NAMESPACE)
+        ray.kill(keeper, no_restart=False)  # Ray starts it again; what it kept lies in files
+        run = await until(
+            tracking,
+            lambda run: (
+                spans(run) == {"rollout", "think", "evaluate"}
+                and len(run.nodes) == 3
+                and not any(span.open for span in run.spans)
+            ),
+        )
+        assert run.run_id == "parts"
+    run = tracking.report()
+    add_up(run)
+    assert spans(run) == {"rollout", "think", "evaluate"}
+    assert {node.host for node in run.nodes} == {"n1", "n2", "n3"}
+    (evaluated,) = [span for span in run.spans if span.name == "evaluate"]
+    # One process on its node had spans, so it has what the node drew in them.
+    assert evaluated.energy_kwh * J_PER_KWH == pytest.approx(400.0 * 1.5 * run.pue.value, rel=0.05)
+    await (await tracker()).aclose()
+    ray.kill(actor)
+
+
+async def test_a_tracker_a_meter_and_a_node_die_and_a_node_joins(cluster: OnOneMachine, tmp_path: Path) -> None:
+    tracking = ClusterTracker(
+        name="kill", journal=tmp_path / "j", node_journal=tmp_path / "n", interval_s=INTERVAL_S, run_id="kill"
+    )
+    async with tracking:
+        actors = []
+        for name in ("n1", "n2", "n3"):
+            where = {"num_cpus": 0, "resources": {name: 1}}
+            actors += [ray.remote(Rollout).options(**where, max_concurrency=4).remote() for _ in range(3)]
+            actors.append(ray.remote(Learner).options(**where).remote())
+        begun = [await ref for ref in [actor.begin.remote() for actor in actors]]
+        assert {run_id for run_id, _ in begun} == {"kill"}
+        assert len({pid for _, pid in begun}) == 12
+        names = {*(f"rollout-{n}" for n in range(12) if n % 4 < 3), "learn"}
+        working = [actors[n].play.remote(f"rollout-{n}") for n in range(12) if n % 4 < 3]
+        working += [actors[n].learn.remote(600.0) for n in (3, 7, 11)]
+        begin = await until(tracking, lambda run: processes(run) == {"n1": 5, "n2": 5, "n3": 5} and spans(run) == names)
+        begin_s = time.monotonic()
+
+        ray.kill(actors[0])
+        meter_of = next(row["NodeID"] for row in ray.nodes() if "n2" in row["Resources"])
+        ray.kill(ray.get_actor(f"meter-kill-{meter_of}", NAMESPACE))
+        second = await until(tracking, lambda run: processes(run)["n2"] == 6)
+        second_s = time.monotonic()
+        add_up(second)
+        for name, (energy_j, covered_s) in by_node(second).items():
+            before_j, before_s = by_node(begin)[name]
+            # Live, the last reading of a node and the newest word of its processes are an interval apart.
+            lag_j = WATTS[name] * INTERVAL_S
+            assert energy_j - before_j == pytest.approx(WATTS[name] * (covered_s - before_s), rel=0.005, abs=lag_j)
+            assert covered_s - before_s == pytest.approx(second_s - begin_s, abs=1.0)
+
+        cluster.kill("n3")
+        killed_s = time.monotonic()
+        cluster.join("n4")
+        third = await until(tracking, lambda run: by_node(run).get("n4", (0.0, 0.0))[1] > 2.0)
+        assert by_node(third)["n3"][0] >= by_node(second)["n3"][0]
+        last_s = time.monotonic()
+    run = tracking.report()
+    ended_s = time.monotonic()
+    add_up(run)
+    nodes = by_node(run)
+    before = by_node(begin)
+    for name in ("n1", "n2"):
+        assert last_s - begin_s - 1.0 <= nodes[name][1] - before[name][1] <= ended_s - begin_s + 1.0
+    # What the dead node had told stays: all but what was not sent.
+    assert nodes["n3"][0] >= by_node(third)["n3"][0] >= by_node(second)["n3"][0]
+    assert nodes["n3"][1] - before["n3"][1] <= killed_s - begin_s + 1.0
+    since_s = {name: node[1] - before.get(name, (0.0, 0.0))[1] for name, node in nodes.items()}
+    truth_j = math.fsum(WATTS[name] * seconds for name, seconds in since_s.items())
+    assert joules(run) - joules(begin) == pytest.approx(truth_j, abs=0.005 * joules(run))
+    told = "\n".join(run.warnings)
+    assert "node n4 joined" in told
+    # Ray itself needs 14 s to see it: until then it is silent, and then gone.
+    assert re.search(r"node n3 (is silent|was gone at \S+): what it told until \S+ is counted", told)
+    assert run.status == "partial"
+    assert spans(run) == names
+
+
+async def test_a_meter_that_nobody_listens_to_ends_and_its_file_stays(cluster: OnOneMachine, tmp_path: Path) -> None:
+    plan = Plan(run_id="left", settings={"interval_s": INTERVAL_S}, base=str(tmp_path), ttl_s=0.5)
+    where = {"num_cpus": 0, "resources": {"n1": 1}, "lifetime": "detached", "name": "left", "namespace": NAMESPACE}
+    meter = ray.remote(NodeMeter).options(**where).remote(plan, "a-node", "no-job")
+    with pytest.raises(ray.exceptions.RayActorError):
+        await meter.run.remote()
+    (run,) = load(plan.folder("a-node")).runs
+    assert (run.run_id, run.host, run.ended_well) == ("left", "n1", True)
+    assert joules(run) == pytest.approx(100.0 * run.duration_s, rel=0.2)
