@@ -374,7 +374,7 @@ class Derivation:
         last = self.curve[-1]
         per_ns = slack_w * S_PER_NS
         slack_j = self._now.slack_ns * per_ns
-        if len(self.curve) > 1:
+        if len(self.curve) > 1 or self._base.newest is not None:  # of the very first point no slack was known
             slack_j = max(last.slack_j, slack_j)
         self.curve.replace_last(last._replace(slack_j=slack_j))
         self.curve.append(
