@@ -81,7 +81,7 @@ class Outbox:
             kept: How many bytes of each file the other end has.
         """
         self._kept.update(kept)
-        self._tails.update((piece.name, piece.tail) for piece in pieces)
+        self._tails.update((piece.name, piece.tail) for piece in pieces if piece.name in kept)
 
 
 class Inbox:
@@ -108,7 +108,7 @@ class Inbox:
             OSError: The file system refuses.
             ValueError: A name is none of a journal.
         """
-        folder = self._folder / re.sub(r"[^A-Za-z0-9-]", "_", node)[:16]
+        folder = self._of(node)
         folder.mkdir(parents=True, exist_ok=True)
         kept = {}
         for piece in pieces:
@@ -118,6 +118,14 @@ class Inbox:
             kept[piece.name] = _add(path, piece)
             _replace_tail(path, piece.tail)
         return kept
+
+    def told_s(self, node: str) -> float | None:
+        """When a node told last, Unix time, as its files say; None if it never did."""
+        times = [path.stat().st_mtime for path in self._of(node).glob("*-*")]
+        return max(times, default=None)
+
+    def _of(self, node: str) -> Path:
+        return self._folder / re.sub(r"[^A-Za-z0-9-]", "_", node)[:16]
 
 
 def _lines(path: Path, offset: int) -> bytes:

@@ -63,11 +63,12 @@ FIRST_S: Final = 30.0
 NAME_FREE_S: Final = 10.0
 ANSWER_S: Final = 15.0
 POLL_S: Final = 0.1
+ASK_AGAIN_S: Final = 5.0
+"""An actor that outlives a run finds the next one's so soon; asking takes about 2 ms."""
 
 # In each process one tracker a run, whoever asks for it: a worker that Ray uses for many tasks measures once.
 _lock = threading.Lock()
 _trackers: dict[str, sync.Tracker] = {}
-_plans: dict[str, Plan] = {}
 
 
 async def tracker() -> Tracker:
@@ -82,17 +83,17 @@ async def tracker() -> Tracker:
         UsageError: Ray is not initialised.
     """
     _initialised()
-    plan = _plans.get(_job_id())
-    if plan is None:
+    job_id = _job_id()
+    if _plans.is_due(job_id):
         ray = ray_module()
         try:
-            keeper = await run_sync(ray.get_actor, keeper_name(_job_id()), NAMESPACE)
+            keeper = await run_sync(ray.get_actor, keeper_name(job_id), NAMESPACE)
             with anyio.fail_after(ANSWER_S):
-                plan = _plans[_job_id()] = await keeper.plan.remote()
+                _plans.learn(job_id, await keeper.plan.remote())
         except (ray.exceptions.RayError, TimeoutError, ValueError) as error:
             log.debug("ray.no_keeper", why=str(error))
-    shared = await run_sync(_shared, plan, _node_id())
-    skin = Tracker()
+    shared = await run_sync(_shared, _plans.of(job_id), _node_id())
+    skin = object.__new__(Tracker)  # another skin of the run that has begun: no run of its own
     skin._handle = shared._handle
     skin._tape.follow()
     return skin
@@ -105,23 +106,25 @@ def sync_tracker() -> sync.Tracker:
         UsageError: Ray is not initialised.
     """
     _initialised()
-    plan = _plans.get(_job_id())
-    if plan is None:
+    job_id = _job_id()
+    if _plans.is_due(job_id):
         ray = ray_module()
         try:
-            keeper = ray.get_actor(keeper_name(_job_id()), NAMESPACE)
-            plan = _plans[_job_id()] = ray.get(keeper.plan.remote(), timeout=ANSWER_S)
+            keeper = ray.get_actor(keeper_name(job_id), NAMESPACE)
+            _plans.learn(job_id, ray.get(keeper.plan.remote(), timeout=ANSWER_S))
         except (ray.exceptions.RayError, ValueError) as error:
             log.debug("ray.no_keeper", why=str(error))
-    shared = _shared(plan, _node_id())
+    shared = _shared(_plans.of(job_id), _node_id())
     shared._tape.follow()
     return shared
 
 
 def _shared(plan: Plan | None, node_id: str) -> sync.Tracker:
-    """The process's tracker of a run, started; blocks for at most 0.5 s."""
+    """The process's tracker of a run, started; blocks for at most 0.5 s, and where another run was before, for 3 s."""
     key = "" if plan is None else plan.run_id
     with _lock:
+        for other in _trackers.keys() - {key}:
+            _trackers.pop(other).stop()
         known = _trackers.get(key)
         if known is None or not known._handle.is_active:
             known = sync.Tracker() if plan is None else sync.Tracker(**plan.arguments(node_id))
@@ -130,6 +133,39 @@ def _shared(plan: Plan | None, node_id: str) -> sync.Tracker:
                 known._handle.tell("no ClusterTracker was found in this Ray job: this process reports for itself")
             _trackers[key] = known
         return known
+
+
+class Plans:
+    """The plans of the runs of jobs, as they were last asked for: actors outlive runs."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Plan] = {}
+        self._asked_s: dict[str, float] = {}
+
+    def is_due(self, job_id: str) -> bool:
+        """True if it is time to ask again; whoever is told so asks."""
+        now = time.monotonic()
+        if now < self._asked_s.get(job_id, float("-inf")) + ASK_AGAIN_S:
+            return False
+        if job_id in self._known:
+            self._asked_s[job_id] = now
+        return True
+
+    def learn(self, job_id: str, plan: Plan) -> None:
+        """Take what was told."""
+        self._known[job_id] = plan
+        self._asked_s[job_id] = time.monotonic()
+
+    def of(self, job_id: str) -> Plan | None:
+        """The newest plan of a job; the last one still where its run has ended; None if there was none."""
+        return self._known.get(job_id)
+
+    def forget(self) -> None:
+        """Ask at the next call."""
+        self._asked_s.clear()
+
+
+_plans = Plans()
 
 
 class ClusterTracker:
@@ -207,10 +243,12 @@ class ClusterTracker:
             raise UsageError("the ClusterTracker was started before")
         self._keeper = await run_sync(self._made)
         self._running = self._keeper.run.remote()
-        with anyio.move_on_after(FIRST_S):
-            await self._keeper.first_word.remote()
-            return
-        log.warning("ray.no_meter", why="no node has told anything yet; the run goes on", waited_s=FIRST_S)
+        _plans.forget()
+        try:
+            with anyio.fail_after(FIRST_S):
+                await self._keeper.first_word.remote()
+        except (ray_module().exceptions.RayError, TimeoutError) as error:
+            log.warning("ray.no_meter", why=f"no node has told anything yet; the run goes on ({error})")
 
     def _made(self) -> Any:
         """The keeper, on this node."""
@@ -319,7 +357,7 @@ def with_nodes(run: RunReport, seen: Iterable[NodeSeen]) -> RunReport:
             kept = f"what it told until {_time(node.told_s)} is counted" if node.told_s else "it never told anything"
             notes.append(f"node {name} was gone at {_time(node.left_s)}: {kept}")
         elif node.problem and node.told_s is not None:
-            notes.append(f"node {name} is silent: what it told until {_time(node.told_s)} is counted")
+            notes.append(f"node {name} is silent ({node.problem}): what it told until {_time(node.told_s)} is counted")
         if node.told_s is None:
             silent.append(NodeReport(host=name, processes=0, it_energy_kwh=None, covered_s=0.0, expected_s=None))
             why = f" ({node.problem})" if node.problem else ""

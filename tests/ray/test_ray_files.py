@@ -35,11 +35,13 @@ def test_nothing_is_sent_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_line_that_is_being_written_is_sent_once_it_is_whole(here: Path, tmp_path: Path) -> None:
     outbox, inbox = Outbox(here), Inbox(tmp_path / "there")
+    assert inbox.told_s(NODE) is None
     (here / NAME).write_bytes(b"one\ntw")
     pieces = outbox.pieces()
     outbox.arrived(pieces, inbox.take(NODE, pieces))
     assert kept(tmp_path / "there").read_bytes() == b"one\n"
     assert outbox.pieces() == []
+    assert inbox.told_s(NODE) == kept(tmp_path / "there").stat().st_mtime
     (here / NAME).write_bytes(b"one\ntwo\n")
     pieces = outbox.pieces()
     assert [(piece.offset, piece.data) for piece in pieces] == [(4, b"two\n")]
@@ -80,6 +82,15 @@ def test_long_files_go_in_several_pieces_and_long_lines_whole(here: Path, tmp_pa
         assert all(piece.data.endswith(b"\n") and len(piece.data) <= 2 * MOST_BYTES for piece in pieces)
         outbox.arrived(pieces, inbox.take(NODE, pieces))
     assert kept(tmp_path / "there").read_bytes() == data
+
+
+def test_what_could_not_be_kept_is_sent_again(here: Path) -> None:
+    (here / NAME).write_bytes(b"one\n")
+    (here / NAME).with_suffix(".tail").write_bytes(sealed({"k": "tick", "t": 1}))
+    outbox = Outbox(here)
+    pieces = outbox.pieces()
+    outbox.arrived(pieces, {})
+    assert outbox.pieces() == pieces
 
 
 def test_an_older_tail_that_comes_late_is_left(tmp_path: Path) -> None:
