@@ -6,15 +6,23 @@ SIGTERM at once, and what its tracker measured is in its journal up to the last 
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 from aiocarbon.errors import ConfigError, UsageError
 
 __all__ = ["exit_on_signals"]
+
+IMPORTING = "<frozen importlib"
+"""How the names of the interpreter's own files for imports begin. An exception in the midst of them leaves the global
+import lock locked for ever, and the next thread that imports anything waits as long; so the signal waits a moment."""
+
+MOMENT_S = 0.005
 
 EXIT_SIGNAL_BASE = 128
 """Shells report death by signal n as 128 + n, and so does the exit code here."""
@@ -52,6 +60,9 @@ def exit_on_signals(*names: str) -> Iterator[None]:
         nonlocal is_leaving
         if is_leaving:
             return
+        if frame is not None and frame.f_code.co_filename.startswith(IMPORTING):
+            _thread.start_new_thread(_come_again, (number,))
+            return
         is_leaving = True
         former = formers[number]
         if callable(former):
@@ -65,6 +76,11 @@ def exit_on_signals(*names: str) -> Iterator[None]:
     finally:
         for number, former in formers.items():
             signal.signal(number, signal.SIG_DFL if former is None else former)
+
+
+def _come_again(number: int) -> None:
+    time.sleep(MOMENT_S)
+    _thread.interrupt_main(signal.Signals(number))
 
 
 def _number(name: str) -> int:

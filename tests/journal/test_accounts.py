@@ -164,7 +164,7 @@ def test_spans_of_two_processes_of_a_run_add_up(tmp_path: Path, nodes: tuple[str
     assert sum(parts) == pytest.approx(run.it_energy_kwh, rel=1e-9)
     assert {child.name for child in run.children} == {"actor-0", "actor-1"}
     assert sum(child.it_energy_kwh for child in run.children) == pytest.approx(act.it_energy_kwh, rel=1e-9)
-    assert 0.5 * run.it_energy_kwh < act.it_energy_kwh <= run.it_energy_kwh
+    assert 0.0 < act.it_energy_kwh <= run.it_energy_kwh
     assert any("several processes measured one machine" in text for text in run.warnings) == (nodes[0] == nodes[1])
 
 

@@ -142,7 +142,8 @@ def differences(live: Any, read: Any, path: str = "", scale: float = 0.0) -> Ite
         for n, (a, b) in enumerate(zip(live, read, strict=True)):
             yield from differences(a, b, f"{path}[{n}]")
     elif isinstance(live, float) and isinstance(read, float):
-        allowed = 3e-5 if path.endswith(("_low", "_high")) else 1e-6
+        # What a device that opened late may have drawn before is bounded by its first power, told by other points.
+        allowed = 5e-4 if path.endswith(("_low", "_high")) else 1e-6
         if abs(live - read) > allowed * max(abs(live), scale) + rounding(path):
             yield f"{path}: {live} live, {read} read"
     elif live != read:
