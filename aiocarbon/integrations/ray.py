@@ -298,7 +298,7 @@ class ClusterTracker:
     async def snapshot(self) -> RunReport:
         """The report of the cluster as of now, after a reading of every node that answers within 5 s.
 
-        What other processes measured is up to a second older, and so are their spans.
+        It waits for the nodes' journals, up to a second; spans of other processes are up to 2 s older.
 
         Raises:
             UsageError: The run has not begun.
