@@ -168,6 +168,8 @@ class Sharing:
 
     def children(self) -> tuple[Child, ...]:
         """The children, as far as is known what their spans used."""
+        if not self._books:
+            return ()
         from aiocarbon._engine.children import kept_of_each
 
         at_most = kept_of_each(len(self._books))
