@@ -50,8 +50,6 @@ class Life(Marks):
     """The life of one run.
 
     Attributes:
-        run_id: Id of the run.
-        who: Which process of which start of it this is.
         strict: True if errors of the instrument are raised.
         with_root: False where the scope of the process leaves out this process's own CPU time.
         verdicts: Its budget, and what its user says of predictions.
@@ -76,8 +74,20 @@ class Life(Marks):
         self._device_sync: str | Callable[[], object] | None = None
         self.tape = Tape(self._hurry, self.heed_budget)
         self._hurried: Future[Any] | None = None
-        self.who = _who(arguments)
-        self.run_id = self.who.run_id
+        self._who: Identity | None = None
+
+    @property
+    def who(self) -> Identity:
+        """Which process of which start of the run this is."""
+        with self._lock:
+            if self._who is None:
+                self._who = _who(self._arguments)
+            return self._who
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self.who.run_id
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -90,12 +100,12 @@ class Life(Marks):
         if self._host is not None or self._session is not None or self._is_over:
             raise UsageError("a tracker is entered once; make another one for another run")
         self._host = hosts.lease()
-        who, arguments = self.who, self._arguments
+        arguments = self._arguments
 
         async def verb(engine: Any) -> Any:
+            who = self.who  # what finds it out is loaded here, where no loop of the user's waits for it
             self._session = session = await engine.open(arguments, who, self._exceeded, with_root=self.with_root)
-            self.who = session.facts.identity or who  # pyproject.toml may have said more
-            self.run_id = session.facts.run_id
+            self._who = session.facts.identity or who  # pyproject.toml may have said more
             self._begun_ns = time.monotonic_ns()
             _active.add(self)
             self.first_epoch = session.facts.first_epoch
