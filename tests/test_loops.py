@@ -48,11 +48,21 @@ def test_a_cancelled_scope_leaves_with_the_final_report_and_is_still_cancelled(b
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_cancelled_epoch_keeps_its_mark(backend: str) -> None:
+    slow = threading.Event()
+
+    def answer() -> int:
+        if slow.is_set():
+            slow.clear()
+            time.sleep(0.03)  # a driver that takes its time, once: the mark is still awaited when it is cancelled
+        return time.monotonic_ns() // 10_000
+
     async def run() -> None:
-        async with Tracker(meters=[watts()], **KNOWN) as tracker:
+        async with Tracker(meters=[ScriptedMeter(energy_uj=[answer])], **KNOWN) as tracker:
+            slow.set()
             with anyio.CancelScope() as scope:
                 scope.cancel()
-                await tracker.epoch()  # nothing to cancel where the engine has answered by then
+                await tracker.epoch()
+            assert scope.cancelled_caught
             last = await tracker.epoch()
         assert last.index == 1
         assert tracker.report().epochs_total == 2
@@ -84,7 +94,7 @@ def test_an_epoch_left_by_an_exception_keeps_its_length_when_the_next_begins_at_
     report = asyncio.run(run())
     assert [e.is_partial for e in report.epochs] == [True, False]
     assert report.epochs[0].duration_s >= 0.1
-    assert report.outside.duration_s < 1.0
+    assert report.outside.duration_s < 0.1
 
 
 def test_a_cancelled_task_is_cancelled_as_if_nothing_had_been_measured() -> None:
