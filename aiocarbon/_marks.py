@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aiocarbon._engine.children import ChildHandle
     from aiocarbon._engine.tape import Tape
 
-__all__ = ["Child", "EpochMark", "EpochVerbs", "Epochs", "StepVerbs"]
+__all__ = ["Child", "ChildVerbs", "EpochMark", "EpochVerbs", "Epochs", "StepVerbs"]
 
 FOR_ANSWER = "for an answer to on_prediction"
 
@@ -106,20 +106,8 @@ class EpochVerbs(StepVerbs):
         return Epochs(self._handle, n)
 
 
-class Child(EpochVerbs):
-    """A part of a run: the same verbs, its own epochs and steps, and the energy of its spans.
-
-    ```python
-    actor = tracker.child("actor-3")
-    async with actor:
-        with actor.span("rollout"):
-            ...
-        epoch = await actor.epoch()
-    ```
-
-    Entering, or `start()`, begins its first epoch; without them that begins where the child was made. A child owns the
-    energy of its spans, and of all spans inside those; without spans it owns none.
-    """
+class ChildVerbs(StepVerbs):
+    """What the async and the blocking child have in common."""
 
     _handle: ChildHandle
 
@@ -135,6 +123,26 @@ class Child(EpochVerbs):
     @property
     def _tape(self) -> Tape:
         return self._handle.run.tape
+
+    def report(self) -> ChildReport:
+        """What it has used, out of the newest published report of its run; final after the tracker's block."""
+        return self._handle.report()
+
+
+class Child(ChildVerbs, EpochVerbs):
+    """A part of a run: the same verbs, its own epochs and steps, and the energy of its spans.
+
+    ```python
+    actor = tracker.child("actor-3")
+    async with actor:
+        with actor.span("rollout"):
+            ...
+        epoch = await actor.epoch()
+    ```
+
+    Entering, or `start()`, begins its first epoch; without them that begins where the child was made. A child owns the
+    energy of its spans, and of all spans inside those; without spans it owns none.
+    """
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -152,10 +160,6 @@ class Child(EpochVerbs):
     async def aclose(self) -> None:
         """End it: an epoch that was entered and not left is partial. Waits for nothing, safe to call twice."""
         self._handle.leave(time.monotonic_ns())
-
-    def report(self) -> ChildReport:
-        """What it has used, out of the newest published report of its run; final after the tracker's block."""
-        return self._handle.report()
 
 
 class EpochMark:

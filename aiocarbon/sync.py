@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from aiocarbon._core.report import EpochReport, Prediction, RunReport
-    from aiocarbon._core.span_report import ChildReport
     from aiocarbon._core.waited import CleanWait
-    from aiocarbon._engine.children import ChildHandle
     from aiocarbon._engine.marks import Marks
-    from aiocarbon._engine.tape import Tape
     from aiocarbon.waiting import Order
 
 __all__ = ["Tracker", "confirm_on_terminal", "wait_until_clean"]
@@ -155,23 +152,8 @@ class Tracker(_async.Verbs, EpochVerbs):
         return wait_for(self._handle, self._handle.snapshot()) or self._handle.report()
 
 
-class Child(EpochVerbs):
+class Child(_marks.ChildVerbs, EpochVerbs):
     """A part of a run, as `aiocarbon.tracker.Child`, for code without a loop."""
-
-    _handle: ChildHandle
-
-    def __init__(self, handle: ChildHandle) -> None:
-        self._handle = handle
-        self._owner = handle.name
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._handle.name
-
-    @property
-    def _tape(self) -> Tape:
-        return self._handle.run.tape
 
     def __enter__(self) -> Self:
         self.start()
@@ -189,10 +171,6 @@ class Child(EpochVerbs):
     def stop(self) -> None:
         """End it: an epoch that was begun and not ended is partial. Safe to call twice."""
         self._handle.leave(time.monotonic_ns())
-
-    def report(self) -> ChildReport:
-        """What it has used, out of the newest published report of its run; final after the tracker's block."""
-        return self._handle.report()
 
 
 class Epoch:
