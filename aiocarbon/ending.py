@@ -79,8 +79,10 @@ def exit_on_signals(*names: str) -> Iterator[None]:
 
 
 def _come_again(number: int) -> None:
+    """Send the signal again, as a real one: only that wakes a loop that by now waits in its selector."""
     time.sleep(MOMENT_S)
-    _thread.interrupt_main(signal.Signals(number))
+    if (ident := threading.main_thread().ident) is not None:
+        signal.pthread_kill(ident, number)
 
 
 def _number(name: str) -> int:

@@ -65,9 +65,11 @@ def start(code: str) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> list[object]:
-    out, err = process.communicate()  # which closes stdin: what a worker thread waits for, that nobody can break off
+    assert process.stdout is not None
+    line = process.stdout.readline()  # before stdin is closed, which would end the block by itself
+    _, err = process.communicate()  # closes it: what a worker thread waits for, that nobody can break off
     assert "Traceback" not in err, err
-    told: list[object] = json.loads(out.splitlines()[-1])
+    told: list[object] = json.loads(line)
     return told
 
 
@@ -92,6 +94,13 @@ def test_two_sigterms_and_a_sigcont_end_with_one_final_report(code: str) -> None
     assert isinstance(kwh, float)
     assert kwh > 0.0
     assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_a_signal_that_comes_amid_an_import_ends_a_loop_that_has_nothing_to_do() -> None:
+    """Put off until the import is through, it has to wake the selector in which the loop waits by then."""
+    importing = "exec(compile('signal.raise_signal(signal.SIGTERM)', '<frozen importlib._bootstrap>', 'exec'))"
+    process = start("import signal\n" + ASYNC.format(wait=f"sleep({importing} or 60)", run="asyncio.run"))
+    assert ended(process)[:2] == [True, False]
 
 
 def test_other_signals_by_name_and_the_code_names_them() -> None:
