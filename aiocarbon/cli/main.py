@@ -81,8 +81,9 @@ def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
         return intensity(settings_of(parsed), hours=hours_of(parsed.forecast), json_file=parsed.json)
     if parsed.verb == "report":
         from aiocarbon.cli.report_cmd import report
+        from aiocarbon.cli.report_options import report_options
 
-        return report(parsed.paths, json_file=parsed.json, is_refresh=parsed.refresh)
+        return report(report_options(parsed))
     if parsed.verb == "estimate":
         from aiocarbon.cli.estimate_cmd import estimate
         from aiocarbon.cli.foresight_options import estimate_options

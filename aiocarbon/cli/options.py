@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,19 +126,11 @@ def make_parser() -> Parser:
         add_setting(doctor, field)
     doctor.add_argument("--json", metavar="F", help='write what was found as JSON to F, "-" for stdout')
     _add_intensity(verbs)
-    report = _add_verb(verbs, "report", "show one run or several out of their journals, and their sum")
-    report.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a journal's file, a run's folder, or a folder of runs"
-    )
-    report.add_argument("--json", metavar="F", help='write the runs and their total as JSON to F, "-" for stdout')
-    report.add_argument(
-        "--refresh",
-        action="store_true",
-        help="ask sources for intensity that was missing or a guess, and keep it beside the journals",
-    )
     from aiocarbon.cli.clean_options import add_when
     from aiocarbon.cli.foresight_options import add_verbs
+    from aiocarbon.cli.report_options import add_report
 
+    add_report(functools.partial(_add_verb, verbs))
     add_when(verbs)
     add_verbs(verbs)
     return parser

@@ -29,6 +29,7 @@ __all__ = [
     "with_version",
     "write_json",
     "write_live",
+    "write_text",
 ]
 
 STDOUT: Final = "-"
@@ -97,7 +98,15 @@ def write_json(target: str, value: Any) -> str:
     Returns:
         Why it could not be written, in words; empty if it was.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return write_text(target, json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def write_text(target: str, text: str) -> str:
+    """Write a text and a line break to a file, or to stdout for "-".
+
+    Returns:
+        Why it could not be written, in words; empty if it was.
+    """
     if target == STDOUT:
         error = _write(sys.stdout, text + "\n")
         return "" if error is None else f"stdout cannot be written: {error.strerror or error}"

@@ -1,13 +1,15 @@
-"""`aiocarbon report PATH...`: runs out of their journals as text or JSON; `--refresh` mends their guesses first."""
+"""`aiocarbon report PATH...`: runs out of their journals, as text or in one of `report_outputs.py`'s forms."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from aiocarbon.cli.asking import ask_engine
-from aiocarbon.cli.output import deliver, say
+from aiocarbon.cli.output import coloured, say, show, write_text
+from aiocarbon.cli.report_outputs import OUTPUTS
 from aiocarbon.errors import EngineError
 from aiocarbon.render import numbers
 from aiocarbon.render.text import report_text, total_text
@@ -15,7 +17,9 @@ from aiocarbon.render.text import report_text, total_text
 if TYPE_CHECKING:
     from aiocarbon._engine.engine import Engine
     from aiocarbon._engine.refresh import Left, Refreshed
+    from aiocarbon.cli.report_options import ReportOptions
     from aiocarbon.journal.process import Process
+    from aiocarbon.journal.read import Loaded
 
 __all__ = ["report"]
 
@@ -23,13 +27,11 @@ PATIENCE_S: Final = 30.0
 """Beyond the limit of asking, for starting the engine and writing on a busy machine."""
 
 
-def report(paths: Sequence[str], *, json_file: str | None = None, is_refresh: bool = False) -> int:
+def report(options: ReportOptions) -> int:
     """Show runs, and their sum where there are several.
 
     Args:
-        paths: Journals' files, runs' folders or folders of runs.
-        json_file: File for all of it as JSON, "-" for stdout, which then gets nothing else; None: none.
-        is_refresh: True to ask sources for intensity that was missing or a guess, and to keep what they say.
+        options: Which, and in which forms.
 
     Returns:
         0, or 1 if what was asked for could not be written. What could not be read is said beside what could.
@@ -38,24 +40,35 @@ def report(paths: Sequence[str], *, json_file: str | None = None, is_refresh: bo
         JournalError: Nothing could be read at all.
         ConfigError: A value of the environment or of pyproject.toml is not accepted (to refresh).
     """
-    from aiocarbon.journal.read import gather, tell
+    from aiocarbon.journal.read import gather, load, tell
 
-    problems: list[str] = []
-    processes = gather(paths, problems)
-    if is_refresh:
+    if options.is_refresh:
+        problems: list[str] = []
+        processes = gather(options.paths, problems)
         for line in _refresh(processes):
             say(f"aiocarbon: {line}")
-    loaded = tell(processes, problems)
+        loaded = tell(processes, problems)
+    else:
+        loaded = load(*options.paths)  # machine by machine: never all of them at once
     for problem in loaded.problems:
         say(f"aiocarbon: {problem}")
+    if not options.outputs:
+        return 0 if show(coloured(_text(loaded), sys.stdout)) else 1
+    return max([_write(name, target, loaded) for name, target in options.outputs.items()])
 
-    def text() -> str:
-        parts = [report_text(run) for run in loaded.runs]
-        if len(parts) > 1:
-            parts.append(total_text(loaded.total, len(parts)))
-        return "\n\n".join(parts)
 
-    return deliver(json_file, loaded.to_dict, text)
+def _write(name: str, target: str, loaded: Loaded) -> int:
+    problem = write_text(target, OUTPUTS[name].make(loaded))
+    if problem:
+        say(f"aiocarbon: {problem}")
+    return 1 if problem else 0
+
+
+def _text(loaded: Loaded) -> str:
+    parts = [report_text(run) for run in loaded.runs]
+    if len(parts) > 1:
+        parts.append(total_text(loaded.total, len(parts)))
+    return "\n\n".join(parts)
 
 
 def _refresh(processes: Sequence[Process]) -> Iterator[str]:

@@ -39,11 +39,13 @@ class Loaded:
         runs: One report a run, by the time of their begin.
         total: All runs together, each instant of a device once, each joule with the intensity and PUE of its run.
         problems: What could not be read, in words; empty if nothing.
+        files: The journals that it was read from.
     """
 
     runs: tuple[RunReport, ...]
     total: Quantities
     problems: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in the schema of `aiocarbon report --json`."""
@@ -70,6 +72,7 @@ def load(*paths: str | Path) -> Loaded:
     problems: list[str] = []
     found = _survey(paths, problems)
     telling = _Telling({heading.ident: heading.run_id for heading in found})
+    files = tuple(heading.path for heading in found)
     machines: dict[tuple[str, str], list[Heading]] = {}
     for heading in found:
         machines.setdefault((heading.machine, heading.boot), []).append(heading)
@@ -80,7 +83,7 @@ def load(*paths: str | Path) -> Loaded:
             telling.take(processes, problems)
     if not telling.runs:
         raise _nothing(paths, problems)
-    return telling.told(problems)
+    return telling.told(problems, files)
 
 
 def gather(paths: Iterable[str | Path], problems: list[str]) -> list[Process]:
@@ -113,7 +116,7 @@ def tell(processes: Sequence[Process], problems: Iterable[str]) -> Loaded:
         machines.setdefault((process.machine, process.boot), []).append(process)
     for key in sorted(machines):
         telling.take(machines[key], found)
-    return telling.told(found)
+    return telling.told(found, tuple(str(process.path) for process in processes))
 
 
 def _survey(paths: Iterable[str | Path], problems: list[str]) -> list[Heading]:
@@ -219,7 +222,7 @@ class _Telling:
             before_g = sum(part.whole.carbon.co2eq_g for part in before)
         joined.take(views, told, before_g)
 
-    def told(self, problems: Iterable[str]) -> Loaded:
+    def told(self, problems: Iterable[str], files: tuple[str, ...]) -> Loaded:
         """All runs, and their total."""
         runs = [run.report() if isinstance(run, Joined) else run for run in self.runs.values()]
         runs.sort(key=lambda run: (run.started_at, run.run_id))
@@ -227,7 +230,7 @@ class _Telling:
             total = _plain_total(runs[0])
         else:
             total = Quantities(**self._total.quantities(union_ns(self._spans)))
-        return Loaded(runs=tuple(runs), total=total, problems=tuple(dict.fromkeys(problems)))
+        return Loaded(runs=tuple(runs), total=total, problems=tuple(dict.fromkeys(problems)), files=files)
 
 
 def _mended(run: RunReport, before: RunReport | None = None) -> RunReport:
