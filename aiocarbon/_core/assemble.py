@@ -87,6 +87,7 @@ def run_report(
         prediction=body.prediction,
         warnings=(*body.warnings, *span_notes(body.account, body.children), *mixtures(cut.carbon)),
         overhead=body.overhead,
+        tool=facts.tool,
         version=facts.version,
         identity=facts.identity,
     )

@@ -295,7 +295,8 @@ class RunReport(Quantities):
         children: The children of the tracker.
         warnings: What a reader of the figures must know.
         overhead: What the instrument itself cost.
-        version: Version of aiocarbon that made it.
+        tool: Who measured: "aiocarbon", or the tool whose log was imported.
+        version: Version of that tool.
         identity: Of which job, attempt and rank it is, and by which rules; None where a journal does not say, or for
             several processes together.
     """
@@ -331,6 +332,7 @@ class RunReport(Quantities):
     children: tuple[ChildReport, ...] = ()
     warnings: tuple[str, ...]
     overhead: Overhead
+    tool: str = "aiocarbon"
     version: str = ""
     identity: Identity | None = None
 

@@ -26,12 +26,7 @@ class Frozen:
     def between(self, mark: Mark) -> Mark:
         """A mark with no sum below those of the last frozen one before it, nor above those of the first behind it."""
         i = bisect.bisect_right(self._marks, mark.t_ns, key=lambda frozen: frozen.t_ns)
-        before = self._marks[i - 1].states if i else {}
-        behind = self._marks[i].states if i < len(self._marks) else {}
-        return Mark(
-            mark.t_ns,
-            {ident: _within(state, before.get(ident), behind.get(ident)) for ident, state in mark.states.items()},
-        )
+        return bounded(mark, self._marks[i - 1] if i else None, self._marks[i] if i < len(self._marks) else None)
 
     def add(self, mark: Mark, *, earliest_ns: int) -> None:
         """Freeze a mark.
@@ -44,6 +39,15 @@ class Frozen:
         first = bisect.bisect_right(self._marks, earliest_ns, key=lambda frozen: frozen.t_ns)
         del self._marks[: max(first - 1, 0)]
         del self._marks[1:-KEPT]
+
+
+def bounded(mark: Mark, before: Mark | None, behind: Mark | None) -> Mark:
+    """A mark with no sum below those of one before it, nor above those of one behind it."""
+    least = {} if before is None else before.states
+    most = {} if behind is None else behind.states
+    return Mark(
+        mark.t_ns, {ident: _within(state, least.get(ident), most.get(ident)) for ident, state in mark.states.items()}
+    )
 
 
 def _within(state: State, least: State | None, most: State | None) -> State:

@@ -47,7 +47,7 @@ class Session:
         settled: Windows that became final since the journal last looked.
         foresight: Its prediction.
         sharing: The split of its energy among spans.
-        look_at_clocks: Has the engine see whether the wall clock was set, which it also does by itself at its ticks.
+        look_at_clocks: Has the engine see whether the wall clock was set, as it does at its ticks.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Session:
         self._is_new_epoch = False  # whether one has ended of which no prediction was made
         self._is_entered = False  # whether epochs are entered in this run
         self._frozen = Frozen()
+        self._split_ns = 0  # up to where energy was split, or is about to be
         self.sharing = Sharing(ledger, split or EVENLY)
 
     # -- devices and warnings ----------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ class Session:
         """Begin an epoch; what lies since the last border is outside."""
         border = self._border(t_ns)
         gap = Window(self._previous(), border, None)
-        self._add(gap)
+        self._open_windows.append(gap)
         self._last = border
         self._inside = is_entered
         self._is_entered = self._is_entered or is_entered
@@ -151,20 +152,23 @@ class Session:
 
     def close_epoch(self, t_ns: int, *, steps: int, is_partial: bool) -> EpochReport:
         """End the epoch that was opened."""
-        report = self._close(self._border(t_ns), steps=steps, is_partial=is_partial)
         self._inside = False
-        return report
+        return self._close(self._border(t_ns), steps=steps, is_partial=is_partial)
 
     def end(self, t_ns: int, *, steps: int) -> None:
-        """End the run at an instant; an epoch that is still open is partial, else what is left is outside."""
+        """End the run at an instant; an epoch that is still open is partial, else what is left is outside.
+
+        Told late, it lies where energy was split up to by then: what spans have cannot be taken back.
+        """
+        t_ns = max(t_ns, self._split_ns)
         self.sharing.ends(t_ns)
         if self._inside:
             self.close_epoch(t_ns, steps=steps, is_partial=True)
-            self._end = self._last
-            return
-        border = self._border(t_ns)
-        self._add(Window(self._previous(), border, None))
-        self._end = self._last = border
+        else:
+            border = self._border(t_ns)
+            self._open_windows.append(Window(self._previous(), border, None))
+            self._last = border
+        self._end = self._last
 
     def _previous(self) -> Border:
         if self._last is None:
@@ -187,13 +191,10 @@ class Session:
         window = Window(self._previous(), border, self._past.total, steps, is_partial)
         self._last = border
         report = self._past.add(window)
-        self._add(window)
+        self._open_windows.append(window)
         self.foresight.epoch(report)
         self._is_new_epoch = True
         return report
-
-    def _add(self, window: Window) -> None:
-        self._open_windows.append(window)
 
     # -- settling ----------------------------------------------------------------------------------------------
 
@@ -246,6 +247,7 @@ class Session:
             return None
         mark = self._mark(upto_ns)
         self._frozen.add(mark, earliest_ns=self._earliest_ns())
+        self._split_ns = max(self._split_ns, upto_ns)
         return mark
 
     def shared(self, upto: Mark | None, *, is_last: bool = False) -> Iterator[None]:
@@ -343,8 +345,7 @@ class Session:
     def made(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> RunReport:
         """Publish as `publish` does, and give the report."""
         self.publish(now_ns, is_final=is_final, ended_well=ended_well)
-        report = self.published
-        assert report is not None  # just published
+        assert (report := self.published) is not None  # just published
         return report
 
     def publish(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from aiocarbon._core.policy import Split
+from aiocarbon._engine.frozen import bounded
 from aiocarbon._engine.known import TELLING_NS
 from aiocarbon._logging import get_logger
 
@@ -145,7 +146,7 @@ class Sharing:
         # What was used before the first span tells the idle floor, which counts from that span on.
         first_ns = min(*(edge[0] - TELLING_NS for edge in edges), upto.t_ns)
         if first_ns > begin.t_ns:
-            attribution.supply(feed.upto(begin, self._ledger.mark(first_ns)))
+            attribution.supply(feed.upto(begin, bounded(self._ledger.mark(first_ns), begin, upto)))
             attribution.settle(first_ns)
         return attribution, feed
 

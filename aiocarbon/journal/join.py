@@ -226,6 +226,7 @@ class Joined:
         return {
             "run_id": facts.run_id,
             "name": facts.name,
+            "tool": facts.tool,
             "version": facts.version,
             "host": names(self._nodes),
             "started_at": utc(spans[0][0] * S_PER_NS),

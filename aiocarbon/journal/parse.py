@@ -207,6 +207,7 @@ def _begin(path: Path, first: bytes) -> Process:
                 location=records.location_from(header["location"]),
                 version=str(header["version"]),
                 scope=str(header.get("scope", "machine")),
+                tool=str(header.get("tool") or "aiocarbon"),
                 identity=records.identity_from(header),
             ),
             machine=heading.machine,

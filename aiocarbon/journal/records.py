@@ -18,6 +18,8 @@ energies integer microjoules since the segment's origin, all cumulative:
 | `child` | name, i, s (seconds), uj, ng (nanograms), steps, partial, final: an epoch of a child |
 | `end` | t, ended_well, report (without its epochs, spans and children, which stand above) |
 
+A header with a `tool` is of a journal that was made of another tool's log; `version` is then that tool's.
+
 The header also says who the process is, as `_core/identity.py` decides it. Absent and null mean: not known.
 
 - `job`: the job as its launcher knows it, "slurm-CLUSTER-ID" or "torchrun-ID"; "" for none.

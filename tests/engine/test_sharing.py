@@ -114,6 +114,23 @@ def adds_up(report: Any) -> bool:
     return True
 
 
+def test_an_end_that_is_told_late_lies_where_energy_was_split_up_to_and_the_parts_make_the_run() -> None:
+    """On a busy machine the user's thread stands still between the stamp of the end and its telling."""
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        rig.opened("left open")
+        await clock.advance(5.0)
+        stamp_ns = clock.monotonic_ns()
+        await clock.advance(0.1)
+        await rig.engine.snapshot(rig.session)
+        report = await rig.ended(stamp_ns)
+        assert adds_up(report)
+        assert report.duration_s == pytest.approx(5.1)
+
+    run([watts(clock)], clock, body)
+
+
 # -- the case that everybody knows --------------------------------------------------------------------------------
 
 
