@@ -34,6 +34,7 @@ from aiocarbon.settings import Settings
 
 if TYPE_CHECKING:
     from aiocarbon._engine.engine import Engine
+    from aiocarbon._engine.outlook_notes import OutlookNotes
 
 log = get_logger("journal")
 
@@ -65,6 +66,7 @@ class Recorder:
         self._warnings_written = 0
         self._intensity = IntensityNotes(session)
         self._spans = SpanNotes(session.sharing, self._boot)
+        self._outlooks: OutlookNotes | None = None
         self._place = (session.facts.location, session.ledger.pue)
         self._anchors_written = 1
         self._ticked_ns = engine.clock.monotonic_ns()
@@ -199,10 +201,23 @@ class Recorder:
                 out.append(epoch)
         session.settled.clear()
         out.extend(self._spans.new(s_from_ns(self._engine.clock.monotonic_ns()), is_last=self._is_finished))
+        out.extend(self._foreseen())
         for text in session.warnings[self._warnings_written :]:
             out.append({"k": "warning", "t": self._now(), "text": text})
         self._warnings_written = len(session.warnings)
         del out[:-MOST_WAITING]
+
+    def _foreseen(self) -> Iterator[records.Record]:
+        session = self._session
+        if self._outlooks is None:
+            if session.foresight.newest is None and not session.ledger.intensity.version:
+                return
+            # Behind the entering, which loads no more than it must.
+            from aiocarbon._engine.outlook_notes import OutlookNotes
+
+            self._outlooks = OutlookNotes(session)
+        now_s = session.ledger.wall.wall_s(self._engine.clock.monotonic_ns())
+        yield from self._outlooks.new(now_s, is_last=self._is_finished)
 
     def _collect_first_points(self) -> None:
         """Where the curves of devices begin: between the marks around it, a reader would not find that instant."""

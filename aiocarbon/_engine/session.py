@@ -137,8 +137,7 @@ class Session:
 
     def border(self, t_ns: int, *, steps: int) -> EpochReport:
         """End the epoch that is open and begin the next (the awaited style)."""
-        border = self._border(t_ns)
-        return self._close(border, steps=steps, is_partial=False)
+        return self._close(self._border(t_ns), steps=steps, is_partial=False)
 
     def open_epoch(self, t_ns: int, *, is_entered: bool = True) -> None:
         """Begin an epoch; what lies since the last border is outside."""
@@ -345,7 +344,8 @@ class Session:
     def made(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> RunReport:
         """Publish as `publish` does, and give the report."""
         self.publish(now_ns, is_final=is_final, ended_well=ended_well)
-        assert (report := self.published) is not None  # just published
+        report = self.published
+        assert report is not None  # just published
         return report
 
     def publish(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> None:

@@ -16,6 +16,7 @@ from aiocarbon._core.units import ns_from_s
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon.journal import records
 from aiocarbon.journal.accounts import SPAN_KINDS, SpanTotals
+from aiocarbon.journal.outlooks import OUTLOOK_KINDS, Outlooks
 from aiocarbon.journal.records import Record
 from aiocarbon.journal.refresh import Learnt
 from aiocarbon.journal.rows import LARGEST, Rows
@@ -88,6 +89,7 @@ class Process:
         learnt: What was learnt of its intensity after its end, out of the files beside this journal and its copies.
         warnings: In order.
         spans: What became of its energy among spans and children.
+        outlooks: What was foreseen of it.
         end: The end record; None if the journal breaks off.
         seen_ns: Newest instant in it.
         time_namespace: Whose boot clock its instants are of, as the kernel names it; empty where it is not known.
@@ -112,6 +114,7 @@ class Process:
     learnt: Learnt = ()
     warnings: list[str] = field(default_factory=list)
     spans: SpanTotals = field(default_factory=SpanTotals)
+    outlooks: Outlooks = field(default_factory=Outlooks)
     end: Record | None = None
     bad_lines: int = 0
     problems: list[str] = field(default_factory=list)
@@ -152,6 +155,8 @@ class Process:
             self.warn(str(record["text"]))
         elif kind in SPAN_KINDS:
             self.spans.take(record)
+        elif kind in OUTLOOK_KINDS:
+            self.outlooks.take(record)
         elif kind == "end":
             self.end = record
 

@@ -16,6 +16,8 @@ energies integer microjoules since the segment's origin, all cumulative:
 | `warning` | t, text |
 | `spans` | t, totals by name of span, by owner and device (`accounts.py`); the newest counts; also in the tail |
 | `child` | name, i, s (seconds), uj, ng (nanograms), steps, partial, final: an epoch of a child |
+| `prediction` | at_s (UTC), epochs, seen, and kwh, g, s of the whole run: value, low, high (`outlooks.py`) |
+| `ahead` | the first forecast: at_s, until_s (UTC), steps (from_s, g/kWh), source, zone, kind, factor_basis |
 | `end` | t, ended_well, report (without its epochs, spans and children, which stand above) |
 
 A header with a `tool` is of a journal that was made of another tool's log; `version` is then that tool's.

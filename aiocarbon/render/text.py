@@ -24,6 +24,7 @@ from aiocarbon._core.report import (
 from aiocarbon._core.units import M_PER_KM
 from aiocarbon.render import numbers
 from aiocarbon.render.cluster import cluster_rows
+from aiocarbon.render.escape import one_line
 from aiocarbon.render.spans import span_lines
 
 __all__ = [
@@ -38,6 +39,9 @@ __all__ = [
 
 WARNING: Final = "  warning     "
 """How the line of a warning begins."""
+
+OURS: Final = "aiocarbon"
+"""`tool` of what was not imported."""
 
 LABEL_WIDTH: Final = 12
 NAME_WIDTH: Final = 44
@@ -145,6 +149,8 @@ def live_line(report: RunReport) -> str:
 
 def _lines(report: RunReport) -> Iterator[str]:
     yield _heading(report)
+    if report.tool != OURS:
+        yield _line("measured by", f"{one_line(f'{report.tool} {report.version}')}; imported from its log")
     yield _line("time", _time(report))
     yield from _energy(report)
     yield from _co2eq(report)
@@ -154,7 +160,8 @@ def _lines(report: RunReport) -> Iterator[str]:
     yield from (_line(label, text) for label, text in cluster_rows(report))
     yield from span_lines(report)
     yield from _equivalents(report.equivalents)
-    yield _line("overhead", _overhead(report))
+    if report.tool == OURS:
+        yield _line("overhead", _overhead(report))
     yield from (f"{WARNING}{text}" for text in report.warnings)
 
 
@@ -163,7 +170,7 @@ def _line(label: str, text: str) -> str:
 
 
 def _heading(report: RunReport) -> str:
-    name = f"{report.name} ({report.run_id})" if report.name else report.run_id
+    name = f"{one_line(report.name)} ({report.run_id})" if report.name else report.run_id
     return f"aiocarbon: {name or 'all runs'}{f' on {report.host}' if report.host else ''}"
 
 
