@@ -41,7 +41,7 @@ class Facts:
         location: Where it is.
         version: Version of aiocarbon that measured.
         scope: Whose energy counts: "machine", "process" or "cgroup".
-        tool: Who measured: "aiocarbon", or the tool out of whose log the journal was made; `version` is then that one's.
+        tool: Who measured: "aiocarbon", or the tool whose log was imported; `version` is then that one's.
         identity: Who the process is; None where its journal does not say.
         first_epoch: Number of the epoch that this start of the run began with.
     """
