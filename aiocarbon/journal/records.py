@@ -289,6 +289,7 @@ def identity_from(header: Mapping[str, Any]) -> Identity | None:
         local_rank=number("local_rank"),
         expected_node_count=number("expected_node_count"),
         expected_tasks=number("expected_tasks"),
+        ended_by=word("ended_by"),
         advice=word("advice"),
         expected_nodes=_nodes(nodes) if isinstance(nodes, str) else None if nodes is None else tuple(map(str, nodes)),
         rules=tuple(str(rule) for rule in header.get("rules") or ()),
