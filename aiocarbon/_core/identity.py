@@ -43,6 +43,7 @@ class Identity:
         expected_nodes: Names of the nodes that the attempt has; None if they are not known.
         expected_node_count: How many; None if not known.
         expected_tasks: How many processes the attempt has; None if not known.
+        ended_by: What ends the process, where it never ends by itself: "Ray" for its workers; empty where it does.
         rules: How all this was found out, in words.
         advice: What a reader of the report must know of it; empty if nothing.
     """
@@ -59,6 +60,7 @@ class Identity:
     expected_nodes: tuple[str, ...] | None = None
     expected_node_count: int | None = None
     expected_tasks: int | None = None
+    ended_by: str = ""
     rules: tuple[str, ...] = ()
     advice: str = ""
 
@@ -158,6 +160,11 @@ class Launchers:
             return self.number("GROUP_WORLD_SIZE") == 1
         size = self.number("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
         return bool(self.mpi) and size == self.number("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+
+    @property
+    def ended_by(self) -> str:
+        """What ends the process; empty where it ends by itself. Ray 2.60 gives both to its workers, not to drivers."""
+        return "Ray" if self.number("RAY_RAYLET_PID") is not None and "RAY_JOB_ID" in self._environ else ""
 
     def _rank(self) -> Rank | None:
         """The process's number by the innermost launcher that tells one."""
@@ -272,6 +279,7 @@ def decide(environ: Mapping[str, str], *, hostname: str, own: str, launcher: str
         expected_nodes=nodes,
         expected_node_count=count,
         expected_tasks=rank.world if rank else None,
+        ended_by=known.ended_by,
         rules=tuple(filter(None, rules)),
         advice=advice,
     )

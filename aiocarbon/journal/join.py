@@ -23,7 +23,19 @@ from aiocarbon._core.units import S_PER_NS
 from aiocarbon.journal.machine import Told
 from aiocarbon.journal.nodes import COMPLETE, PARTIAL, node_reports
 from aiocarbon.journal.span_sums import SpanSum
-from aiocarbon.journal.sums import Clocks, Ends, Expected, NodeSum, WarningSum, WindowSum, union_ns, united, utc_span
+from aiocarbon.journal.sums import (
+    Clocks,
+    Ends,
+    Expected,
+    NodeSum,
+    WarningSum,
+    WindowSum,
+    is_let_go,
+    told_to_ns,
+    union_ns,
+    united,
+    utc_span,
+)
 from aiocarbon.journal.view import KEPT_EPOCHS, Stretch, View
 
 FOLDS_ABOVE: Final = 64
@@ -121,6 +133,7 @@ class Joined:
             groups.setdefault((restart, who.attempt if who is not None else ""), []).append(view)
             by_host.setdefault(view.process.facts.host, []).append(view)
         found: dict[str, Start] = {}
+        told_ns = {host: told_to_ns(group) for host, group in by_host.items()}
         for (restart, name), group in groups.items():
             group.sort(key=lambda view: (view.begin_ns, view.process.ident))
             spans = [(view.begin_ns, view.end_ns) for view in group]
@@ -132,12 +145,13 @@ class Joined:
                 extent = Extent(begin, end, view.ended_well)
                 self._extents.setdefault(start, extent).join(extent)
                 self._take_facts(view, (begin, end))
-                self._ends.setdefault(start, Ends()).take(view, end)
+                self._ends.setdefault(start, Ends()).take(view, end, told_ns[view.process.facts.host])
         for host, group in by_host.items():
             node = self._nodes.setdefault(host, NodeSum())
             node.processes += len(group)
             node.covered_ns += union_ns((view.begin_ns, view.end_ns) for view in group)
-            node.open += tuple({found[view.process.ident] for view in group if view.process.end is None})
+            left = (view for view in group if view.process.end is None and not is_let_go(view, told_ns[host]))
+            node.open += tuple({found[view.process.ident] for view in left})
             for view in group:
                 start = found[view.process.ident]
                 self._expected.setdefault(start.restart, Expected()).take(view, start)
@@ -215,7 +229,7 @@ class Joined:
             intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
             intensity_sources=uses(cut.carbon),
             equivalents=equivalents(cut.carbon.co2eq_g),
-            warnings=(*lacks, *span_notes(*shared), *self._told_warnings()),
+            warnings=(*lacks, *self._let_go(last), *span_notes(*shared), *self._told_warnings()),
             overhead=self._cost,
             co2eq_g_before=self._before(),
         )
@@ -290,6 +304,15 @@ class Joined:
         bad = sum(ends.bad for ends in last)
         if bad:
             yield f"{bad} of {self._processes} processes were ended by something else than their own end"
+
+    def _let_go(self, last: list[Ends]) -> Iterator[str]:
+        """What is not known of processes that never end by themselves, though all of their energy is."""
+        if count := sum(ends.let_go for ends in last):
+            yield (
+                f"{count} of {self._processes} processes were ended from outside, as Ray ends its workers: their nodes "
+                "were measured on, so all energy is told; what their spans had of the last second before, and what "
+                "the instrument itself cost them, is not"
+            )
 
     def _told_warnings(self) -> Iterator[str]:
         yield from self._warnings

@@ -122,23 +122,46 @@ class Expected:
 class Ends:
     """How the processes of a start ended."""
 
-    __slots__ = ("bad", "hosts", "newest_ns", "oldest_ns", "open")
+    __slots__ = ("bad", "hosts", "let_go", "newest_ns", "oldest_ns", "open")
 
     def __init__(self) -> None:
-        self.open = self.bad = 0
+        self.open = self.bad = self.let_go = 0
         self.oldest_ns = self.newest_ns = 0
         self.hosts: list[str] = []
 
-    def take(self, view: View, end_ns: int) -> None:
-        """Take how a process ended, UTC nanoseconds."""
+    def take(self, view: View, end_ns: int, told_to_ns: int) -> None:
+        """Take how a process ended.
+
+        Args:
+            view: The process.
+            end_ns: Its end, UTC nanoseconds.
+            told_to_ns: Up to when another process of its machine, which ended well, told of it; boot time.
+        """
         if view.process.end is not None:
             self.bad += not view.ended_well
+            return
+        if is_let_go(view, told_to_ns):
+            self.let_go += 1
             return
         self.oldest_ns = min(self.oldest_ns, end_ns) if self.open else end_ns
         self.newest_ns = max(self.newest_ns, end_ns)
         self.open += 1
         if len(self.hosts) <= NAMES_TOLD:
             self.hosts.append(view.process.facts.host)
+
+
+def told_to_ns(views: Iterable[View]) -> int:
+    """Up to when those of some processes that ended well told, boot time; 0 if none did."""
+    return max((view.end_ns for view in views if view.ended_well), default=0)
+
+
+def is_let_go(view: View, told_to_ns: int) -> bool:
+    """Whether a process broke off as its kind does, while another told of its machine to a good end.
+
+    Actors of Ray never end by themselves: their part of the energy is known as long as their node is measured.
+    """
+    who = view.process.facts.identity
+    return view.process.end is None and who is not None and bool(who.ended_by) and view.end_ns <= told_to_ns
 
 
 class Clocks:

@@ -260,6 +260,15 @@ def test_a_list_of_too_many_nodes_is_refused_at_once() -> None:
             nodelist.expand(text)
 
 
+def test_ray_ends_its_workers_and_not_its_drivers() -> None:
+    # As seen in a worker and in a driver's job of Ray 2.60.
+    worker = {"RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": "10871", "RAY_CLIENT_MODE": "0"}
+    assert who(worker).ended_by == "Ray"
+    assert who(STEP | worker).ended_by == "Ray"
+    for environ in ({}, {"RAY_ADDRESS": "auto"}, {"RAY_JOB_ID": "01000000"}, {"RAY_RAYLET_PID": "10871"}):
+        assert not who(environ).ended_by
+
+
 def test_alone_is_a_process_that_nothing_launched() -> None:
     found: Any = alone("r", "h")
     assert (found.run_id, found.host, found.attempt, found.rank) == ("r", "h", "r", None)

@@ -610,6 +610,36 @@ def test_a_try_that_was_taken_up_again_leaves_nothing_open(tmp_path: Path) -> No
     assert not any("did not end" in text for text in run.warnings)
 
 
+RAY = {"attempt": "", "ended_by": "Ray"}
+
+
+def test_workers_that_ray_ended_leave_nothing_open_where_their_node_was_measured_on(tmp_path: Path) -> None:
+    meter = Process(end=600, who=RAY | {"attempt": "m"})
+    actor = Process(pid=2, begin=60, end=300, ended=None, who=RAY | {"attempt": "a"})
+    again = Process(pid=3, begin=310, end=600, ended=None, who=RAY | {"attempt": "b"})
+    run = the_run(tmp_path, meter, actor, again)
+    assert (run.status, run.ended_well) == ("complete", True)
+    assert not any(node.is_open for node in run.nodes)
+    assert any(text.startswith("2 of 3 processes were ended from outside, as Ray ends") for text in run.warnings)
+    assert joules(run) == pytest.approx(100.0 * 600)
+
+
+@pytest.mark.parametrize(
+    ("meter", "actor"),
+    [
+        (Process(end=400, who=RAY), Process(pid=2, end=401, ended=None, who=RAY)),  # it goes on, unmeasured by others
+        (Process(end=600, ended=None, who=RAY), Process(pid=2, end=300, ended=None, who=RAY)),
+        (Process(end=600, ended=False, who=RAY), Process(pid=2, end=300, ended=None, who=RAY)),
+        (Process(end=600), Process(pid=2, end=300, ended=None)),  # no worker of Ray
+        (Process(end=600, who=RAY), Process(host="n2", boot="b2", pid=2, end=300, ended=None, who=RAY)),
+    ],
+)
+def test_what_broke_off_and_was_not_told_to_a_good_end_is_open(tmp_path: Path, meter: Process, actor: Process) -> None:
+    run = the_run(tmp_path, meter, actor)
+    assert (run.status, run.ended_well) == ("partial", False)
+    assert not any("ended from outside" in text for text in run.warnings)
+
+
 def test_the_text_of_a_run_of_several_nodes_says_what_is_partial_and_by_which_rules(tmp_path: Path) -> None:
     who = [start(f"a.{n}", n, expected_nodes="n[1-3]", rules=["run id of the SLURM job"]) for n in (0, 1)]
     world = [
