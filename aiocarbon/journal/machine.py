@@ -74,7 +74,11 @@ class Machine:
 
     def cut_curves(self, views: Sequence[View]) -> list[Told]:
         """The same by curves alone, whatever the processes."""
-        return [_cut(*part) for part in _parts(views, self.unite())]
+        return [_cut(*part) for part in self.parts(views)]
+
+    def parts(self, views: Sequence[View]) -> list[tuple[View, dict[str, Known], int, int]]:
+        """Which of some processes tells which devices from when to when (boot time), each instant of a device once."""
+        return _parts(views, self.unite())
 
     def unite(self) -> Sequence[Segment]:
         """Have all processes know of each segment what any of them knows; the segments."""
