@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from aiocarbon._core.report import Prediction, RunReport
     from aiocarbon._core.waited import CleanWait
+    from aiocarbon._engine.marks import Marks
     from aiocarbon._engine.tape import Tape
     from aiocarbon.budget import Budget
     from aiocarbon.meters.base import Meter
@@ -274,7 +275,7 @@ class Tracker(Verbs, EpochVerbs):
 class Exceeded:
     """An event that is set once the run's budget is used up, for tasks and cancel scopes."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Marks) -> None:
         self._handle = handle
 
     def is_set(self) -> bool:

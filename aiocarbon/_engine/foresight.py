@@ -203,7 +203,7 @@ class Foresight:
 
             now_s, pue = self._ledger.wall.wall_s(end.t_ns), self._ledger.pue.value
             self.newest = foretell(
-                outlook, used=_quantities(run, pue), pue=pue, horizon=self._ahead(now_s), now=utc(now_s)
+                outlook, used=_quantities(run, pue), pue=pue, horizon=self.ahead(now_s), now=utc(now_s)
             )
             self._made_at_s = run.duration_s
         return self.newest
@@ -219,8 +219,8 @@ class Foresight:
         power_w = None if outlook.power_w is None else outlook.power_w.value
         return {END_KEY: {"epochs": outlook.epochs_seen, "epoch_s": outlook.epoch_s.value, "power_w": power_w}}
 
-    def _ahead(self, now_s: float) -> Horizon:
-        """The intensity from now on."""
+    def ahead(self, now_s: float) -> Horizon:
+        """The intensity from an instant on (UTC seconds, about now)."""
         from aiocarbon._core.ahead import Horizon
 
         intensity, slot_s = self._ledger.intensity, math.floor(now_s / SLOT_S) * SLOT_S

@@ -6,7 +6,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiocarbon.budget import needs_await
 from aiocarbon.errors import BudgetExceededError, TrainingStoppedError, UsageError
@@ -14,12 +14,24 @@ from aiocarbon.errors import BudgetExceededError, TrainingStoppedError, UsageErr
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from aiocarbon._core.report import Prediction
-    from aiocarbon._engine.session import Session
+    from aiocarbon._core.report import Prediction, RunReport
     from aiocarbon.budget import Budget
     from aiocarbon.settings import Settings
 
 NOBODY = "on_prediction is a coroutine function, which only the async tracker can await; give it a plain function"
+
+
+class Spender(Protocol):
+    """What has a budget: a run on this machine, or that of a cluster."""
+
+    budget_broken: str
+
+    @property
+    def published(self) -> RunReport | None:
+        """The newest report."""
+
+    def warn(self, text: str) -> None:
+        """Add a warning to it, once."""
 
 
 class Verdicts:
@@ -61,7 +73,7 @@ class Verdicts:
         if not future.done():
             future.set_result(None)
 
-    def heed(self, session: Session) -> None:
+    def heed(self, session: Spender) -> None:
         """Act if what was used, or will surely be, has passed a limit.
 
         Raises:
