@@ -12,7 +12,7 @@ from aiocarbon._core.body import Overhead
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import Location, Pue
 from aiocarbon._core.ledger import Cut, DeviceCut, coverage, weakest
-from aiocarbon._core.nodes import NodeReport
+from aiocarbon._core.nodes import Attempt, NodeReport
 from aiocarbon._core.reading import Basis, DeviceKind, Role
 from aiocarbon._core.scope_report import Scope as Scope
 from aiocarbon._core.units import kwh_from_j
@@ -79,6 +79,12 @@ class Quantities:
         """The report as plain JSON values, in the schema of `aiocarbon report --json`."""
         plain: dict[str, Any] = _plain(self)
         return plain
+
+    def metrics(self, *, devices: bool = False, spans: bool = False) -> dict[str, float]:
+        """Its figures by key ("carbon/co2eq_g") for whatever draws curves; see `aiocarbon._core.metrics.metrics`."""
+        from aiocarbon._core.metrics import metrics
+
+        return metrics(self, devices=devices, spans=spans)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +282,8 @@ class RunReport(Quantities):
         epochs_total: How many there were.
         outside: What lies in no epoch.
         rework: What earlier tries of the run used for what a later one did again; None if nothing was.
+        paused_s: Seconds between its begin and its end in which no process of it ran: in no other figure.
+        attempts: Its tries, where there were several.
         devices: Each device's part; of more than 64 processes, those of one name together.
         nodes: Those of a run of several processes, also those that told nothing.
         status: "complete", or "partial" where something was not measured or is not there yet.
@@ -314,6 +322,8 @@ class RunReport(Quantities):
     epochs_total: int
     outside: Quantities
     rework: Quantities | None = None
+    paused_s: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
     devices: tuple[DeviceReport, ...]
     nodes: tuple[NodeReport, ...] = ()
     status: str = "complete"
