@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "_checks": {"_core", "meters", "intensity", "budget", *SHARED},
     "settings": {"_core", "_checks", "budget", "intensity", "meters", *SHARED},
     "journal": {"_core", "intensity", "data", *SHARED},
+    "imports": {"_core", "intensity", "journal", *SHARED},
     "_engine": {"_core", "meters", "intensity", "journal", "settings", "budget", *SHARED},
     "render": {"_core", *SHARED},
     "testing": {"_core", "meters", "intensity", *SHARED},

@@ -84,6 +84,10 @@ def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
         from aiocarbon.cli.report_options import report_options
 
         return report(report_options(parsed))
+    if parsed.verb == "import":
+        from aiocarbon.cli.import_cmd import import_runs
+
+        return import_runs(parsed)
     if parsed.verb == "estimate":
         from aiocarbon.cli.estimate_cmd import estimate
         from aiocarbon.cli.foresight_options import estimate_options

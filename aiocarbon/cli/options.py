@@ -128,9 +128,11 @@ def make_parser() -> Parser:
     _add_intensity(verbs)
     from aiocarbon.cli.clean_options import add_when
     from aiocarbon.cli.foresight_options import add_verbs
+    from aiocarbon.cli.import_cmd import add_import
     from aiocarbon.cli.report_options import add_report
 
     add_report(functools.partial(_add_verb, verbs))
+    add_import(functools.partial(_add_verb, verbs))
     add_when(verbs)
     add_verbs(verbs)
     return parser

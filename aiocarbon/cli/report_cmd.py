@@ -54,11 +54,11 @@ def report(options: ReportOptions) -> int:
         say(f"aiocarbon: {problem}")
     if not options.outputs:
         return 0 if show(coloured(_text(loaded), sys.stdout)) else 1
-    return max([_write(name, target, loaded) for name, target in options.outputs.items()])
+    return max([_write(name, target, loaded, options) for name, target in options.outputs.items()])
 
 
-def _write(name: str, target: str, loaded: Loaded) -> int:
-    problem = write_text(target, OUTPUTS[name].make(loaded))
+def _write(name: str, target: str, loaded: Loaded, options: ReportOptions) -> int:
+    problem = write_text(target, OUTPUTS[name].make(loaded, options))
     if problem:
         say(f"aiocarbon: {problem}")
     return 1 if problem else 0

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from aiocarbon.cli.report_options import ReportOptions
     from aiocarbon.journal.read import Loaded
 
 __all__ = ["OUTPUTS", "Output"]
@@ -20,15 +21,15 @@ class Output(NamedTuple):
 
     Attributes:
         help: Its line in `aiocarbon report --help`.
-        make: Makes its text of what was read. `Loaded.files` are the journals, where their curves are wanted as well
-            (`aiocarbon.journal.read.gather`).
+        make: Makes its text of what was read and how it was asked for. `Loaded.files` are the journals, where their
+            curves are wanted as well (`aiocarbon.journal.read.gather`).
     """
 
     help: str
-    make: Callable[[Loaded], str]
+    make: Callable[[Loaded, ReportOptions], str]
 
 
-def _json(loaded: Loaded) -> str:
+def _json(loaded: Loaded, options: ReportOptions) -> str:
     return json.dumps(loaded.to_dict(), indent=2, ensure_ascii=False)
 
 
