@@ -107,11 +107,11 @@ class Tracker(_async.Verbs, EpochVerbs):
         """End the run, with the last reading and the final report; safe to call twice."""
         self._end(ended_well=True)
 
-    def _end(self, *, ended_well: bool) -> None:
+    def _end(self, *, ended_well: bool, t_ns: int | None = None) -> None:
         from aiocarbon._engine.bridge import block
         from aiocarbon._engine.life import CLOSE_LIMIT_S
 
-        future = self._handle.close(time.monotonic_ns(), ended_well=ended_well)
+        future = self._handle.close(time.monotonic_ns() if t_ns is None else t_ns, ended_well=ended_well)
         if future is None:
             return
         try:

@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "sync": {"_core", "_engine", "_marks", "tracker", "settings", "waiting", "confirm", *SHARED},
     "decorator": {"_engine", "span", "tracker", "sync", *SHARED},
     "ending": {*SHARED},
-    "integrations": {"_core", "_engine", "journal", "settings", "tracker", "sync", *SHARED},
+    "integrations": {"_core", "_engine", "journal", "settings", "span", "tracker", "sync", *SHARED},
     "__init__": {
         "_engine",
         "ending",
