@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from aiocarbon._core import nodelist
-
 LEAST_SPECIAL_STEP: Final = 1 << 31
 """SLURM's numbers for what is no ordinary step (batch, interactive, extern) lie just below 2^32 (slurm.h)."""
 
@@ -235,8 +233,10 @@ class Launchers:
         for name in (*(("SLURM_STEP_NODELIST",) if in_step else ()), "SLURM_JOB_NODELIST", "SLURM_NODELIST"):
             text = self._environ.get(name, "")
             if text:
+                from aiocarbon._core.nodelist import expand
+
                 try:
-                    names = nodelist.expand(text)
+                    names = expand(text)
                 except ValueError:
                     continue
                 return names, len(names), f"nodes by {name}"

@@ -36,7 +36,7 @@ _ACCEPTED: Final = (
     'an outward postcode ("GB:N1"), coordinates in degrees north and east ("55.67,12.57") or "WORLD"'
 )
 
-_COORDINATES: Final = re.compile(r"([+-]?[0-9]{1,3}(?:\.[0-9]*)?) *, *([+-]?[0-9]{1,3}(?:\.[0-9]*)?)")
+_COORDINATES: Final = r"([+-]?[0-9]{1,3}(?:\.[0-9]*)?) *, *([+-]?[0-9]{1,3}(?:\.[0-9]*)?)"
 
 EARTH_RADIUS_KM: Final = 6371.0
 """Mean radius (IUGG, 1980: 6371.0 km); the Earth's flattening changes a distance by at most 0.5 %."""
@@ -60,7 +60,7 @@ def parse_zone(text: str) -> Location:
     if not isinstance(text, str):
         raise ConfigError("location", text, _ACCEPTED)
     zone = text.strip().upper()
-    if coordinates := _COORDINATES.fullmatch(zone):
+    if coordinates := re.fullmatch(_COORDINATES, zone):
         return _at(float(coordinates[1]), float(coordinates[2]), text)
     countries, subdivisions = _countries(), _subdivisions()
     zone = _alpha3().get(zone, zone)

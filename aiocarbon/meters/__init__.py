@@ -80,9 +80,13 @@ def _has_plugins() -> bool:
     user would pay at entering for what few have.
     """
     for folder in sys.path:
-        for path in glob.iglob(os.path.join(glob.escape(folder or "."), "*.*-info", "entry_points.txt")):
+        try:
+            packages = [name for name in os.listdir(folder or ".") if name.endswith(("dist-info", "egg-info"))]
+        except OSError:
+            continue  # not a folder (any more)
+        for package in packages:
             try:
-                with open(path, encoding="utf-8") as file:
+                with open(os.path.join(folder, package, "entry_points.txt"), encoding="utf-8") as file:
                     if ENTRY_POINT_GROUP in file.read():
                         return True
             except (OSError, UnicodeDecodeError):

@@ -94,7 +94,7 @@ _EPYC_MODELS: Final = (
 """(CPUID family, models, CPU family); Ryzen and Threadripper share some numbers, so the brand must say EPYC.
 The dense parts (Bergamo and Siena, Turin Dense) draw two thirds of the others per thread: families of their own."""
 
-_SCALABLE: Final = re.compile(r"xeon.*?\b(?:(?:platinum|gold|silver|bronze) [3-9]|[89])([1-9])\d{2}(?!\d)([a-z]*)")
+_SCALABLE: Final = r"xeon.*?\b(?:(?:platinum|gold|silver|bronze) [3-9]|[89])([1-9])\d{2}(?!\d)([a-z]*)"
 _SCALABLE_GENERATIONS: Final = {
     "1": CpuFamily.SKYLAKE_SP,
     "2": CpuFamily.CASCADE_LAKE,
@@ -102,17 +102,17 @@ _SCALABLE_GENERATIONS: Final = {
     "4": CpuFamily.SAPPHIRE_RAPIDS,
     "5": CpuFamily.EMERALD_RAPIDS,
 }
-_XEON_6: Final = re.compile(r"xeon(?: 6)? 6[5-9]\d{2}p(?!\w)")
+_XEON_6: Final = r"xeon(?: 6)? 6[5-9]\d{2}p(?!\w)"
 """Xeon 6 with performance cores, 6500P to 6900P; 6300P is a desktop chip, the E's are Sierra Forest."""
-_XEON_E5_E7: Final = re.compile(r"\be([57])-\d{4}\w*?(?: ?v([2-4]))?\b")
+_XEON_E5_E7: Final = r"\be([57])-\d{4}\w*?(?: ?v([2-4]))?\b"
 _XEON_E5_E7_GENERATIONS: Final = {
     "": CpuFamily.SANDY_BRIDGE,
     "2": CpuFamily.IVY_BRIDGE,
     "3": CpuFamily.HASWELL,
     "4": CpuFamily.BROADWELL,
 }
-_XEON_E_21: Final = re.compile(r"\be-2[12]\d{2}\w*")
-_EPYC_NUMBER: Final = re.compile(r"epyc ([789])[0-9a-z]{2}([1-5])")
+_XEON_E_21: Final = r"\be-2[12]\d{2}\w*"
+_EPYC_NUMBER: Final = r"epyc ([789])[0-9a-z]{2}([1-5])"
 _EPYC_GENERATIONS: Final = {
     ("7", "1"): CpuFamily.EPYC_1,
     ("7", "2"): CpuFamily.EPYC_2,
@@ -230,18 +230,18 @@ def _by_brand(brand: str) -> CpuFamily:
     for part, family in _VIRTUAL_NAMES:
         if part in brand:
             return family
-    if epyc := _EPYC_NUMBER.search(brand):
+    if epyc := re.search(_EPYC_NUMBER, brand):
         number = epyc[0].removeprefix("epyc ")
         return _EPYC_DENSE.get(number) or _EPYC_GENERATIONS.get((epyc[1], epyc[2]), CpuFamily.UNKNOWN)
-    if e5 := _XEON_E5_E7.search(brand):
+    if e5 := re.search(_XEON_E5_E7, brand):
         if e5[1] == "7" and not e5[2]:  # E7-xxxx without a version is Westmere
             return CpuFamily.UNKNOWN
         return _XEON_E5_E7_GENERATIONS[e5[2] or ""]
-    if _XEON_E_21.search(brand):
+    if re.search(_XEON_E_21, brand):
         return CpuFamily.COFFEE_LAKE
-    if _XEON_6.search(brand):
+    if re.search(_XEON_6, brand):
         return CpuFamily.GRANITE_RAPIDS
-    if scalable := _SCALABLE.search(brand):
+    if scalable := re.search(_SCALABLE, brand):
         return _scalable(scalable[1], scalable[2])
     return CpuFamily.UNKNOWN
 
