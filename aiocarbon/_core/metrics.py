@@ -70,7 +70,8 @@ def is_known(energy_kwh: float, coverage: float) -> bool:
 
 def as_key(name: str) -> str:
     """A name as a part of a key: what not every sink takes is an underscore ("rapl:package-0" -> "rapl_package-0")."""
-    return "".join(c if (c.isascii() and c.isalnum()) or c in "_-." else "_" for c in name)
+    part = "".join(c if (c.isascii() and c.isalnum()) or c in "_-." else "_" for c in name) or "_"
+    return part.replace(".", "_") if not part.strip(".") else part  # "a/../b" would be another key's path
 
 
 def _prefix(report: Quantities) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from aiocarbon._core.identity import Identity
+    from aiocarbon._core.intensity import IntensityValue
     from aiocarbon._core.report import RunReport
     from aiocarbon._engine.session import Session
 
@@ -249,6 +250,17 @@ class Life(Marks):
             return None
         return self._host.call(lambda engine: engine.snapshot(session))
 
+    def grid(self) -> Future[IntensityValue] | None:
+        """The carbon intensity that weighs the energy of now, read on the engine's thread; None if the run is over."""
+        session = self.begun("grid()")
+        if not self.is_active or self._host is None:
+            return None
+
+        async def verb(_: Any) -> IntensityValue:
+            return session.ledger.intensity.value_at(session.ledger.wall.wall_s(time.monotonic_ns()))
+
+        return self._host.call(verb)
+
     # -- errors of the instrument ------------------------------------------------------------------------------
 
     def fail(self, error: BaseException) -> None:
@@ -279,6 +291,8 @@ class Life(Marks):
             session.warn(message)
             if self.is_active and (self._host is None or self._host.is_dead):
                 session.publish(time.monotonic_ns())  # no tick of an engine will
+        if self._final is not None:  # what is learnt behind the end, as of a sink that took nothing any more
+            self._final = replace(self._final, warnings=(*self._final.warnings, message))
 
 
 def _who(arguments: Mapping[str, Any]) -> Identity:

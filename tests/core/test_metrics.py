@@ -79,6 +79,21 @@ def test_devices_of_several_hosts_are_told_apart(run: RunReport) -> None:
     assert "carbon/device/gpu_0_a/power_w" not in told
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("", "_"),
+        ("..", "__"),
+        (".", "_"),
+        ("rapl:package-0/dram", "rapl_package-0_dram"),
+        ("é 1", "__1"),
+        ("v1.2", "v1.2"),
+    ],
+)
+def test_a_name_of_any_kind_is_one_part_of_a_key(name: str, part: str) -> None:
+    assert as_key(name) == part
+
+
 def test_figures_are_those_of_the_report(run: RunReport) -> None:
     told = run.metrics()
     for figure in ("energy_kwh", "co2eq_g", "power_w", "it_energy_kwh", "duration_s", "coverage"):
