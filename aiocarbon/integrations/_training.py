@@ -14,6 +14,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport, RunReport
     from aiocarbon.settings import Settings
 
-__all__ = ["AGREE_EVERY", "Training"]
+__all__ = ["Training", "agree"]
 
 AGREE_EVERY: Final = 50
 """Processes of one training agree after so many steps, and at each epoch's end, whether a budget stops it: if one
@@ -66,6 +67,25 @@ def tracks(settings: Settings, local_rank: int) -> bool:
     return local_rank == 0 or settings.journal is not None
 
 
+def agree(stops: bool, *, device: Any) -> bool:
+    """True in all processes of PyTorch's default group if any of them says so; all have to ask.
+
+    Args:
+        stops: What this one says.
+        device: Where its collectives work.
+    """
+    import torch
+
+    flag = torch.tensor(int(stops), device=device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+    return bool(flag)
+
+
+_unkeyed: weakref.WeakSet[Training] = weakref.WeakSet()
+"""Those that no trainer has asked for their key yet: two in one trainer need two keys, and get them again when the
+program starts again."""
+
+
 class Training:
     """The runs of one callback, one after the other.
 
@@ -90,6 +110,8 @@ class Training:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         sync.Tracker(**settings)  # checks them, and starts nothing
         self._settings = dict(settings)
+        self._key = f"aiocarbon.CarbonCallback{len(_unkeyed) or ''}"
+        _unkeyed.add(self)
         self.tracker: sync.Tracker | None = None
         self.reports: list[RunReport] = []
         self.stop_reason = ""
@@ -110,11 +132,18 @@ class Training:
 
     def __getstate__(self) -> dict[str, Any]:
         # To another process go settings and what a checkpoint told, never a run.
-        return {"settings": self._settings, "restored": self._restored}
+        return {"settings": self._settings, "_restored": self._restored, "_key": self._key}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Training.__init__(self, state["settings"])
-        self._restored = state["restored"]
+        _unkeyed.discard(self)
+        self._restored, self._key = state["_restored"], state["_key"]
+
+    @property
+    def key(self) -> str:
+        """Under which key a trainer's checkpoints hold its state; asked for as the trainer is made."""
+        _unkeyed.discard(self)
+        return self._key
 
     # -- begin and end -----------------------------------------------------------------------------------------
 
@@ -237,6 +266,17 @@ class Training:
             asked, self._asked = self._asked, None
             outcome = asked.result()
         sync.heed(self.tracker._handle, outcome)
+
+    def stops(self, step: int, agree: Callable[[bool], bool] | None) -> bool:
+        """Whether the training has to stop.
+
+        Args:
+            step: Number of the step, the same in all processes of the training; 0 at an epoch's end.
+            agree: True for all processes if any of them says so, which all have to ask; None: there is only one.
+        """
+        if agree is None:
+            return bool(self.stop_reason)
+        return self.may_stop and step % AGREE_EVERY == 0 and agree(bool(self.stop_reason))
 
     def stop(self, reason: str) -> None:
         """Have the training stop; the first reason counts."""
