@@ -23,6 +23,7 @@ MAX_INTERVAL_S: Final = 60.0
 MAX_PUE: Final = 10.0
 MAX_W: Final = 1e6
 """Watts of a machine that are taken for a mistake beyond."""
+WORD: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 SCOPES: Final = ("machine", "process", "cgroup")
 
 
@@ -167,7 +168,7 @@ def _journal(value: Any) -> Path | None:
 def _word(value: Any) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+    if not isinstance(value, str) or not re.fullmatch(WORD, value):
         raise ValueError('letters, digits, ".", "_" and "-", at most 100, beginning with a letter or digit')
     return value
 
@@ -240,16 +241,32 @@ def _monitor_epochs(value: Any) -> int | None:
     return number
 
 
-def _resume(value: Any) -> int | bool | None:
+def _resume(value: Any) -> int | bool | str | Path | None:
+    if isinstance(value, Path):
+        return value
     text = value.strip().lower() if isinstance(value, str) else value
     if text is None or text is False or text in ("false", "no", "off"):
         return None
     if text is True or text in ("true", "yes", "on"):
         return True
     number = _whole(value)
-    if number is None or not 0 <= number <= MAX_EPOCHS:
-        raise ValueError("the number of the epoch that this start begins with, 0 or more; true: out of the journal")
-    return number
+    if number is not None and 0 <= number <= MAX_EPOCHS:
+        return number
+    if isinstance(value, str) and number is None and _is_name(value):
+        return Path(value) if "/" in value or os.sep in value else value
+    raise ValueError(
+        "a run's id or folder; the number of the epoch that this start begins with, 0 or more; true: out of the journal"
+    )
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text may be a run's folder or, without a slash, its id; numbers that are refused are none."""
+    try:
+        float(text)
+    except ValueError:
+        is_path = "/" in text or os.sep in text
+        return text.isprintable() and (is_path or re.fullmatch(WORD, text) is not None)
+    return False
 
 
 def _on_prediction(value: Any) -> Callable[[Any], Any] | None:

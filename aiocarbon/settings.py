@@ -62,8 +62,10 @@ class Settings:
             span bound to a GPU takes its energy) or "cpu" (by the CPU time of their own steps); "even,idle=shared"
             shares the idle floor too, "even,floor_w=50" gives it. A text, or a mapping of policy, idle and floor_w.
         device_sync: Run in a worker before a mark, which is then the instant it returned: a callable, or "torch".
-        resume: Number of the epoch that this start of the run begins with, 0 to 1e9; True: the one after the last
-            complete epoch that the run's journal tells; None: 0.
+        resume: Go on with a run that was broken off: its id (in the folder of journals) or its folder. Energy, epochs,
+            spans and prediction then go on, the time in between is a pause; where there is none yet, it begins. True:
+            the run with `run_id`, or that of the SLURM job or torchrun. The first epoch is the one behind the last
+            complete one that the journal tells; a number, 0 to 1e9, says another one. None: nothing goes on.
         predict_after: Complete epochs before which nothing is predicted, 0 to 1e9. Up to 1, the first prediction comes
             as soon as anything tells a rate: earlier runs, steps with a total inside the first epoch, or its end.
         monitor_epochs: Only so many complete epochs count for predictions, the rest is extrapolated; None: all.
@@ -87,7 +89,7 @@ class Settings:
     strict: bool = False
     attribution: Split = EVENLY
     device_sync: str | Callable[[], object] | None = None
-    resume: int | bool | None = None
+    resume: int | bool | str | Path | None = None
     predict_after: int = 1
     monitor_epochs: int | None = None
     on_prediction: Callable[[Any], Any] | None = None

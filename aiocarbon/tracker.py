@@ -62,9 +62,10 @@ class Verbs(StepVerbs):
             span bound to a GPU takes its energy) or "cpu" (by the CPU time of their own steps); "even,idle=shared"
             shares the idle floor too, "even,floor_w=50" gives it.
         device_sync: Run in a worker before a mark, which is then the instant it returned: a callable, or "torch".
-        resume: Number of the epoch that this start of the run begins with, where a training goes on from a checkpoint;
-            True: the one after the last complete epoch that the run's journal tells; None: 0. Epochs that two starts of
-            a run both did are told as rework.
+        resume: Go on with a run that was broken off: its id (in the folder of journals) or its folder; where there is
+            none yet, it begins. Energy, epochs, spans and prediction go on; the time in between is a pause. True: the
+            run with `run_id`, or of the SLURM job or torchrun. It begins with the epoch behind the last complete one
+            that the journal tells; a number says another one. Epochs that two starts of a run did are rework.
         predict_after: Complete epochs before which nothing is predicted. Up to 1, the first prediction comes as soon as
             anything tells a rate: earlier runs of the name, steps with a total inside the first epoch, or its end.
         monitor_epochs: Only so many complete epochs count for predictions, the rest is extrapolated; None: all.
@@ -94,7 +95,7 @@ class Verbs(StepVerbs):
         strict: bool | Unset = UNSET,
         attribution: str | Mapping[str, Any] | Unset = UNSET,
         device_sync: str | Callable[[], object] | Unset | None = UNSET,
-        resume: int | bool | Unset | None = UNSET,
+        resume: int | bool | str | os.PathLike[str] | Unset | None = UNSET,
         predict_after: int | Unset = UNSET,
         monitor_epochs: int | Unset | None = UNSET,
         on_prediction: Callable[[Prediction], Any] | Unset | None = UNSET,

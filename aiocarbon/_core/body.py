@@ -10,6 +10,7 @@ from aiocarbon._core.ledger import Cut, Mark
 from aiocarbon._core.reading import Part
 
 if TYPE_CHECKING:
+    from aiocarbon._core.former import Former
     from aiocarbon._core.identity import Identity
     from aiocarbon._core.report import EpochReport, Prediction
     from aiocarbon._core.shares import Account
@@ -44,6 +45,7 @@ class Facts:
         tool: Who measured: "aiocarbon", or the tool whose log was imported; `version` is then that one's.
         identity: Who the process is; None where its journal does not say.
         first_epoch: Number of the epoch that this start of the run began with.
+        former: What earlier tries of the run measured, which its report then holds too; None for nothing.
     """
 
     run_id: str
@@ -53,6 +55,7 @@ class Facts:
     version: str
     identity: Identity | None = None
     first_epoch: int = 0
+    former: Former | None = None
     scope: str = "machine"
     tool: str = "aiocarbon"
 

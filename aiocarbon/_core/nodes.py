@@ -1,9 +1,10 @@
-"""The nodes of a run of several processes: what each told, for how long, and for how long it was to tell."""
+"""The nodes and the tries of a run: what each told, for how long, and for how long it was to tell."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 NAMES_TOLD: Final = 8
@@ -30,6 +31,27 @@ class NodeReport:
     covered_s: float
     expected_s: float | None
     is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a run that was begun several times. Between two tries nothing is counted.
+
+    Attributes:
+        started_at: UTC of its begin.
+        ended_at: UTC of its end, or when it was last seen.
+        hosts: Its machines; of many the first ones.
+        it_energy_kwh: What the meters say, kWh.
+        ended_well: False if it did not end by itself.
+        is_open: True if its journal has no end: it goes on, or was killed.
+    """
+
+    started_at: datetime
+    ended_at: datetime
+    hosts: tuple[str, ...]
+    it_energy_kwh: float
+    ended_well: bool
+    is_open: bool
 
 
 def names(hosts: Iterable[str], most: int = NAMES_TOLD) -> str:

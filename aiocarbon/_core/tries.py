@@ -41,12 +41,21 @@ class Extent:
         self.ended_well = self.ended_well and other.ended_well
 
 
-def tries(extents: Mapping[Start, Extent]) -> list[list[Start]]:
-    """The starts of each try, in the order of the tries."""
+def tries(extents: Mapping[Start, Extent], *, goes_on: bool = True) -> list[list[Start]]:
+    """The starts of each try, in the order of the tries.
+
+    Args:
+        extents: The starts.
+        goes_on: False to tell a start apart from one that had ended well before it, too.
+    """
     found: list[tuple[int, Extent, list[Start]]] = []
     for start, extent in sorted(extents.items(), key=lambda row: (row[0].restart, row[1].begin_ns, row[0])):
         restart, known, starts = found[-1] if found else (start.restart, None, [])
-        if known is not None and restart == start.restart and (extent.begin_ns < known.end_ns or known.ended_well):
+        if (
+            known is not None
+            and restart == start.restart
+            and (extent.begin_ns < known.end_ns or (goes_on and known.ended_well))
+        ):
             known.join(extent)
             starts.append(start)
         else:

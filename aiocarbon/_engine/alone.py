@@ -31,12 +31,11 @@ def unmeasured(arguments: Mapping[str, Any], who: Identity) -> Session:
         ConfigError: A setting of the environment or a file is not accepted.
     """
     from aiocarbon._engine.opening import make_session
-    from aiocarbon._engine.surroundings import surroundings
-    from aiocarbon.settings import resolve
+    from aiocarbon._engine.surroundings import resolved, surroundings
 
-    settings = resolve(arguments)
+    settings = resolved(arguments)
     none = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
-    session = make_session(settings, who, surroundings(settings, arguments), SystemClock(), lambda: none)
+    session = make_session(settings, who, surroundings(settings, arguments, who), SystemClock(), lambda: none)
     session.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
     now = time.monotonic_ns()
     session.begin(now)

@@ -31,11 +31,11 @@ from aiocarbon._engine.opening import make_session
 from aiocarbon._engine.sampler import Sampler
 from aiocarbon._engine.scoping import open_scope
 from aiocarbon._engine.session import Session
-from aiocarbon._engine.surroundings import Surroundings, surroundings
+from aiocarbon._engine.surroundings import Surroundings, resolved, surroundings
 from aiocarbon._engine.windows import kept_instants
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import EngineError
-from aiocarbon.settings import Settings, resolve
+from aiocarbon.settings import Settings
 
 if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport, RunReport
@@ -160,12 +160,12 @@ class Engine:
         Raises:
             ConfigError: A setting of the environment or a file is not accepted, or the scope cannot be told here.
         """
-        settings = await self.blocking(resolve, arguments)
+        settings = await self.blocking(resolved, arguments)
         interval_ns = ns_from_s(settings.interval_s)
         self._bank.interval_ns = min([interval_ns, *(ns_from_s(s.interval_s) for s in self.sessions.values())])
         scope = await open_scope(self, settings, with_root=with_root, make=self._usage)
         entries = self._bank.want(settings.meters)
-        place = await self.blocking(surroundings, settings, arguments)
+        place = await self.blocking(surroundings, settings, arguments, who)
         with anyio.move_on_after(OPEN_WAIT_S):
             for entry in entries:
                 await entry.opened.wait()

@@ -20,6 +20,7 @@ from aiocarbon._logging import get_logger
 
 if TYPE_CHECKING:
     from aiocarbon._core.ahead import Horizon
+    from aiocarbon._core.former import Former
     from aiocarbon._core.ledger import Cut, Ledger, Mark
     from aiocarbon._core.predict import Predictor
     from aiocarbon._core.rates import Prior
@@ -62,6 +63,7 @@ class Foresight:
 
     Args:
         ledger: The run's curves, intensity and PUE.
+        former: What earlier tries of the run measured; None where it goes on with none.
 
     Attributes:
         newest: The newest prediction; None before the first.
@@ -70,7 +72,7 @@ class Foresight:
         problem: Why there are no predictions any more; empty while there are.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, former: Former | None = None) -> None:
         self.newest: Prediction | None = None
         self.progress: Callable[[], tuple[int, int | None]] = lambda: (0, None)
         self.worked: Callable[[], Iterable[Work]] = tuple
@@ -79,7 +81,8 @@ class Foresight:
         self.problem = ""
         self._untold: deque[Callable[[], object]] = deque(maxlen=UNTOLD_MOST)
         self._epochs: int | None = None
-        self._first_epoch = 0
+        self._first_epoch = 0  # those before it are not known of
+        self._former = former
         self._made_at_s = 0.0
         self._steps = 0
         self._is_pause = False
@@ -95,18 +98,23 @@ class Foresight:
         Args:
             settings: How many epochs there will be, and how much of them counts.
             prior: What earlier runs of the same name took; None: nothing is known.
-            first_epoch: With which epoch this start of the run begins: what is predicted is this start.
+            first_epoch: With which epoch this start of the run begins. What is predicted is this start, or the whole
+                run where it is known what was measured before.
         """
         from aiocarbon._core.predict import Predictor
 
-        self._first_epoch = first_epoch
+        former = self._former
+        done = () if former is None else [e for e in former.run.epochs if not e.is_partial and e.index < first_epoch]
+        self._first_epoch = first_epoch - len(done)
         epochs = self._epochs if settings.epochs is None else settings.epochs
         self._predictor = Predictor(
-            None if epochs is None else max(epochs - first_epoch, 0),
+            None if epochs is None else max(epochs - self._first_epoch, 0),
             predict_after=settings.predict_after,
             monitor_epochs=settings.monitor_epochs,
             prior=prior,
         )
+        for report in done:
+            self.epoch(report)
         while self._untold:
             self._untold.popleft()()
 
@@ -202,11 +210,24 @@ class Foresight:
             from aiocarbon._core.report import utc
 
             now_s, pue = self._ledger.wall.wall_s(end.t_ns), self._ledger.pue.value
-            self.newest = foretell(
-                outlook, used=_quantities(run, pue), pue=pue, horizon=self.ahead(now_s), now=utc(now_s)
-            )
+            self.newest = foretell(outlook, used=self.used(run), pue=pue, horizon=self.ahead(now_s), now=utc(now_s))
             self._made_at_s = run.duration_s
         return self.newest
+
+    def used(self, run: Cut) -> Quantities:
+        """What the run has used so far, its earlier tries with it.
+
+        Args:
+            run: From this start's begin to now.
+        """
+        from aiocarbon._core.report import Quantities, quantities
+
+        used = Quantities(**quantities(run, self._ledger.pue.value))
+        if self._former is None:
+            return used
+        from aiocarbon._core.former import added
+
+        return Quantities(**added(self._former.run, used))
 
     @harmless
     def rate(self) -> dict[str, dict[str, float | None]]:
@@ -260,12 +281,6 @@ def mean_of(steps: Iterable[tuple[float, float, IntensityValue]]) -> IntensityVa
     )
     (from_s, *_), (_, to_s, last) = pieces[0], pieces[-1]
     return replace(last, g_per_kwh=g, low_g_per_kwh=low, high_g_per_kwh=high, valid_from_s=from_s, valid_to_s=to_s)
-
-
-def _quantities(cut: Cut, pue: float) -> Quantities:
-    from aiocarbon._core.report import Quantities, quantities
-
-    return Quantities(**quantities(cut, pue))
 
 
 def _energy_j(cut: Cut) -> float | None:

@@ -58,6 +58,7 @@ def make_session(
         scope=settings.scope,
         identity=who,
         first_epoch=place.first_epoch,
+        former=place.former,
     )
     session = Session(
         facts,
@@ -69,8 +70,8 @@ def make_session(
         on_exceeded=on_exceeded,
         split=_among_spans(settings),
     )
-    if who.advice:
-        session.warn(who.advice)
+    for note in (*filter(None, (who.advice,)), *place.notes):
+        session.warn(note)
     return session
 
 

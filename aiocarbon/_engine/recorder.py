@@ -113,6 +113,8 @@ class Recorder:
         try:
             self._collect()
             self._collect_late_states()
+            if self._session.facts.former is not None:
+                report = _alone(self._session)  # what came before stands in journals of its own
             # Without what the journal holds already: ten thousand epochs would take seconds to write.
             plain = dataclasses.replace(report, epochs=(), spans=(), children=(), identity=None).to_dict()
             end = {"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain}
@@ -149,7 +151,7 @@ class Recorder:
             "name": session.facts.name,
             "host": session.facts.host,
             "pid": os.getpid(),
-            "boot_id": _boot_id(),
+            "boot_id": boot_id(),
             "version": __version__,
             "interval_s": self._settings.interval_s,
             "scope": session.scope.name,
@@ -332,7 +334,17 @@ class IntensityNotes:
         self._until_s = max(now_s, from_s)
 
 
-def _boot_id() -> str:
+def _alone(session: Session) -> RunReport:
+    """The newest report without what earlier tries of the run measured."""
+    from aiocarbon._core.assemble import run_report
+
+    assert session.newest is not None  # who asks has seen it
+    body, cut = session.newest
+    return run_report(dataclasses.replace(session.facts, former=None), session.ledger, body, lambda co2eq_g: (), cut)
+
+
+def boot_id() -> str:
+    """Id of this life of the machine: the kernel's, or when it began."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:

@@ -84,7 +84,7 @@ class Session:
         self._open_borders: list[Border] = []
         self._open_windows: list[Window] = []
         self._mended_by_g: float | None = None
-        self.foresight = Foresight(ledger)
+        self.foresight = Foresight(ledger, facts.former)
         self.look_at_clocks: Callable[[], None] = lambda: None
         self._begin: Border | None = None
         self._end: Border | None = None
@@ -387,9 +387,7 @@ class Session:
 
     def _look_at(self, budget: Budget, run: Cut) -> None:
         """See whether a limit was passed, or will be."""
-        from aiocarbon._core.report import Quantities, quantities
-
-        used = Quantities(**quantities(run, self.ledger.pue.value))
+        used = self.foresight.used(run)
         prediction = self.foresight.newest if self._end is None else None
         self.budget_broken = budget.broken_by(used) or budget.broken_ahead(prediction)
         if self.budget_broken:

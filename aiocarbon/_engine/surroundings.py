@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiocarbon._core.intensity import IntensityValue, Location, Pue
-from aiocarbon.settings import Settings, origin
+from aiocarbon.settings import Settings, origin, resolve
+
+if TYPE_CHECKING:
+    from aiocarbon._core.former import Former
+    from aiocarbon._core.identity import Identity
 
 
 class Surroundings(NamedTuple):
@@ -22,6 +27,8 @@ class Surroundings(NamedTuple):
         pue: Power usage effectiveness.
         cloud: The provider that the firmware names; None if none.
         first_epoch: Number of the epoch that this start of the run begins with.
+        former: What earlier tries of the run measured; None if there were none, or it does not go on with them.
+        notes: What a reader of the run's report must know of going on with it.
     """
 
     location: Location
@@ -29,12 +36,38 @@ class Surroundings(NamedTuple):
     pue: Pue
     cloud: str | None = None
     first_epoch: int = 0
+    former: Former | None = None
+    notes: tuple[str, ...] = ()
+
+
+def resolved(arguments: Mapping[str, Any]) -> Settings:
+    """The settings in force, with the run's id and folder where `resume` says which run goes on; blocking.
+
+    Raises:
+        ConfigError: A value is not accepted.
+    """
+    settings = resolve(arguments)
+    if settings.resume is None or isinstance(settings.resume, int):
+        return settings
+    from aiocarbon._engine.resuming import run_meant
+
+    folder, run_id = run_meant(settings.resume, settings.journal)
+    return replace(settings, resume=True, journal=folder, run_id=run_id)
 
 
 def surroundings(
-    settings: Settings, arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+    settings: Settings,
+    arguments: Mapping[str, Any],
+    who: Identity | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> Surroundings:
     """The first answer; blocking.
+
+    Args:
+        settings: Those in force.
+        arguments: What of them was given in the program.
+        who: Which process of which run this is; None where none begins, so that none goes on.
+        environ: Environment variables.
 
     Raises:
         ConfigError: A value of the environment or a file is not accepted.
@@ -46,21 +79,12 @@ def surroundings(
         how = "environment" if origin("location", arguments, environ).startswith("AIOCARBON_") else "pyproject.toml"
     place = location.find(settings.location, how=how)
     first = placed(settings, place)
-    return first._replace(
-        cloud=dmi.provider() if place.is_guess and not settings.offline else None, first_epoch=_first_epoch(settings)
-    )
+    first = first._replace(cloud=dmi.provider() if place.is_guess and not settings.offline else None)
+    if settings.resume is None or who is None:
+        return first
+    from aiocarbon._engine.resuming import resumed
 
-
-def _first_epoch(settings: Settings) -> int:
-    """With which epoch this start of the run begins."""
-    if settings.resume is None or settings.resume is not True:
-        return settings.resume or 0
-    if settings.journal is None:
-        return 0
-    from aiocarbon._engine.launch import identify
-    from aiocarbon.journal.prior import epochs_done
-
-    return epochs_done(settings.journal / (settings.run_id or identify().run_id))
+    return first._replace(**resumed(settings, who))
 
 
 def placed(settings: Settings, place: Location) -> Surroundings:

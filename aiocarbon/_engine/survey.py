@@ -102,7 +102,7 @@ async def survey(
     """
     blocking = exchange.blocking
     deadline = anyio.current_time() + limit_s
-    first: Surroundings = await blocking(surroundings, settings, arguments, environ)
+    first: Surroundings = await blocking(surroundings, settings, arguments, None, environ)
     if isinstance(settings.intensity, int | float):
         return _surveyed(exchange, first, ((), "nothing was asked: the intensity was given as a number"), (), ())
     await blocking(_load)

@@ -21,7 +21,7 @@ from aiocarbon._core.span_report import span_fields, span_notes
 from aiocarbon._core.tries import Extent, Start, generations, tries
 from aiocarbon._core.units import S_PER_NS
 from aiocarbon.journal.machine import Told
-from aiocarbon.journal.nodes import COMPLETE, PARTIAL, node_reports
+from aiocarbon.journal.nodes import COMPLETE, PARTIAL, attempt_reports, node_reports
 from aiocarbon.journal.span_sums import SpanSum
 from aiocarbon.journal.sums import (
     Clocks,
@@ -104,6 +104,7 @@ class Joined:
             self._nodes[host].energy_j += part.whole.energy_j
             joules += part.whole.energy_j
             grams += part.whole.carbon.co2eq_g
+            self._ends[starts[process.ident]].energy_j += part.whole.energy_j
             for stretch, lump in part.stretches:
                 self._sum_of(part.view, stretch, starts[process.ident]).pool.add(host, lump, pue)
         for view in views:
@@ -220,6 +221,8 @@ class Joined:
             epochs_total=self.total,
             outside=outside,
             rework=rework,
+            paused_s=max((spans[-1][1] - spans[0][0]) * S_PER_NS - fields["duration_s"], 0.0),
+            attempts=attempt_reports(self._extents, self._ends),
             devices=self._whole.devices(len(self._nodes)),
             nodes=nodes,
             status=PARTIAL if lacks else COMPLETE,

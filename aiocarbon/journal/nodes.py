@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from aiocarbon._core.nodes import NodeReport, partial_notes
-from aiocarbon._core.report import RunReport
-from aiocarbon._core.tries import Start
-from aiocarbon._core.units import kwh_from_j, s_from_ns
-from aiocarbon.journal.sums import Expected, NodeSum
+from aiocarbon._core.nodes import NAMES_TOLD, Attempt, NodeReport, partial_notes
+from aiocarbon._core.report import RunReport, utc
+from aiocarbon._core.tries import Extent, Start, tries
+from aiocarbon._core.units import S_PER_NS, kwh_from_j, s_from_ns
+from aiocarbon.journal.sums import Ends, Expected, NodeSum
 from aiocarbon.journal.view import View
 
 COMPLETE: Final = "complete"
@@ -48,6 +49,26 @@ def node_reports(
     ]
     reports += [_silent(host, s_from_ns(expected_ns[host])) for host in silent if host not in nodes]
     return tuple(sorted(reports, key=lambda node: node.host))
+
+
+def attempt_reports(extents: Mapping[Start, Extent], ends: Mapping[Start, Ends]) -> tuple[Attempt, ...]:
+    """The tries of a run in their order; nothing where there was one alone."""
+    found = tries(extents, goes_on=False)
+    if len(found) < 2:
+        return ()
+    return tuple(_attempt([extents[start] for start in starts], [ends[start] for start in starts]) for starts in found)
+
+
+def _attempt(extents: Sequence[Extent], ends: Sequence[Ends]) -> Attempt:
+    hosts = dict.fromkeys(name for end in ends for name in end.names)
+    return Attempt(
+        started_at=utc(min(extent.begin_ns for extent in extents) * S_PER_NS),
+        ended_at=utc(max(extent.end_ns for extent in extents) * S_PER_NS),
+        hosts=tuple(hosts)[:NAMES_TOLD],
+        it_energy_kwh=kwh_from_j(math.fsum(end.energy_j for end in ends)),
+        ended_well=not any(end.open or end.bad for end in ends),
+        is_open=any(end.open for end in ends),
+    )
 
 
 def _silent(host: str, expected_s: float) -> NodeReport:

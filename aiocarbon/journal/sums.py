@@ -122,9 +122,11 @@ class Expected:
 class Ends:
     """How the processes of a start ended."""
 
-    __slots__ = ("bad", "hosts", "let_go", "newest_ns", "oldest_ns", "open")
+    __slots__ = ("bad", "energy_j", "hosts", "let_go", "names", "newest_ns", "oldest_ns", "open")
 
     def __init__(self) -> None:
+        self.energy_j = 0.0
+        self.names: dict[str, None] = {}  # of its first machines
         self.open = self.bad = self.let_go = 0
         self.oldest_ns = self.newest_ns = 0
         self.hosts: list[str] = []
@@ -137,6 +139,8 @@ class Ends:
             end_ns: Its end, UTC nanoseconds.
             told_to_ns: Up to when another process of its machine, which ended well, told of it; boot time.
         """
+        if len(self.names) < NAMES_TOLD:
+            self.names[view.process.facts.host] = None
         if view.process.end is not None:
             self.bad += not view.ended_well
             return
@@ -206,6 +210,8 @@ class WarningSum:
             self._lost += 1
             return
         count, told = self._by.get(text, (0, []))
+        if who in told:
+            return
         if count < NAMES_TOLD:
             told.append(who)
         self._by[text] = (count + 1, told)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from aiocarbon._core.identity import Identity
-from aiocarbon._core.nodes import names
+from aiocarbon._core.nodes import Attempt, names
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import S_PER_HOUR
 from aiocarbon.render import numbers
 
 __all__ = ["cluster_rows"]
+
+TRIES_TOLD: Final = 8
 
 
 def cluster_rows(report: RunReport) -> Iterator[tuple[str, str]]:
@@ -21,6 +24,8 @@ def cluster_rows(report: RunReport) -> Iterator[tuple[str, str]]:
     """
     if report.identity is not None and (report.identity.job or report.identity.rank is not None):
         yield "job", _identity(report.identity)
+    for n, text in enumerate(_attempts(report.attempts, is_final=report.is_final)):
+        yield "tries" if n == 0 else "", text
     if report.nodes:
         yield "nodes", _nodes(report)
         yield from (("", text) for text in _uneven(report))
@@ -32,6 +37,22 @@ def cluster_rows(report: RunReport) -> Iterator[tuple[str, str]]:
         )
     for n, rule in enumerate(report.merge):
         yield "merged" if n == 0 else "", rule
+
+
+def _attempts(attempts: Sequence[Attempt], *, is_final: bool) -> Iterator[str]:
+    """The tries of a run, of many the newest ones."""
+    if len(attempts) > TRIES_TOLD:
+        yield f"{len(attempts)} in all, of which the newest:"
+    for attempt in attempts[-TRIES_TOLD:]:
+        length = numbers.duration((attempt.ended_at - attempt.started_at).total_seconds())
+        goes_on = attempt is attempts[-1] and not is_final
+        ended = "ended well" if attempt.ended_well else "broke off" if attempt.is_open else "was ended"
+        end = "goes on" if goes_on else ended
+        where = f" on {names(attempt.hosts)}" if attempt.hosts else ""
+        yield (
+            f"{attempt.started_at:%Y-%m-%d %H:%M:%S} UTC, {length}{where}, "
+            f"{numbers.energy(attempt.it_energy_kwh)} by the devices, {end}"
+        )
 
 
 def _identity(who: Identity) -> str:

@@ -49,6 +49,9 @@ MOST_EQUIVALENTS: Final = 5
 LEAST_AMOUNT: Final = 0.01
 """Equivalents below this many units (metres where the unit is a kilometre) say nothing to anybody."""
 
+LEAST_PAUSE_S: Final = 0.1
+"""A shorter pause is told nowhere."""
+
 MEASURED: Final = frozenset({Basis.COUNTER, Basis.POWER})
 
 BASIS_WORDS: Final = {
@@ -176,6 +179,8 @@ def _heading(report: RunReport) -> str:
 
 def _time(report: RunReport) -> str:
     text = f"{numbers.duration(report.duration_s)}, from {report.started_at:%Y-%m-%d %H:%M:%S} UTC"
+    if report.paused_s >= LEAST_PAUSE_S:
+        text += f", with {numbers.duration(report.paused_s)} in which nothing of it ran (not counted)"
     if not report.is_final:
         return f"{text}; it goes on, or broke off"
     return text if report.ended_well else f"{text}; it did not end well"
