@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aiocarbon.cli.asking import ask_engine
 from aiocarbon.cli.output import coloured, say, show, write_text
 from aiocarbon.cli.report_outputs import OUTPUTS
+from aiocarbon.cli.statement_options import text_form
 from aiocarbon.errors import EngineError
 from aiocarbon.render import numbers
 from aiocarbon.render.text import report_text, total_text
@@ -53,7 +54,7 @@ def report(options: ReportOptions) -> int:
     for problem in loaded.problems:
         say(f"aiocarbon: {problem}")
     if not options.outputs:
-        return 0 if show(coloured(_text(loaded), sys.stdout)) else 1
+        return 0 if show(coloured(_text(loaded, options), sys.stdout)) else 1
     return max([_write(name, target, loaded, options) for name, target in options.outputs.items()])
 
 
@@ -64,10 +65,12 @@ def _write(name: str, target: str, loaded: Loaded, options: ReportOptions) -> in
     return 1 if problem else 0
 
 
-def _text(loaded: Loaded) -> str:
+def _text(loaded: Loaded, options: ReportOptions) -> str:
     parts = [report_text(run) for run in loaded.runs]
     if len(parts) > 1:
         parts.append(total_text(loaded.total, len(parts)))
+    if options.statement.sci_unit:
+        parts.append(text_form(loaded, options.statement))
     return "\n\n".join(parts)
 
 

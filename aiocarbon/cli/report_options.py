@@ -10,6 +10,7 @@ from typing import Any, Final
 from aiocarbon.cli.options import CommandLineError, option_of
 from aiocarbon.cli.output import STDOUT, folder_problem
 from aiocarbon.cli.report_outputs import OUTPUTS
+from aiocarbon.cli.statement_options import StatementOptions, add_statement, statement_options
 
 __all__ = ["ReportOptions", "add_report", "report_options"]
 
@@ -25,11 +26,13 @@ class ReportOptions:
         paths: Journals' files, runs' folders or folders of runs.
         outputs: File by output, in the order of `OUTPUTS`; "-" is stdout. Empty: text for people.
         is_refresh: True to ask sources for intensity that was missing or a guess, and to keep what they say.
+        statement: What of a paper's statement was asked for.
     """
 
     paths: tuple[str, ...]
     outputs: Mapping[str, str] = field(default_factory=dict)
     is_refresh: bool = False
+    statement: StatementOptions = field(default_factory=StatementOptions)
 
 
 def add_report(add_verb: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -43,6 +46,7 @@ def add_report(add_verb: Callable[[str, str], argparse.ArgumentParser]) -> None:
     )
     for name, output in OUTPUTS.items():
         report.add_argument(option_of(name), metavar="F", help=output.help)
+    add_statement(report)
     report.add_argument(
         "--refresh",
         action="store_true",
@@ -61,6 +65,7 @@ def report_options(parsed: argparse.Namespace) -> ReportOptions:
         paths=tuple(parsed.paths) or (DEFAULT_FOLDER,),
         outputs=outputs,
         is_refresh=parsed.refresh,
+        statement=statement_options(parsed),
     )
 
 

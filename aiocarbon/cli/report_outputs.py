@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from aiocarbon.cli.statement_options import csv_form, latex_form, markdown_form, statement_of, text_form
+
 if TYPE_CHECKING:
     from aiocarbon.cli.report_options import ReportOptions
     from aiocarbon.journal.read import Loaded
@@ -30,10 +32,26 @@ class Output(NamedTuple):
 
 
 def _json(loaded: Loaded, options: ReportOptions) -> str:
-    return json.dumps(loaded.to_dict(), indent=2, ensure_ascii=False)
+    stated = statement_of(loaded, options.statement)
+    return json.dumps({**loaded.to_dict(), "statement": stated.to_dict()}, indent=2, ensure_ascii=False)
 
 
 OUTPUTS: Final[dict[str, Output]] = {
     "json": Output('write the runs and their total as JSON to F, "-" for stdout', _json),
+    "statement": Output(
+        "write what a paper states of them to F: energy, CO2eq, an equivalent, the tool, what was measured",
+        lambda loaded, options: text_form(loaded, options.statement),
+    ),
+    "markdown": Output(
+        "write the statement to F as a section of a model card",
+        lambda loaded, options: markdown_form(loaded, options.statement),
+    ),
+    "latex": Output(
+        "write the statement to F as a table and a paragraph of LaTeX",
+        lambda loaded, options: latex_form(loaded, options.statement),
+    ),
+    "csv": Output(
+        "write a row a run to F in the columns of codecarbon's emissions.csv", lambda loaded, _: csv_form(loaded)
+    ),
 }
 """By the name of its option, without the dashes."""

@@ -25,13 +25,12 @@ _LATEX: Final = {
     "_": r"\_",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\char34}",  # \textquotedbl is an error in TeX's own fonts
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "-": r"{-}",  # so that "--" stays two hyphens
     "µ": r"\textmu{}",
     "×": r"$\times$",
     "±": r"$\pm$",
@@ -42,8 +41,17 @@ _LATEX: Final = {
 }
 """The ten specials of TeX (The TeXbook, chapter 7), what ligatures and encodings change, and signs of our own."""
 
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$:@^=])")
-"""What CommonMark 0.31 (2.4) and GitHub's extensions of it may read as markup."""
+_NORDIC: Final = frozenset("æÆøØßåÅ")
+"""Letters beyond ASCII that TeX's own fonts have."""
+
+_MARKDOWN: Final = re.compile(r"([\\`*_\[\]|~$^#])")
+"""What CommonMark 0.31 (2.4) and GitHub's extensions of it may read as markup inside a line."""
+
+_ENTITIES: Final = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "&#64;"), ("://", ":&#47;/"))
+"""What is HTML, or becomes a link or a mention."""
+
+_LINE_BEGIN: Final = re.compile(r"([-+=:]|\d+(?=[.)](?:\s|$)))")
+"""What they may read as a list or a heading where a line begins."""
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters with which a spreadsheet takes a cell for a formula (OWASP, CSV Injection)."""
@@ -66,22 +74,34 @@ def one_line(text: str, most: int = MOST) -> str:
 def markdown(text: str, most: int = MOST) -> str:
     """A text that Markdown shows as it is, also in a table's cell, and that holds no HTML."""
     flat = one_line(text, most)
+    for letter, entity in _ENTITIES:
+        flat = flat.replace(letter, entity)
     escaped = _MARKDOWN.sub(r"\\\1", flat)
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    begin = _LINE_BEGIN.match(escaped)
+    if begin is not None:
+        at = begin.end() - (not begin[1][0].isdigit())
+        escaped = f"{escaped[:at]}\\{escaped[at:]}"
+    return escaped.replace("&\\#", "&#")
 
 
 def latex(text: str, most: int = MOST) -> str:
     """A text that LaTeX typesets as it is, with the packages that `statement_latex` names.
 
-    Letters that an 8-bit font lacks stand as "?": a line that does not compile would lose all others.
+    Letters that TeX's own fonts lack stand as "?": a line that does not compile would lose all others.
     """
-    return "".join(_tex(letter) for letter in one_line(text, most))
+    return "".join(_tex(letter) for letter in one_line(text, most)).replace("--", "-{}-").replace("--", "-{}-")
 
 
 def _tex(letter: str) -> str:
     if letter in _LATEX:
         return _LATEX[letter]
-    return letter if letter.isascii() or "À" <= letter <= "ÿ" else "?"
+    if letter.isascii() or letter in _NORDIC:
+        return letter
+    import unicodedata  # only where a text has such letters
+
+    # Letters with one accent that TeX's own fonts put together; others would be an error.
+    base, *accents = list(unicodedata.normalize("NFD", letter))
+    return letter if base.isascii() and len(accents) == 1 and "À" <= letter <= "ÿ" else "?"
 
 
 def cell(text: str, most: int = MOST) -> str:

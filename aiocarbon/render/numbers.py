@@ -6,7 +6,18 @@ import math
 
 from aiocarbon._core.units import NS_PER_MS, SI_PREFIXES, WH_PER_KWH, ns_from_s
 
-__all__ = ["co2eq", "co2eq_range", "duration", "energy", "energy_range", "latency", "percent", "power", "rounded"]
+__all__ = [
+    "co2eq",
+    "co2eq_range",
+    "duration",
+    "energy",
+    "energy_range",
+    "latency",
+    "percent",
+    "plain",
+    "power",
+    "rounded",
+]
 
 T_PER_MEGAGRAM = "t"
 """A megagram is called a tonne."""
@@ -22,6 +33,15 @@ def rounded(value: float, digits: int = 3) -> str:
     value = round(value, decimals)
     decimals = digits - 1 - math.floor(math.log10(abs(value)))  # 0.9996 has become 1.000: a digit less
     return f"{value:,.{min(max(decimals, 0), 12)}f}"
+
+
+def plain(value: float, digits: int = 6) -> str:
+    """A number for other programs: so many significant digits, no separators; an exponent only where it is tiny."""
+    return (
+        f"{value:.{digits}g}"
+        if 1e-4 <= abs(value) < 10.0**digits or value == 0.0
+        else repr(float(f"{value:.{digits}g}"))
+    )
 
 
 def supported_digits(value: float, low: float, high: float) -> int:
