@@ -66,17 +66,20 @@ def _card(facts: Statement) -> Iterator[str]:
     )
     yield from (f"- **{label}:** {markdown(text, LONGEST)}" for label, text in rows if text)
     yield from ("", "Metadata for the head of the model card:", "", "```yaml", "co2_eq_emissions:")
-    # A JSON string is one of YAML 1.2; a backtick in it could end the block.
     words = {
         "source": joined([tool_words(tool, facts.runs) for tool in facts.tools]),
         "geographical_location": joined(facts.locations),
         "hardware_used": joined(facts.hardware),
     }
     yield f"  emissions: {numbers.plain(facts.total.co2eq_g)}  # grams of CO2eq"
-    yield from (
-        f"  {key}: {json.dumps(one_line(word)).replace('`', chr(92) + 'u0060')}" for key, word in words.items() if word
-    )
+    yield from (f"  {key}: {_yaml(word)}" for key, word in words.items() if word)
     yield "```"
+
+
+def _yaml(text: str) -> str:
+    """A text as a YAML string that neither ends a block of code nor holds HTML."""
+    quoted = json.dumps(one_line(text))  # a JSON string is one of YAML 1.2
+    return "".join(f"\\u{ord(letter):04x}" if letter in "`<>&" else letter for letter in quoted)
 
 
 def statement_latex(facts: Statement) -> str:
