@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "imports": {"_core", "intensity", "journal", *SHARED},
     "_engine": {"_core", "meters", "intensity", "journal", "settings", "budget", *SHARED},
     "render": {"_core", *SHARED},
+    "page": {"_core", "intensity", "journal", "render", *SHARED},
     "testing": {"_core", "meters", "intensity", *SHARED},
     "waiting": {"_core", "_engine", "settings", *SHARED},
     "confirm": {"_core", "_engine", "render", *SHARED},

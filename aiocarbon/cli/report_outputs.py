@@ -36,6 +36,12 @@ def _json(loaded: Loaded, options: ReportOptions) -> str:
     return json.dumps({**loaded.to_dict(), "statement": stated.to_dict()}, indent=2, ensure_ascii=False)
 
 
+def _html(loaded: Loaded) -> str:
+    from aiocarbon.page.html import html_form
+
+    return html_form(loaded)
+
+
 OUTPUTS: Final[dict[str, Output]] = {
     "json": Output('write the runs and their total as JSON to F, "-" for stdout', _json),
     "statement": Output(
@@ -53,5 +59,6 @@ OUTPUTS: Final[dict[str, Output]] = {
     "csv": Output(
         "write a row a run to F in the columns of codecarbon's emissions.csv", lambda loaded, _: csv_form(loaded)
     ),
+    "html": Output("write one page with charts to F, which opens offline and prints", lambda loaded, _: _html(loaded)),
 }
 """By the name of its option, without the dashes."""
