@@ -44,10 +44,12 @@ class Former:
     Attributes:
         run: Their report.
         epochs_done: Number of the epoch that comes next.
+        is_open: True if a journal of the newest has no end.
     """
 
     run: RunReport
     epochs_done: int
+    is_open: bool
 
 
 def added(*parts: Quantities) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def continued(former: Former, live: RunReport) -> RunReport:
         name=live.name or run.name,
         host=live.host if live.host == run.host else f"{run.host}, {live.host}",
         paused_s=run.paused_s + paused,
-        attempts=(*(run.attempts or (attempt_of(run),)), attempt_of(live)),
+        attempts=(*(run.attempts or (_attempt(run, former.is_open),)), _attempt(live, not live.is_final)),
         epochs=epochs,
         epochs_total=max(run.epochs_total, live.epochs_total),
         outside=Quantities(**added(run.outside, live.outside)),
@@ -124,7 +126,7 @@ def continued(former: Former, live: RunReport) -> RunReport:
     )
 
 
-def attempt_of(run: RunReport) -> Attempt:
+def _attempt(run: RunReport, is_open: bool) -> Attempt:
     """A run of one try as that try."""
     return Attempt(
         started_at=run.started_at,
@@ -132,7 +134,7 @@ def attempt_of(run: RunReport) -> Attempt:
         hosts=tuple(filter(None, run.host.split(", "))),
         it_energy_kwh=run.it_energy_kwh,
         ended_well=run.ended_well,
-        is_open=not run.is_final,
+        is_open=is_open,
     )
 
 

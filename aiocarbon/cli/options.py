@@ -48,7 +48,8 @@ HELP: Final = {
     "strict": "do not start the command if the instrument cannot start",
     "attribution": "how energy is split among spans (a command opens none itself)",
     "device_sync": '"torch", for marks of epochs (a command marks none itself)',
-    "resume": "number of the epoch that this start begins with (a command marks none itself)",
+    "resume": "go on with a run that was broken off: its id or folder; alone: that of the job, else the newest run of "
+    "--name that did not end by itself; where there is none, a new one begins",
     "predict_after": "epochs before which nothing is predicted (a command marks none itself)",
     "monitor_epochs": "only so many epochs count for predictions (a command marks none itself)",
     "on_prediction": "a function, so for Python only: refused here",
@@ -60,11 +61,15 @@ METAVARS: Final = {
     "interval_s": "S",
     "journal": "DIR",
     "epochs": "N",
+    "resume": "RUN",
 }
 
 
 PLACE: Final = ("location", "intensity", "offline")
 """Settings of what only looks at the grid."""
+
+ALONE: Final = frozenset({"resume"})
+"""Settings whose option may stand alone, for "true"."""
 
 HOURS_OF: Final = {"m": 1.0 / 60.0, "h": 1.0, "d": 24.0}
 MOST_HOURS: Final = 96.0
@@ -188,7 +193,8 @@ def add_setting(parser: argparse.ArgumentParser, field: str) -> None:
     if isinstance(Settings.__dataclass_fields__[field].default, bool):
         parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=help_text)
     else:
-        parser.add_argument(option, metavar=METAVARS.get(field, "X"), help=help_text)
+        bare: dict[str, Any] = {"nargs": "?", "const": "true"} if field in ALONE else {}
+        parser.add_argument(option, metavar=METAVARS.get(field, "X"), help=help_text, **bare)
 
 
 def hours_of(text: str) -> float:

@@ -48,10 +48,17 @@ def run(options: Options) -> int:
         EngineError: The instrument cannot start, and the user wants it strict; the command was not started.
     """
     from aiocarbon import sync
-    from aiocarbon.settings import resolve
+    from aiocarbon._engine.surroundings import resolved as in_force
 
     settings = with_journal(options, os.environ)
-    resolved = resolve(settings)
+    resolved = in_force(settings)
+    if resolved.resume is True and resolved.journal is not None:
+        from aiocarbon.cli.resume import with_resume
+
+        settings, word = with_resume(settings, resolved.journal, resolved.run_id or _launched(), resolved.name)
+        resolved = in_force(settings)
+        if word and not options.quiet:
+            say(f"aiocarbon: {word}")
     note = ""
     if options.wait is not None:
         from aiocarbon.cli.wait import wait
@@ -91,6 +98,14 @@ def run(options: Options) -> int:
             on_spawn = lambda _: stack.enter_context(_live(tracker, max(resolved.interval_s, LEAST_LIVE_S)))  # noqa: E731
         result = child.run(before_spawn=begin, on_spawn=on_spawn, after_exit=finish)
     return EXIT_BUDGET if result.ended_by_us else result.returncode
+
+
+def _launched() -> str:
+    """Id that a launcher gives the run; empty if none does."""
+    from aiocarbon._engine.launch import identify
+
+    who = identify()
+    return "" if "run id is new" in who.rules else who.run_id
 
 
 def with_journal(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:

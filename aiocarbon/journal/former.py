@@ -71,7 +71,9 @@ def former_of(
     except Exception as error:  # whatever lies there, the run goes on and its own figures are right
         return Resumed(None, (*notes, f"what the run's earlier tries measured cannot be told: {error}"))
     (run,) = told.runs
-    return Resumed(Former(run=run, epochs_done=_done(over)), (*notes, *told.problems))
+    return Resumed(
+        Former(run=run, epochs_done=_done(over), is_open=any(one.end is None for one in over)), (*notes, *told.problems)
+    )
 
 
 def _done(processes: Sequence[Process]) -> int:

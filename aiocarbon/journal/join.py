@@ -325,7 +325,7 @@ class Joined:
 
     def _merge_notes(self, told: str) -> Iterator[str]:
         yield (
-            f"{self._processes} processes on {len(self._nodes)} nodes: each instant of a device counts once, "
+            f"{self._processes} processes on {_count(len(self._nodes), 'node')}: each instant of a device counts once, "
             "with its node's clock, intensity and PUE"
         )
         yield from list(self._rules)[:RULES_TOLD]
@@ -345,6 +345,10 @@ class Joined:
             return next(iter(self._pues))
         told = "; ".join(f"{p.value} {p.source}" for p in list(self._pues)[:RULES_TOLD])
         return Pue(value=self._whole.pue, source=f"energy-weighted: {told}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _time(at_ns: int) -> str:
