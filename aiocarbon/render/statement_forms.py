@@ -84,10 +84,7 @@ def _yaml(text: str) -> str:
 
 def statement_latex(facts: Statement) -> str:
     """The statement as a table and a paragraph of LaTeX, to be read by input; without a line break at the end."""
-    rows = [
-        f"    {latex(label)} & {latex(value, LONGEST)} & {latex(how, LONGEST)} \\\\"
-        for label, value, how in _rows(facts)
-    ]
+    rows = [f"    {' & '.join(map(_table_cell, row))} \\tabularnewline" for row in _rows(facts)]
     text = [_sentence(sentence) for sentence in (*headline(facts), *rests_on(facts), *filter(None, [sci_text(facts)]))]
     return "\n".join(
         (
@@ -110,7 +107,11 @@ def statement_latex(facts: Statement) -> str:
 
 
 def _sentence(text: str) -> str:
-    return latex(text, LONGEST).replace("CO2eq", "\\mbox{CO$_2$eq}")
+    return latex(text, LONGEST).replace("CO2eq", "\\mbox{CO$_2$eq}").replace(" \\%", "~\\%")
+
+
+def _table_cell(text: str) -> str:
+    return f"\\raggedright {_sentence(text)}"
 
 
 Told = Callable[[Statement], tuple[str, str]]

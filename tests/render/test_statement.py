@@ -167,7 +167,7 @@ def test_latex_compiles_with_all_wild_names(tmp_path: Path, encoding: str) -> No
 
 def test_latex_escapes_each_special(tmp_path: Path) -> None:
     text = statement_latex(stated(wild(tmp_path, WILD[3])))
-    assert r"100 \% \& \#1 \_a\_ \$x\$ \textasciitilde{} \textasciicircum{} \{b\} \textbackslash{}c" in text
+    assert r"100~\% \& \#1 \_a\_ \$x\$ \textasciitilde{} \textasciicircum{} \{b\} \textbackslash{}c" in text
     assert "\\input{/etc" not in text
 
 
