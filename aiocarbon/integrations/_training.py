@@ -166,7 +166,7 @@ class Training:
         arguments = dict(self._settings)
         if epochs is not None and 0 < epochs < MOST_EPOCHS:
             arguments.setdefault("epochs", epochs)
-        if first_epoch > 0:
+        if first_epoch > 0 or self._carried:
             arguments.setdefault("resume", first_epoch)
         self._epochs_done = first_epoch
         if self._carried and not os.environ.get("AIOCARBON_RUN_ID"):
@@ -232,6 +232,12 @@ class Training:
         self._asked = self.tracker._handle.end_epoch(time.monotonic_ns(), is_partial=is_partial)
         self._epochs_done += 1
         self._heed()
+
+    @harmless
+    def settle(self) -> None:
+        """Wait for the report of the epoch that has just ended: 50 ms at most where meters answer."""
+        if self._asked is not None and self.tracker is not None:
+            sync.wait_for(self.tracker._handle, self._asked)
 
     @property
     def is_in_epoch(self) -> bool:
@@ -317,7 +323,8 @@ class Training:
     def give(self, take: Callable[[dict[str, float]], object]) -> None:
         """Hand the run's figures as of the newest reading to something that takes them; not where nothing tracks.
 
-        A training that resumed tells its totals over all starts too, as "carbon/total_energy_kwh".
+        A training that resumed is told as a whole: where its earlier starts left a journal, all figures are; else there
+        is "carbon/total_energy_kwh", with what the checkpoint tells of them.
 
         Args:
             take: Called with figures by key, such as "carbon/energy_kwh".
@@ -327,8 +334,8 @@ class Training:
         report = self.tracker.report()
         known = report.metrics()
         found = {key: known[key] for figure in FIGURES if (key := f"carbon/{figure}") in known}
-        if self._carried:
-            found |= {f"carbon/total_{key}": self._carried[key] + getattr(report, key) for key in CARRIED[:2]}
+        if "carbon/energy_kwh" in found and (earlier := self._earlier(report)):
+            found |= {f"carbon/total_{key}": earlier[key] + getattr(report, key) for key in CARRIED[:2]}
         if found:
             take(found)
 
@@ -341,8 +348,13 @@ class Training:
         report = self.tracker.report() if self.tracker is not None else self.reports[-1] if self.reports else None
         if report is None:
             return {}
-        used = {key: self._carried.get(key, 0.0) + getattr(report, key) for key in CARRIED}
+        earlier = self._earlier(report)
+        used = {key: earlier.get(key, 0.0) + getattr(report, key) for key in CARRIED}
         return {"run_id": report.run_id, "epochs": self._epochs_done, **used}
+
+    def _earlier(self, report: RunReport) -> dict[str, Any]:
+        """What a checkpoint told of earlier starts; nothing where the report has them, out of their journal."""
+        return {} if report.attempts else self._carried
 
     @harmless
     def restore(self, state: object) -> None:

@@ -33,7 +33,7 @@ class CarbonCallback(Tracked, keras.callbacks.Callback):  # type: ignore[misc]  
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         self._training = Training(settings)
-        self._is_due = False
+        self._is_due = self._is_first = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._training.abandon()
@@ -41,7 +41,7 @@ class CarbonCallback(Tracked, keras.callbacks.Callback):  # type: ignore[misc]  
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._is_due:
-            self._is_due = False
+            self._is_due, self._is_first = False, True
             self._training.begin(epochs=self.params.get("epochs"), first_epoch=epoch)
         self._training.epoch_begin(self.params.get("steps"))
 
@@ -51,6 +51,9 @@ class CarbonCallback(Tracked, keras.callbacks.Callback):  # type: ignore[misc]  
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._training.epoch_end()
+        if self._is_first:
+            self._is_first = False
+            self._training.settle()  # `History` and `CSVLogger` want the same keys from the first epoch on
         self._heed()
         if logs is not None:
             self._training.give(logs.update)
