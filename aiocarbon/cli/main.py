@@ -84,6 +84,10 @@ def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
         from aiocarbon.cli.report_options import report_options
 
         return report(report_options(parsed))
+    if parsed.verb == "dash":
+        from aiocarbon.cli.dash_cmd import dash
+
+        return dash(parsed)
     if parsed.verb == "import":
         from aiocarbon.cli.import_cmd import import_runs
 

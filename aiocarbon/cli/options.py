@@ -132,11 +132,13 @@ def make_parser() -> Parser:
     doctor.add_argument("--json", metavar="F", help='write what was found as JSON to F, "-" for stdout')
     _add_intensity(verbs)
     from aiocarbon.cli.clean_options import add_when
+    from aiocarbon.cli.dash_cmd import add_dash
     from aiocarbon.cli.foresight_options import add_verbs
     from aiocarbon.cli.import_cmd import add_import
     from aiocarbon.cli.report_options import add_report
 
     add_report(functools.partial(_add_verb, verbs))
+    add_dash(functools.partial(_add_verb, verbs))
     add_import(functools.partial(_add_verb, verbs))
     add_when(verbs)
     add_verbs(verbs)

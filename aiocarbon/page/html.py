@@ -139,7 +139,7 @@ def _embedded(value: Any) -> str:
 def _whole(shown: Mapping[str, Any], text: str) -> str:
     names = [row["name"] or row["run_id"] for row in shown["runs"]]
     title = f"{names[0]} - aiocarbon" if len(names) == 1 else "aiocarbon"
-    script = "\n".join(_asset(name) for name in ("sharp.js", "uPlot.iife.min.js", "charts.js", "page.js"))
+    script = "\n".join(_asset(name) for name in ("sharp.js", "uPlot.iife.min.js", "charts.js", "page.js", "live.js"))
     style = _asset("uPlot.min.css") + _asset("page.css")
     policy = {
         "default-src": "'none'",

@@ -166,7 +166,7 @@ function heading(row, level) {
 
 function overview(rows) {
   const body = rows.map((row, n) => el("tr", null,
-    el("th", { scope: "row" }, el("a", { href: `#run-${n}` }, row.name || row.run_id)),
+    el("th", { scope: "row" }, el("a", { href: `#run-${row.n === undefined ? n : row.n}` }, row.name || row.run_id)),
     ...[row.when, row.duration, row.energy, row.co2eq, row.basis, row.host, row.state].map((text, i) => el("td", { class: i > 0 && i < 4 ? "num" : null }, text))));
   const heads = ["Run", "Begin, UTC", "Time", "Energy", "CO2eq", "Basis", "Host", "State"];
   return el("section", { class: "block" }, el("h2", null, `${rows.length} runs`),
