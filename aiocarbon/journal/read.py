@@ -12,23 +12,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from aiocarbon._core.groups import By, GroupReport
 from aiocarbon._core.pool import Pool
 from aiocarbon._core.report import REPORT_SCHEMA, Quantities, RunReport
-from aiocarbon.errors import JournalError
+from aiocarbon.errors import JournalError, UsageError
+from aiocarbon.journal.groups import GroupSums
 from aiocarbon.journal.join import Joined
-from aiocarbon.journal.machine import Machine, machines_of
+from aiocarbon.journal.machine import Machine, Told, machines_of
 from aiocarbon.journal.nodes import beside_others
 from aiocarbon.journal.parse import Heading, announced, read_process
 from aiocarbon.journal.process import Process
 from aiocarbon.journal.records import SCHEMA
 from aiocarbon.journal.refresh import union
-from aiocarbon.journal.sums import union_ns, utc_span
+from aiocarbon.journal.select import ALL, Selection, selected
+from aiocarbon.journal.sums import union_ns, united, utc_span
 from aiocarbon.journal.view import View
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +47,28 @@ class Loaded:
         total: All runs together, each instant of a device once, each joule with the intensity and PUE of its run.
         problems: What could not be read, in words; empty if nothing.
         files: The journals that it was read from.
+        groups: The total by "name" and by "host" where there are several runs, and by what was asked for.
     """
 
     runs: tuple[RunReport, ...]
     total: Quantities
     problems: tuple[str, ...]
     files: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[GroupReport, ...]] = field(default_factory=dict)
+
+    def to_pandas(self, table: str = "runs") -> pandas.DataFrame:
+        """A table of it, with the names and units of the reports' fields.
+
+        Args:
+            table: "runs" (a row a run), "epochs", "devices", "spans", "nodes" or "attempts" (with their run's id), or
+                what it is grouped by ("name", "day").
+
+        Raises:
+            UsageError: There is no such table, or pandas is not installed (`pip install aiocarbon[pandas]`).
+        """
+        from aiocarbon.journal.frames import frame
+
+        return frame(self.runs, self.groups, table)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in the schema of `aiocarbon report --json`."""
@@ -53,25 +76,40 @@ class Loaded:
             "schema": REPORT_SCHEMA,
             "runs": [run.to_dict() for run in self.runs],
             "total": self.total.to_dict(),
+            "groups": {by: [group.to_dict() for group in groups] for by, groups in self.groups.items()},
             "problems": list(self.problems),
         }
 
 
-def load(*paths: str | Path) -> Loaded:
+def load(
+    *paths: str | Path,
+    name: str | Sequence[str] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+    by: str | None = None,
+) -> Loaded:
     """Read journals.
 
     Args:
         paths: Files, run folders, or folders of runs (searched for *.jsonl to any depth).
+        name: Only runs of this name, or of one of several, with `*` and `?` as in file names.
+        since: Only runs that began at this instant or later (UTC where it has no zone).
+        until: Only runs that began before this instant.
+        by: Group the total by "day", "week", "month" (of UTC), "name" or "host".
 
     Returns:
         The runs, and what could not be read. The order of paths and their repetition do not matter.
 
     Raises:
-        JournalError: Nothing could be read at all.
+        JournalError: Nothing could be read at all, or no run is meant.
+        UsageError: There is no such group.
     """
+    group = None if by is None else _group(by)
+    names = (name,) if isinstance(name, str) else tuple(name)
+    selection = Selection(names=names, since_s=_seconds(since), until_s=_seconds(until))
     problems: list[str] = []
-    found = _survey(paths, problems)
-    telling = _Telling({heading.ident: heading.run_id for heading in found})
+    found = _survey(paths, problems, selection)
+    telling = _Telling({heading.ident: heading.run_id for heading in found}, group)
     files = tuple(heading.path for heading in found)
     machines: dict[tuple[str, str], list[Heading]] = {}
     for heading in found:
@@ -86,31 +124,45 @@ def load(*paths: str | Path) -> Loaded:
     return telling.told(problems, files)
 
 
-def gather(paths: Iterable[str | Path], problems: list[str]) -> list[Process]:
+def _group(by: str) -> By:
+    try:
+        return By(by)
+    except ValueError as error:
+        raise UsageError(f"by={by!r} is not accepted: expected one of {', '.join(By)}") from error
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def gather(paths: Iterable[str | Path], problems: list[str], selection: Selection = ALL) -> list[Process]:
     """The processes whose journals lie there, each once, with what is known of any of its copies; all at once.
 
     Args:
         paths: As in `load`.
         problems: Gets what could not be read, in words.
+        selection: Which runs.
 
     Raises:
         JournalError: Nothing could be read at all.
     """
-    processes = _read(_survey(paths, problems), problems)
+    processes = _read(_survey(paths, problems, selection), problems)
     if not processes:
         raise _nothing(paths, problems)
     return processes
 
 
-def tell(processes: Sequence[Process], problems: Iterable[str]) -> Loaded:
+def tell(processes: Sequence[Process], problems: Iterable[str], by: str | None = None) -> Loaded:
     """The runs of processes and their total.
 
     Args:
         processes: What `gather` gave.
         problems: What could not be read.
+        by: As in `load`.
     """
     found = [*problems]
-    telling = _Telling({process.ident: process.facts.run_id for process in processes})
+    runs = {process.ident: process.facts.run_id for process in processes}
+    telling = _Telling(runs, None if by is None else _group(by))
     machines: dict[tuple[str, str], list[Process]] = {}
     for process in processes:
         machines.setdefault((process.machine, process.boot), []).append(process)
@@ -119,12 +171,13 @@ def tell(processes: Sequence[Process], problems: Iterable[str]) -> Loaded:
     return telling.told(found, tuple(str(process.path) for process in processes))
 
 
-def _survey(paths: Iterable[str | Path], problems: list[str]) -> list[Heading]:
+def _survey(paths: Iterable[str | Path], problems: list[str], selection: Selection = ALL) -> list[Heading]:
     """What the first lines of all files say, in an order that that of the paths has no part in.
 
     Raises:
-        JournalError: No file is a journal.
+        JournalError: No file is a journal, or no run is meant.
     """
+    paths = tuple(paths)
     found = []
     for file in _files(paths, problems):
         try:
@@ -133,6 +186,10 @@ def _survey(paths: Iterable[str | Path], problems: list[str]) -> list[Heading]:
             problems.append(str(error))
     if not found:
         raise _nothing(paths, problems)
+    runs = len({heading.run_id for heading in found})
+    found = selected(found, selection)
+    if not found:
+        raise JournalError(f"none of {runs} runs in {', '.join(map(str, paths))} is of that name and time")
     found.sort(key=lambda heading: (heading.ident, heading.path))
     return _on_machines(found)
 
@@ -179,9 +236,10 @@ class _Telling:
 
     Args:
         runs: Id of the run by that of each process that may come.
+        by: By what the total is grouped beside by name and host; None: nothing.
     """
 
-    def __init__(self, runs: dict[str, str]) -> None:
+    def __init__(self, runs: dict[str, str], by: By | None = None) -> None:
         counts: dict[str, int] = {}
         for run_id in runs.values():
             counts[run_id] = counts.get(run_id, 0) + 1
@@ -189,6 +247,8 @@ class _Telling:
         self._counts = counts
         self._total = Pool(folds=True) if len(counts) > 1 else None
         self._spans: list[tuple[int, int]] = []
+        bys = [By.NAME, By.HOST] if len(counts) > 1 else []
+        self._groups = GroupSums(dict.fromkeys([*bys, *([] if by is None else [by])]))
 
     def take(self, processes: Sequence[Process], problems: list[str]) -> None:
         """Take the processes of one machine."""
@@ -199,11 +259,18 @@ class _Telling:
                 by_run.setdefault(view.process.facts.run_id, []).append(view)
             for run_id, views in by_run.items():
                 self._take_run(machine, run_id, views)
-            if self._total is not None:
-                for part in machine.told(machine.views, folds=True):
-                    process = part.view.process
-                    self._total.add(process.facts.host, part.whole, process.pue.value)
-                self._spans.extend(map(utc_span, machine.views))
+            if self._total is not None or self._groups.are_wanted:
+                told = machine.told(machine.views, folds=True)
+                self._groups.take(machine.views, told)
+                self._take_total(machine, told)
+
+    def _take_total(self, machine: Machine, told: Iterable[Told]) -> None:
+        if self._total is None:
+            return
+        for part in told:
+            process = part.view.process
+            self._total.add(process.facts.host, part.whole, process.pue.value)
+        self._spans = united([*self._spans, *map(utc_span, machine.views)])
 
     def _take_run(self, machine: Machine, run_id: str, views: Sequence[View]) -> None:
         is_learnt = any(view.process.learnt for view in views)
@@ -230,7 +297,8 @@ class _Telling:
             total = _plain_total(runs[0])
         else:
             total = Quantities(**self._total.quantities(union_ns(self._spans)))
-        return Loaded(runs=tuple(runs), total=total, problems=tuple(dict.fromkeys(problems)), files=files)
+        told = tuple(dict.fromkeys(problems))
+        return Loaded(runs=tuple(runs), total=total, problems=told, files=files, groups=self._groups.reports())
 
 
 def _mended(run: RunReport, before: RunReport | None = None) -> RunReport:
