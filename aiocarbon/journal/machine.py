@@ -9,7 +9,7 @@ process and modelled by another under another name, which is only told.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aiocarbon._core.assemble import MEASURED
@@ -38,6 +38,7 @@ class Told(NamedTuple):
         end_ns: Up to when.
         whole: All of it.
         stretches: By the stretches of its run that share time with it.
+        cut: Makes the lump of a window within it: begin and end, boot time.
     """
 
     view: View
@@ -45,6 +46,7 @@ class Told(NamedTuple):
     end_ns: int
     whole: Lump
     stretches: Sequence[tuple[Stretch, Lump]]
+    cut: Callable[[int, int], Lump]
 
 
 class Machine:
@@ -69,7 +71,7 @@ class Machine:
             (view,) = views
             quick = windows_of(view, folds=folds)
             if quick is not None:
-                return [Told(view, view.begin_ns, view.end_ns, *quick)]
+                return [Told(view, view.begin_ns, view.end_ns, *quick, cut=_cutter(view))]
         return self.cut_curves(views)
 
     def cut_curves(self, views: Sequence[View]) -> list[Told]:
@@ -182,7 +184,12 @@ def _cut(view: View, devices: Mapping[str, Known], begin_ns: int, end_ns: int) -
     for stretch in view.within(begin_ns, end_ns):
         begin, end = max(stretch.begin_ns, begin_ns), min(stretch.end_ns, end_ns)
         stretches.append((stretch, lump_of(view.cut_of(devices, begin, end))))
-    return Told(view, begin_ns, end_ns, whole, stretches)
+    return Told(view, begin_ns, end_ns, whole, stretches, lambda begin, end: lump_of(view.cut_of(devices, begin, end)))
+
+
+def _cutter(view: View) -> Callable[[int, int], Lump]:
+    """Cuts windows of a process that tells all its devices all its time."""
+    return lambda begin, end: lump_of(view.cut_of(view.process.devices, begin, end))
 
 
 def _told_and_modelled(a: View, b: View) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 
 from aiocarbon._core.body import Facts
 from aiocarbon._core.intensity import IntensityValue
+from aiocarbon._core.units import S_PER_NS
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon.errors import JournalError
 from aiocarbon.journal import records
@@ -77,6 +78,8 @@ class Heading(NamedTuple):
         machine: What tells its machine from others.
         boot: Id of the boot.
         run_id: Id of its run.
+        name: What the user called it.
+        began_s: Its begin, UTC seconds.
     """
 
     path: str
@@ -84,6 +87,8 @@ class Heading(NamedTuple):
     machine: str
     boot: str
     run_id: str
+    name: str = ""
+    began_s: float = 0.0
 
 
 def announced(path: Path | str) -> Heading:
@@ -181,11 +186,13 @@ def _header(path: Path | str, first: bytes) -> Record:
 def _heading(path: Path | str, header: Record) -> Heading:
     try:
         run_id, host, boot, named = (str(header.get(key) or "") for key in ("run_id", "host", "boot_id", "machine"))
+        began_s = whole(header["wall_ns"]) * S_PER_NS
         ident = f"{header['run_id']}/{header['host']}/{header['boot_id']}/{whole(header['pid'])}/{whole(header['t'])}"
     except (KeyError, TypeError, ValueError) as error:
         raise _lacking(path, error) from error
     # The boot id, and the node's name where the process was told one.
-    return Heading(str(path), ident, f"{boot}/{named}" if boot and named else boot or host, boot, run_id)
+    machine = f"{boot}/{named}" if boot and named else boot or host
+    return Heading(str(path), ident, machine, boot, run_id, str(header.get("name") or ""), began_s)
 
 
 def _lacking(path: Path | str, error: Exception) -> JournalError:

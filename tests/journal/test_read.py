@@ -484,7 +484,7 @@ def test_the_total_of_one_run_is_the_run(tmp_path: Path) -> None:
     names = [f.name for f in dataclasses.fields(loaded.total)]
     assert all(getattr(loaded.total, name) == getattr(loaded.runs[0], name) for name in names)
     plain = loaded.to_dict()
-    assert set(plain) == {"schema", "runs", "total", "problems"}
+    assert set(plain) == {"schema", "runs", "total", "groups", "problems"}
     json.dumps(plain, allow_nan=False)
 
 
