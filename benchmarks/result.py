@@ -147,6 +147,7 @@ def child(
     before: Sequence[str] = (),
     options: Sequence[str] = (),
     timeout_s: float = 600.0,
+    python: str = sys.executable,
 ) -> Any:
     """Run Python code in a fresh process and return the JSON value that it printed last.
 
@@ -157,6 +158,7 @@ def child(
         before: A command put before the interpreter, such as `unshare`.
         options: Options of the interpreter.
         timeout_s: Longest run.
+        python: Path of the interpreter.
 
     Raises:
         ChildError: It failed or took too long.
@@ -165,7 +167,7 @@ def child(
     env["PYTHONPATH"] = str(ROOT)
     # Made-up devices have one id in all runs: they must not be taken for those of another run beside this one.
     env["AIOCARBON_LOCK_DIR"] = "none"
-    command = [*before, sys.executable, *options, "-c", code, *arguments]
+    command = [*before, python, *options, "-c", code, *arguments]
     try:
         done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, timeout=timeout_s, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
