@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from aiocarbon.confirm import confirm_on_terminal
     from aiocarbon.decorator import track
     from aiocarbon.ending import exit_on_signals
+    from aiocarbon.journal.read import load
     from aiocarbon.waiting import wait_until_clean
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "__version__",
     "confirm_on_terminal",
     "exit_on_signals",
+    "load",
     "track",
     "wait_until_clean",
 ]
@@ -71,6 +73,7 @@ __all__ = [
 _LAZY = {
     "confirm_on_terminal": "confirm",
     "exit_on_signals": "ending",
+    "load": "journal.read",
     "track": "decorator",
     "wait_until_clean": "waiting",
 }

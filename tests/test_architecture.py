@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "sync": {"_core", "_engine", "_marks", "tracker", "settings", "waiting", "confirm", *SHARED},
     "decorator": {"_engine", "span", "tracker", "sync", *SHARED},
     "ending": {*SHARED},
+    "compat": {"_core", "imports", "journal", "meters", "render", "settings", "sync", *SHARED},
     "integrations": {"_core", "_engine", "journal", "settings", "span", "tracker", "sync", *SHARED},
     "__init__": {
         "_engine",
@@ -50,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         "budget",
         "confirm",
         "decorator",
+        "journal",
         "settings",
         "tracker",
         "sync",

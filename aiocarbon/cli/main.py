@@ -88,6 +88,10 @@ def _do(parsed: Namespace, command: Sequence[str] | None) -> int:
         from aiocarbon.cli.dash_cmd import dash
 
         return dash(parsed)
+    if parsed.verb == "compare":
+        from aiocarbon.cli.compare_cmd import compare
+
+        return compare(parsed.a, parsed.b, json_file=parsed.json)
     if parsed.verb == "import":
         from aiocarbon.cli.import_cmd import import_runs
 

@@ -135,9 +135,10 @@ def make_parser() -> Parser:
     from aiocarbon.cli.dash_cmd import add_dash
     from aiocarbon.cli.foresight_options import add_verbs
     from aiocarbon.cli.import_cmd import add_import
-    from aiocarbon.cli.report_options import add_report
+    from aiocarbon.cli.report_options import add_compare, add_report
 
     add_report(functools.partial(_add_verb, verbs))
+    add_compare(functools.partial(_add_verb, verbs))
     add_dash(functools.partial(_add_verb, verbs))
     add_import(functools.partial(_add_verb, verbs))
     add_when(verbs)

@@ -13,6 +13,7 @@ from aiocarbon.cli.report_outputs import OUTPUTS
 from aiocarbon.cli.statement_options import text_form
 from aiocarbon.errors import EngineError
 from aiocarbon.render import numbers
+from aiocarbon.render.runs import groups_text, overlap_text, runs_text
 from aiocarbon.render.text import report_text, total_text
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ PATIENCE_S: Final = 30.0
 """Beyond the limit of asking, for starting the engine and writing on a busy machine."""
 
 
+TOLD_WHOLE: Final = 8
+"""Of more runs each is one line."""
+
+
 def report(options: ReportOptions) -> int:
     """Show runs, and their sum where there are several.
 
@@ -41,16 +46,16 @@ def report(options: ReportOptions) -> int:
         JournalError: Nothing could be read at all.
         ConfigError: A value of the environment or of pyproject.toml is not accepted (to refresh).
     """
-    from aiocarbon.journal.read import gather, load, tell
+    from aiocarbon.journal.read import gather, load, selection_of, tell
 
     if options.is_refresh:
         problems: list[str] = []
-        processes = gather(options.paths, problems)
+        processes = gather(options.paths, problems, selection_of(options.names, options.since, options.until))
         for line in _refresh(processes):
             say(f"aiocarbon: {line}")
-        loaded = tell(processes, problems)
-    else:
-        loaded = load(*options.paths)  # machine by machine: never all of them at once
+        loaded = tell(processes, problems, options.by)
+    else:  # machine by machine: never all of them at once
+        loaded = load(*options.paths, name=options.names, since=options.since, until=options.until, by=options.by)
     for problem in loaded.problems:
         say(f"aiocarbon: {problem}")
     if not options.outputs:
@@ -66,9 +71,19 @@ def _write(name: str, target: str, loaded: Loaded, options: ReportOptions) -> in
 
 
 def _text(loaded: Loaded, options: ReportOptions) -> str:
-    parts = [report_text(run) for run in loaded.runs]
-    if len(parts) > 1:
-        parts.append(total_text(loaded.total, len(parts)))
+    if options.by is not None:
+        parts = [groups_text(loaded.groups, [options.by])]
+    elif len(loaded.runs) <= TOLD_WHOLE:
+        parts = [report_text(run) for run in loaded.runs]
+    else:
+        parts = [runs_text(loaded.runs)]
+    if len(loaded.runs) > 1:
+        several = [by for by, groups in loaded.groups.items() if len(groups) > 1 and by != options.by]
+        if options.by is None and several:
+            parts.append(groups_text(loaded.groups, several))
+        total = total_text(loaded.total, len(loaded.runs))
+        told = overlap_text(loaded.runs, loaded.total)
+        parts.append(f"{total}\n  {told}" if told else total)
     if options.statement.sci_unit:
         parts.append(text_form(loaded, options.statement))
     return "\n\n".join(parts)

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aiocarbon.journal.read import Loaded, load
+    from aiocarbon.journal.read import Loaded, compare, load
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "compare", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,8 @@ from aiocarbon.journal.view import View
 if TYPE_CHECKING:
     import pandas
 
+    from aiocarbon._core.compare import Comparison
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
@@ -105,8 +107,7 @@ def load(
         UsageError: There is no such group.
     """
     group = None if by is None else _group(by)
-    names = (name,) if isinstance(name, str) else tuple(name)
-    selection = Selection(names=names, since_s=_seconds(since), until_s=_seconds(until))
+    selection = selection_of(name, since, until)
     problems: list[str] = []
     found = _survey(paths, problems, selection)
     telling = _Telling({heading.ident: heading.run_id for heading in found}, group)
@@ -124,11 +125,35 @@ def load(
     return telling.told(problems, files)
 
 
+def compare(a: Loaded, b: Loaded, *, labels: tuple[str, str] = ("", "")) -> Comparison:
+    """Two runs, or sums of runs, side by side: energy, CO2eq, time, and the mean epoch of each, with ranges.
+
+    Args:
+        a: What `load` gave, which the other is compared with.
+        b: The other.
+        labels: What the two are called; the name or id of their first run by default.
+    """
+    from aiocarbon._core.compare import Side
+    from aiocarbon._core.compare import compare as compared
+
+    sides = [
+        Side(label=label or one.runs[0].name or one.runs[0].run_id, total=one.total, runs=one.runs)
+        for label, one in zip(labels, (a, b), strict=True)
+    ]
+    return compared(*sides)
+
+
 def _group(by: str) -> By:
     try:
         return By(by)
     except ValueError as error:
         raise UsageError(f"by={by!r} is not accepted: expected one of {', '.join(By)}") from error
+
+
+def selection_of(name: str | Sequence[str], since: datetime | None, until: datetime | None) -> Selection:
+    """Which runs are meant; the arguments are those of `load`."""
+    names = (name,) if isinstance(name, str) else tuple(name)
+    return Selection(names=names, since_s=_seconds(since), until_s=_seconds(until))
 
 
 def _seconds(at: datetime | None) -> float | None:
