@@ -19,6 +19,7 @@ from aiocarbon.integrations._training import Training, agree
 if find_spec("transformers") is None:
     raise absent("transformers", "4.46")
 from transformers.trainer_callback import TrainerCallback
+from transformers.trainer_utils import has_length
 
 try:
     from transformers.trainer_callback import ExportableState
@@ -55,7 +56,7 @@ class CarbonCallback(Tracked, TrainerCallback, ExportableState):  # type: ignore
         if state.global_step:
             known = known[0] if isinstance(known, list) else known
             self._training.restore(known["attributes"].get("carried"))
-        batches = len(train_dataloader) if hasattr(train_dataloader, "__len__") else 0  # nobody knows of a stream
+        batches = len(train_dataloader) if has_length(train_dataloader) else 0
         self._per_epoch = -(-batches // args.gradient_accumulation_steps) or state.max_steps
         self._training.begin(
             epochs=-(-state.max_steps // self._per_epoch),
