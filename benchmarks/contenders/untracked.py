@@ -14,17 +14,21 @@ class Untracked:
 
     def __init__(self, meters: str, interval_s: float | None) -> None: ...
 
-    async def enter(self) -> None: ...
+    async def enter(self) -> None:
+        """Enter nothing."""
 
-    async def begin_epochs(self) -> None: ...
+    async def begin_epochs(self) -> None:
+        """Begin nothing."""
 
-    async def epoch(self) -> None: ...
+    async def epoch(self) -> None:
+        """Mark nothing."""
 
     def task(self, name: str) -> AbstractAsyncContextManager[None]:
         """Nothing."""
         return nullcontext()
 
-    async def exit(self) -> None: ...
+    async def exit(self) -> None:
+        """Exit nothing."""
 
     def said(self) -> Said:
         """Nothing."""

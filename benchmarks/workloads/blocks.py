@@ -1,0 +1,104 @@
+"""Trains in blocks with and without a contender in one process, and tells what each step took in each block."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.contenders import Contender, make
+from benchmarks.pairs import Stop, order
+from benchmarks.usage import Instructions, Usage, usage
+from benchmarks.workloads.steps import STEPS, Step
+
+SETTLE_S: Final = 0.5
+"""Trained, not counted, before each block: what entering and leaving set off is no steady state."""
+
+
+def train(asked: dict[str, Any]) -> dict[str, Any]:
+    """Take pairs of blocks until there are enough.
+
+    Args:
+        asked: "contender", "meters", "interval_s", "step", "threads", "block_s", "warm_s", "settle_s", "stop" (fields
+            of `Stop`), "seed", and "progress": a file that gets one byte a pair, or "".
+
+    Returns:
+        "pairs": each (without, with), both what a step took; "why": why instructions are not counted.
+    """
+    if asked["step"] in ("cnn", "transformer"):
+        import torch
+
+        torch.set_num_threads(asked["threads"])
+    return asyncio.run(_Blocks(asked).run())
+
+
+class _Blocks:
+    def __init__(self, asked: dict[str, Any]) -> None:
+        self._asked = asked
+        self._step: Step = STEPS[asked["step"]]()
+        self._counter = Instructions()
+        self._contender: Contender | None = None
+
+    async def run(self) -> dict[str, Any]:
+        asked = self._asked
+        stop = Stop(**asked["stop"])
+        await self._block(asked["warm_s"])
+        await self._switch(True)  # imports and whatever is done once in a process, before anything is counted
+        await self._block(asked["settle_s"])
+        pairs: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        for turn in order(stop.most, asked["seed"]):
+            found = {is_on: await self._one(is_on) for is_on in turn}
+            pairs.append((found[False], found[True]))
+            _tell(asked["progress"])
+            # By CPU seconds: they drift less than time, and less than what else is told.
+            if stop.is_enough([(off["cpu_s"], on["cpu_s"]) for off, on in pairs], seed=asked["seed"]):
+                break
+        await self._switch(False)
+        return {"pairs": pairs, "why": self._counter.why_not}
+
+    async def _one(self, is_on: bool) -> dict[str, Any]:
+        await self._switch(is_on)
+        await self._block(self._asked["settle_s"])
+        return await self._block(self._asked["block_s"])
+
+    async def _switch(self, is_on: bool) -> None:
+        if is_on and self._contender is None:
+            self._contender = make(self._asked["contender"], self._asked["meters"], self._asked["interval_s"])
+            await self._contender.enter()
+            await self._contender.begin_epochs()
+        elif not is_on and self._contender is not None:
+            contender, self._contender = self._contender, None
+            await contender.exit()
+
+    async def _block(self, seconds: float) -> dict[str, Any]:
+        steps, step = 0, self._step
+        before = usage(self._counter)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            await step()
+            steps += 1
+            await asyncio.sleep(0)
+        return _per_step(before, usage(self._counter), steps)
+
+
+def _tell(file: str) -> None:
+    if file:
+        with Path(file).open("a") as progress:
+            progress.write(".")
+
+
+def _per_step(before: Usage, after: Usage, steps: int) -> dict[str, Any]:
+    wall_s = after.wall_s - before.wall_s
+    instructions = None
+    if before.instructions is not None and after.instructions is not None:
+        instructions = (after.instructions - before.instructions) / steps
+    return {
+        **asdict(after),
+        "wall_s": wall_s / steps,
+        "cpu_s": (after.cpu_s - before.cpu_s) / steps,
+        "switches": (after.switches - before.switches) / wall_s,
+        "instructions": instructions,
+        "steps": steps,
+    }
