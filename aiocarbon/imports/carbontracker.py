@@ -48,7 +48,7 @@ MEAN: Final = re.compile(
 FETCHES: Final = re.compile(
     r"Carbon intensities \(gCO2(?:eq)?/kWh\) fetched every \d+ s at detected location:?(.*): \["
 )
-NAMED: Final = re.compile(r"(.*?)_?(?:\d+\.\d+_)?\d{4}-\d\d-\d\dT\d{6}Z")
+NAMED: Final = re.compile(r"(.*?)_?(?:\d+\.\d+_)?\d{4}-\d\d-\d\dT[\d:]+Z")
 """The prefix that a user gave, the process and a random number (2.x), the local time."""
 FETCHED: Final = re.compile(r"Carbon intensity fetched: (\d+(?:\.\d+)?) gCO2(?:eq)?/kWh at (.*)")
 DEFAULTED: Final = re.compile(r"Defaulting to .*?: (\d+(?:\.\d+)?) gCO2(?:eq)?/kWh")
@@ -62,6 +62,9 @@ ROUNDED_S: Final = 0.005
 
 ASIDE_SHARE: Final = 0.01
 """By so much may the tool's own total differ before that is told."""
+
+STOPPED: Final = "Training was interrupted"
+"""How the line begins that `stop()` writes."""
 
 SAID: Final = (
     "imported from carbontracker's log: it measures the whole machine, so several of its trackers (ranks, say) on one "
@@ -107,7 +110,7 @@ class _Log:
     pue: Pue | None = None
     components: str = ""
     epochs: list[_Epoch] = field(default_factory=list)
-    is_stopped: bool = False
+    stopped: str = ""
     is_ended: bool = False
     address: str = ""
     mean_g: float | None = None
@@ -130,8 +133,8 @@ class _Log:
             self.version = found[1]
         elif found := PUE.search(text):
             self.pue = _pue(float(found[1]), found[2] or "")
-        elif text.startswith("Training was interrupted"):
-            self.is_stopped = True
+        elif text.startswith(STOPPED):
+            self.stopped = text
         elif text.startswith("Monitoring thread ended"):
             self.is_ended = True
         else:
@@ -181,8 +184,9 @@ def draft_of(logs: Logs, zone: tzinfo | None, problems: list[str]) -> Draft | No
         windows=tuple(_windows(epochs, powers)),
         slack_j=tuple(_mean(row) * ROUNDED_S for row in powers),
         missing=tuple(c.part for c in components if not any(epoch.powers.get(c.name) for epoch in epochs)),
-        ended_well=log.is_ended or log.is_stopped,
+        ended_well=log.is_ended or bool(log.stopped),
     )
+    notes += [log.stopped] if log.stopped else []
     return replace(draft, warnings=(*notes, *_warnings(draft, logs.output)))
 
 
