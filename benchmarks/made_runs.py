@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def lines(
     boot, seconds = 10**15, round(hours * 3600)
     yield {
         "schema": records.SCHEMA, "run_id": run_id, "name": name, "host": host, "pid": 4000,
-        "boot_id": f"00000000-0000-4000-8000-{abs(hash((host, run_id))) % 10**12:012d}", "version": "0.1.0",
+        "boot_id": f"00000000-0000-4000-8000-{zlib.crc32(f'{host}/{run_id}'.encode()):012d}", "version": "0.1.0",
         "interval_s": 1.0, **records.place_record(LOCATION, PUE), "t": boot, "wall_ns": begin_s * S,
     }  # fmt: skip
     told = devices(gpus)

@@ -6,19 +6,18 @@ only its report says that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
-from aiocarbon._core.intensity import FactorBasis, IntensityCurve, IntensityKind, IntensityValue, Quality
+from aiocarbon._core.intensity import FactorBasis, IntensityCurve, IntensityKind, IntensityValue, Pue, Quality
 from aiocarbon._core.ledger import Ledger
-from aiocarbon._core.places import Energy, Ranking, rank
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import S_PER_HOUR
 from aiocarbon.intensity import places, table
 from aiocarbon.journal.outlooks import Ahead
 from aiocarbon.page.series import Part
 
-__all__ = ["Method", "elsewhere", "methods"]
+__all__ = ["Method", "countries", "methods"]
 
 EU_28: Final = frozenset(
     ("AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GB", "GR", "HR",
@@ -129,24 +128,17 @@ def _words(known: Sequence[Ahead], parts: Sequence[Part]) -> tuple[str, str]:
     return f"{first.source} for {first.zone}", f"{first.factor_basis} factors; {reach}{beyond}"
 
 
-def elsewhere(report: RunReport) -> Ranking | None:
-    """The same IT energy and PUE in the countries of the tables; None where the run used none."""
-    if report.it_energy_kwh <= 0.0:
-        return None
-    energy = Energy(
-        kwh=report.it_energy_kwh,
-        low_kwh=report.it_energy_kwh_low,
-        high_kwh=report.it_energy_kwh_high,
-        source="this run",
-    )
-    countries = [place for place in places.places(report.pue) if place.kind == "country"]
-    here = [place for place in places.here(report.location, report.pue) if place.kind == "country"]
-    rankings = rank(energy, countries, here)
-    return next((ranking for ranking in rankings if ranking.basis is FactorBasis.LIFE_CYCLE), None)
+def countries() -> list[list[Any]]:
+    """The countries of the tables by their yearly averages, lowest first.
 
-
-def shown(ranking: Ranking) -> Iterator[int]:
-    """The places of the rows that are drawn: the paper's countries, and here."""
-    for n, row in enumerate(ranking.rows):
-        if row.is_here or row.place.code in EU_28:
-            yield n
+    Returns:
+        A row each: code, name, gCO2eq/kWh, its low and high end (90 %), year, and 1 for those of figure 2.
+    """
+    plain = Pue(value=1.0, source="none")
+    found = [place for place in places.places(plain) if place.kind == "country"]
+    return [
+        [place.code, place.name, place.value.g_per_kwh, round(place.value.low_g_per_kwh, 2),
+         round(place.value.high_g_per_kwh, 2), place.year, int(place.code in EU_28)]
+        for place in sorted(found, key=lambda place: (place.value.g_per_kwh, place.name))
+        if place.value.factor_basis is FactorBasis.LIFE_CYCLE
+    ]  # fmt: skip

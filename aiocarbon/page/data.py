@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiocarbon._core.intensity import Quality
 from aiocarbon._core.report import RunReport
 from aiocarbon.intensity import table
-from aiocarbon.page.comparisons import elsewhere, methods, shown
+from aiocarbon.page.comparisons import methods
 from aiocarbon.page.series import Line, Part, Series, Sum, intensities, series
 from aiocarbon.page.span_series import span_series
 from aiocarbon.page.tables import device_rows, facts, head, span_rows
@@ -45,9 +45,9 @@ def summary(report: RunReport, state: str) -> Plain:
         state: How it ended, in words.
     """
     return {
-        "run_id": cut(report.run_id),
-        "name": cut(report.name),
-        "host": cut(report.host),
+        "run_id": cut(report.run_id, 80),
+        "name": cut(report.name, 80),
+        "host": cut(report.host, 80),
         "begin": report.started_at.timestamp(),
         "when": f"{report.started_at:%Y-%m-%d %H:%M}",
         "duration": numbers.duration(report.duration_s),
@@ -324,18 +324,14 @@ def _methods(report: RunReport, parts: Sequence[Part]) -> Plain | None:
 
 
 def _places(report: RunReport) -> Plain | None:
-    ranking = elsewhere(report)
-    if ranking is None:
+    """What the page multiplies by each country's yearly average; None where the run used nothing."""
+    if report.it_energy_kwh <= 0.0:
         return None
-    kept = set(shown(ranking))
-    rows = [
-        [row.place.name, _n(row.place.value.g_per_kwh), _n(row.co2eq_g), _n(row.co2eq_g_low), _n(row.co2eq_g_high),
-         row.place.year, int(n in kept) + 2 * row.is_here]
-        for n, row in enumerate(ranking.rows)
-    ]  # fmt: skip
+    pue = report.pue.value
     note = (
-        f"{numbers.energy(report.it_energy_kwh)} of the devices x PUE {report.pue.value:g} x the yearly "
-        "average of each country (Ember via Our World in Data, life-cycle factors, year as in the table). The line is "
-        "the 90 % range. Drawn: the countries of figure 2 of arXiv:2007.03051, and where it ran."
+        f"{numbers.energy(report.it_energy_kwh)} of the devices x PUE {pue:g} x the yearly average of each country "
+        "(Ember via Our World in Data, life-cycle factors, year as in the table). The line is the 90 % range. Drawn: "
+        "the countries of figure 2 of arXiv:2007.03051, and where it ran."
     )
-    return {"rows": rows, "note": note}
+    ends = (report.it_energy_kwh, report.it_energy_kwh_low, report.it_energy_kwh_high)
+    return {"kwh": [_n(kwh * pue, 7) for kwh in ends], "here": report.location.country, "note": note}

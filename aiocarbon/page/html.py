@@ -19,6 +19,7 @@ from typing import Any, Final
 from aiocarbon._version import __version__
 from aiocarbon.journal.process import Process
 from aiocarbon.journal.read import Loaded, gather
+from aiocarbon.page.comparisons import countries
 from aiocarbon.page.data import SCHEMA, detail, summary
 from aiocarbon.page.series import Part, runs_of
 from aiocarbon.page.words import cut, state_words
@@ -43,13 +44,14 @@ def html_form(loaded: Loaded) -> str:
     return page(loaded, gather(loaded.files, []))
 
 
-def page(loaded: Loaded, processes: Sequence[Process], *, made_at: datetime | None = None) -> str:
+def page(loaded: Loaded, processes: Sequence[Process], *, made_at: datetime | None = None, limit: int = LIMIT) -> str:
     """The page.
 
     Args:
         loaded: The runs and their total.
         processes: What their journals hold.
         made_at: When it is made; now by default.
+        limit: Bytes that it may have.
     """
     parts, is_open = runs_of(processes), open_runs(processes)
     states = [state_words(run, is_open=run.run_id in is_open) for run in loaded.runs]
@@ -61,10 +63,11 @@ def page(loaded: Loaded, processes: Sequence[Process], *, made_at: datetime | No
         "live": False,
         "runs": rows,
         "total": _total(loaded),
+        "places": countries(),
         "problems": [cut(problem, 400) for problem in loaded.problems[:200]],
     }
     texts = "\n\n".join(report_text(run) for run in loaded.runs[-TEXTS_MOST:])
-    room = LIMIT - len(_whole(shown, texts))
+    room = limit - len(_whole(shown, texts))
     _add_details(rows, loaded, parts, states, room)
     return _whole(shown, texts)
 

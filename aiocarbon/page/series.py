@@ -124,7 +124,7 @@ def _part(view: View, devices: Mapping[str, Known], begin_ns: int, end_ns: int) 
 
 
 def series(parts: Sequence[Part], points: int) -> Series | None:
-    """A run over time; None where it lasted no time.
+    """A run over time; None where it lasted no time, or nothing was measured.
 
     Args:
         parts: Its parts.
@@ -145,6 +145,8 @@ def series(parts: Sequence[Part], points: int) -> Series | None:
                 _add(energy[i], (told.energy_j, told.low_j, told.high_j, told.edge_j), kwh_from_j(pue))
             whole = cut.carbon
             _add(carbon[i], (whole.co2eq_g, whole.low_g, whole.high_g, whole.edge_g), 1.0)
+    if not lines:
+        return None
     drawn = sorted((line.line() for line in lines.values()), key=lambda line: -line.energy_j)
     return Series(instants, drawn, _cumulative(energy), _cumulative(carbon))
 

@@ -40,7 +40,7 @@ function live() {
     if (!found.runs.length && !found.unread) listed.append(el("p", null, `${found.folder} ${wait}.`));
     const rest = found.unread ? `, ${found.unread} still to be read` : "";
     status.className = "live";
-    status.textContent = `live: ${found.runs.length} runs of ${found.folder}${rest}`;
+    status.textContent = `live: ${found.runs.length === 1 ? "1 run" : `${found.runs.length} runs`} of ${found.folder}${rest}`;
     if (found.runs.length > 1) listed.append(overview(found.runs));
     const there = new Set(found.runs.map((row) => row.n));
     for (const [n, entry] of known) if (!there.has(n)) { entry.box.remove(); known.delete(n); }
@@ -56,7 +56,7 @@ function live() {
       }
       entry.row = row;
       const words = `${row.when} UTC, ${row.duration}, ${row.energy}, ${row.co2eq} CO2eq, ${row.basis}, ${row.state}`;
-      entry.box.querySelector("summary").replaceChildren(row.name || row.run_id, el("span", { class: "sub" }, words));
+      entry.box.querySelector("summary").replaceChildren(el("h2", null, row.name || row.run_id), el("span", { class: "sub" }, words));
       refresh(entry);
     }
     // In the order of the list, without moving what stands right: a box that moves would lose its place on the screen.

@@ -116,17 +116,21 @@ function methods(found) {
 }
 
 function places(found) {
-  const row = ([name, g, grams, low, high, year, flags]) => ({ name: flags >= 2 ? `${name} (here)` : name, value: grams, low, high, cells: [`${digits(g)} g/kWh`, mass(grams)], isHere: flags >= 2 });
-  const kept = found.rows.filter((one) => one[6] > 0);
-  const all = el("details", null, el("summary", null, `All ${found.rows.length} countries as a table`));
+  const [kwh, least, most] = found.kwh;
+  const rows = page.places.map(([code, name, g, low, high, year, isKept]) => ({
+    name, g, year, value: kwh * g, low: least * low, high: most * high, isHere: code === found.here, isKept,
+  }));
+  const kept = rows.filter((row) => row.isKept || row.isHere);
+  const all = el("details", null, el("summary", null, `All ${rows.length} countries as a table`));
   all.addEventListener("toggle", () => {
     if (all.open && all.children.length < 2) {
       all.append(plainTable("CO2eq of the same run", ["Country", "gCO2eq/kWh", "Year", "CO2eq", "Low", "High"],
-        found.rows.map(([name, g, grams, low, high, year]) => [name, digits(g), String(year), mass(grams), mass(low), mass(high)]), [1, 2, 3, 4, 5]));
+        rows.map((row) => [row.name, digits(row.g), String(row.year), mass(row.value), mass(row.low), mass(row.high)]), [1, 2, 3, 4, 5]));
     }
   });
   return figure("The same run in other countries", found.note, true,
-    barTable("Yearly averages, lowest first", ["Country", "Intensity", "CO2eq"], kept.map(row)), all);
+    barTable("Yearly averages, lowest first", ["Country", "Intensity", "CO2eq"],
+      kept.map((row) => ({ ...row, name: row.isHere ? `${row.name} (here)` : row.name, cells: [`${digits(row.g)} g/kWh`, mass(row.value)] }))), all);
 }
 
 function sectionOf(found) {
@@ -154,8 +158,24 @@ function sectionOf(found) {
     el("p", { class: "note" }, `Measured by aiocarbon ${found.version || "of an unknown version"}.`));
 }
 
+// The first charts at once, the others one by one behind them: a page can be read before its last chart is drawn.
+let waiting = [];
+
 function start(container) {
-  for (const made of container.querySelectorAll("figure")) if (made.start) made.start();
+  waiting.push(...[...container.querySelectorAll("figure")].filter((made) => made.start));
+  for (const made of waiting.splice(0, 2)) made.start();
+  setTimeout(startNext);
+}
+
+function startNext() {
+  const next = waiting.shift();
+  if (!next) return;
+  if (next.isConnected) next.start();
+  setTimeout(startNext);
+}
+
+function startAll() {
+  for (const made of waiting.splice(0)) if (made.isConnected) made.start();
 }
 
 function heading(row, level) {
@@ -194,7 +214,7 @@ function one(row) {
 function box(row, n, isOpen, load) {
   const body = el("div", null, el("p", { class: "loading" }, row.detail ? "" : "The details of this run are not in this page."));
   const made = el("details", { class: "runbox", id: `run-${n}`, open: isOpen },
-    el("summary", null, row.name || row.run_id, el("span", { class: "sub" }, `${row.when} UTC, ${row.duration}, ${row.energy}, ${row.co2eq} CO2eq, ${row.basis}, ${row.state}`)), body);
+    el("summary", null, el("h2", null, row.name || row.run_id), el("span", { class: "sub" }, `${row.when} UTC, ${row.duration}, ${row.energy}, ${row.co2eq} CO2eq, ${row.basis}, ${row.state}`)), body);
   made.show = () => {
     if (made.hasShown) return;
     made.hasShown = true;
@@ -226,7 +246,7 @@ function show() {
     one(page.runs[0]);
     return;
   }
-  main.append(overview(page.runs), el("h2", null, "Run by run"));
+  main.append(overview(page.runs));
   page.runs.forEach((row, n) => main.append(box(row, n, false, null)));
   openTarget();
 }
@@ -240,6 +260,7 @@ window.addEventListener("beforeprint", () => {
     made.open = true;
     made.show();
   }
+  startAll();
   redraw();
 });
 window.addEventListener("afterprint", () => {
