@@ -107,6 +107,8 @@ class Life(Marks):
             who = self.who  # what finds it out is loaded here, where no loop of the user's waits for it
             self._session = session = await engine.open(arguments, who, self._exceeded, with_root=self.with_root)
             self._who = session.facts.identity or who  # pyproject.toml may have said more
+            for message in sorted(self._told):  # before it began, as of a port that is in use
+                session.warn(message)
             self._begun_ns = time.monotonic_ns()
             _active.add(self)
             self.first_epoch = session.facts.first_epoch
