@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 LEAST_SPECIAL_STEP: Final = 1 << 31
 """SLURM's numbers for what is no ordinary step (batch, interactive, extern) lie just below 2^32 (slurm.h)."""
 
+NEW_RUN: Final = "run id is new"
 GIVE_ID: Final = "give all of them one AIOCARBON_RUN_ID to make them one run"
 
 
@@ -61,6 +62,11 @@ class Identity:
     ended_by: str = ""
     rules: tuple[str, ...] = ()
     advice: str = ""
+
+    @property
+    def is_shared(self) -> bool:
+        """True if other processes of the start have the run's id too: it was given, or a launcher tells it."""
+        return NEW_RUN not in self.rules
 
     def said(self, *, run_id: str | None = None, node: str | None = None) -> Identity:
         """The same with what the user said of it.
@@ -131,7 +137,7 @@ class Launchers:
         step = self.number("SLURM_STEP_ID", "SLURM_STEPID") if self.slurm_job else None
         return step if step is not None and step < LEAST_SPECIAL_STEP else None
 
-    # -- torchrun and MPI --------------------------------------------------------------------------------------
+    # -- torchrun, DeepSpeed and MPI ----------------------------------------------------------------------------------
 
     @property
     def is_torchrun(self) -> bool:
@@ -152,10 +158,22 @@ class Launchers:
         return "mpiexec" if self.number("PMI_RANK") is not None and self.number("PMI_SIZE") is not None else ""
 
     @property
+    def is_deepspeed(self) -> bool:
+        """True for a process that DeepSpeed's launcher started (its `launcher/launch.py` sets these)."""
+        return not self.is_torchrun and None not in (self.number("RANK"), self.number("CROSS_SIZE"))
+
+    @property
+    def by(self) -> str:
+        """Name of the launcher beside SLURM that started the process; empty where none did."""
+        return "torchrun" if self.is_torchrun else "deepspeed" if self.is_deepspeed else self.mpi
+
+    @property
     def is_on_one_node(self) -> bool:
-        """True if torchrun or mpirun says that all processes of the start are on this machine."""
+        """True if torchrun, deepspeed or mpirun says that all processes of the start are on this machine."""
         if self.is_torchrun:
             return self.number("GROUP_WORLD_SIZE") == 1
+        if self.is_deepspeed:
+            return self.number("CROSS_SIZE") == 1
         size = self.number("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
         return bool(self.mpi) and size == self.number("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 
@@ -167,7 +185,7 @@ class Launchers:
     def _rank(self) -> Rank | None:
         """The process's number by the innermost launcher that tells one."""
         sources = (
-            ("torchrun" if self.is_torchrun else "RANK", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
+            (self.by if self.is_torchrun or self.is_deepspeed else "RANK", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
             ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
             ("mpiexec", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
             ("SLURM", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
@@ -189,8 +207,7 @@ class Launchers:
             return self.slurm_job, "run id of the SLURM job", ""
         if self.is_torchrun and self.torchrun_id:
             return f"torchrun-{self.torchrun_id}", "run id of torchrun", ""
-        if self.is_torchrun or self.mpi:
-            by = "torchrun" if self.is_torchrun else self.mpi
+        if by := self.by:
             if self.is_on_one_node and self._launcher:
                 return f"{by}-{self._launcher}", f"run id of the {by} process on this machine", ""
             more = ", or torchrun --rdzv-id" if self.is_torchrun else ""
@@ -206,7 +223,7 @@ class Launchers:
         restart = self.number("SLURM_RESTART_COUNT") or 0
         job = f"{self.slurm_job}.{restart}" if self.slurm_job else ""
         start, rule = own, "each process"
-        if (self.is_torchrun or self.mpi) and self.is_on_one_node and self._launcher:
+        if self.by and self.is_on_one_node and self._launcher:
             count = self.number("TORCHELASTIC_RESTART_COUNT") or 0
             start, rule = f"{self._launcher}.{count}", "the launcher on this machine"
         elif self._environ.get("PMIX_NAMESPACE") and self.mpi:
@@ -227,8 +244,9 @@ class Launchers:
     def nodes(self) -> tuple[tuple[str, ...] | None, int | None, str]:
         """The attempt's nodes, how many there are, and the rule."""
         if not self.slurm_job:
-            count = self.number("GROUP_WORLD_SIZE") if self.is_torchrun else None
-            return None, count, "nodes by torchrun" if count else ""
+            name = {"torchrun": "GROUP_WORLD_SIZE", "deepspeed": "CROSS_SIZE"}.get(self.by)
+            count = self.number(name) if name else None
+            return None, count, f"nodes by {self.by}" if count else ""
         in_step = self.slurm_step is not None
         for name in (*(("SLURM_STEP_NODELIST",) if in_step else ()), "SLURM_JOB_NODELIST", "SLURM_NODELIST"):
             text = self._environ.get(name, "")
@@ -260,7 +278,7 @@ def decide(environ: Mapping[str, str], *, hostname: str, own: str, launcher: str
     node = environ.get("SLURMD_NODENAME", "").strip() if known.slurm_job else ""
     rank = known.rank
     rules = (
-        id_rule or "run id is new",
+        id_rule or NEW_RUN,
         attempt_rule,
         f"rank by {rank.by}" if rank else "",
         nodes_rule,

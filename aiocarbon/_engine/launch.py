@@ -14,7 +14,7 @@ from typing import Final
 
 from aiocarbon._core.identity import Identity, decide, digest
 
-LAUNCHED_BY: Final = ("TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+LAUNCHED_BY: Final = ("TORCHELASTIC_RUN_ID", "CROSS_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 """A launcher gives its processes one of these, and has it not itself."""
 
 MOST_ANCESTORS: Final = 64

@@ -27,6 +27,7 @@ from aiocarbon.span import WorkSpan
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from aiocarbon._core.identity import Identity
     from aiocarbon._core.report import EpochReport, RunReport
     from aiocarbon.settings import Settings
 
@@ -53,18 +54,20 @@ CARRIED: Final = ("energy_kwh", "co2eq_g", "duration_s")
 """What a checkpoint holds of the starts before it."""
 
 
-def tracks(settings: Settings, local_rank: int) -> bool:
+def tracks(settings: Settings, who: Identity, local_rank: int) -> bool:
     """Whether a process of a training tracks: the first one of each machine does, and where it adds something, all do.
 
     What several write into journals is put together, and a device that several track is read by one of them, whichever
     it is: so no joule counts twice, and none is lost where a process sees its own GPU only, or counts its own share.
-    Without a journal nothing is put together; then the first process's report is the machine's.
+    Without a journal, or an id that the processes have in common, nothing is put together; then the first process's
+    report is the machine's.
 
     Args:
         settings: Those of the run.
-        local_rank: Number of the process on its machine.
+        who: Which of a start's processes this is.
+        local_rank: Its number on its machine, as the framework has it.
     """
-    return local_rank == 0 or settings.journal is not None
+    return local_rank == 0 or (settings.journal is not None and who.is_shared)
 
 
 def agree(stops: bool, *, device: Any) -> bool:
@@ -174,9 +177,10 @@ class Training:
         settings = resolve(check_arguments(arguments))
         self.may_stop = settings.budget is not None or settings.on_prediction is not None
         self.is_open = True
-        if tracks(settings, local_rank):
-            self.tracker = sync.Tracker(**arguments)
-            self.tracker.start()
+        tracker = sync.Tracker(**arguments)
+        if tracks(settings, tracker._handle.who, local_rank):
+            self.tracker = tracker
+            tracker.start()
 
     @harmless
     def end(self, *, ended_well: bool, at_ns: int | None = None) -> None:

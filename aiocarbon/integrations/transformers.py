@@ -18,11 +18,9 @@ from aiocarbon.integrations._training import Training, agree
 
 if find_spec("transformers") is None:
     raise absent("transformers", "4.46")
-from transformers.trainer_callback import TrainerCallback
-from transformers.trainer_utils import has_length
-
 try:
-    from transformers.trainer_callback import ExportableState
+    from transformers.trainer_callback import ExportableState, TrainerCallback
+    from transformers.trainer_utils import has_length
 except ImportError as error:
     raise absent("transformers", "4.46") from error
 

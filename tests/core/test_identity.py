@@ -43,6 +43,16 @@ TORCHRUN = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "29500",
 }
+DEEPSPEED = {
+    "RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+    "LOCAL_SIZE": "2",
+    "CROSS_RANK": "0",
+    "CROSS_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+}
 OPEN_MPI = {
     "OMPI_COMM_WORLD_RANK": "1",
     "OMPI_COMM_WORLD_SIZE": "4",
@@ -168,6 +178,23 @@ def test_without_proof_of_the_agent_a_process_is_its_own() -> None:
     found = who(TORCHRUN, launcher="")
     assert found.run_id == found.attempt == "own-1"
     assert "AIOCARBON_RUN_ID" in found.advice
+
+
+def test_deepspeed_s_processes_on_one_machine_are_one_run_by_their_launcher() -> None:
+    found = who(DEEPSPEED)
+    assert (found.run_id, found.attempt) == ("deepspeed-f00d", "f00d.0")
+    assert (found.rank, found.world, found.local_rank, found.expected_tasks) == (1, 2, 1, 2)
+    assert found.expected_node_count == 1
+    assert found.is_shared
+    assert who(DEEPSPEED | {"RANK": "0", "LOCAL_RANK": "0"}).run_id == found.run_id
+
+
+def test_deepspeed_over_several_machines_gives_no_id_and_the_remedy_is_told() -> None:
+    found = who(DEEPSPEED | {"CROSS_SIZE": "2", "WORLD_SIZE": "4"})
+    assert found.run_id == "own-1"
+    assert "AIOCARBON_RUN_ID" in found.advice
+    assert not found.is_shared
+    assert found.said(run_id="mine").is_shared
 
 
 def test_inside_slurm_torchrun_numbers_the_processes_and_slurm_names_job_and_node() -> None:

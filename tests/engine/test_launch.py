@@ -39,6 +39,29 @@ for rank in range(count):
 sys.exit(max(worker.wait() for worker in workers))
 """
 
+DEEPSPEED = """\
+import os, subprocess, sys
+count, command = int(sys.argv[1]), sys.argv[2:]
+workers = []
+for rank in range(count):
+    told = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_SIZE": str(count),
+            "CROSS_RANK": "0", "CROSS_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    workers.append(subprocess.Popen(command, env=os.environ | told))
+sys.exit(max(worker.wait() for worker in workers))
+"""
+"""What DeepSpeed's launcher gives its workers (deepspeedai/DeepSpeed: deepspeed/launcher/launch.py)."""
+
+MPIRUN = """\
+import os, subprocess, sys
+count, command = int(sys.argv[1]), sys.argv[2:]
+workers = []
+for rank in range(count):
+    told = {"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": str(count),
+            "OMPI_COMM_WORLD_LOCAL_RANK": str(rank), "OMPI_COMM_WORLD_LOCAL_SIZE": str(count)}
+    workers.append(subprocess.Popen(command, env=os.environ | told))
+sys.exit(max(worker.wait() for worker in workers))
+"""
+
 WHO = """\
 import dataclasses, json, os
 from aiocarbon._engine.launch import identify
@@ -160,3 +183,23 @@ def test_what_tells_machines_and_clocks(tmp_path: Path) -> None:
     assert "0123456789ab" not in told
     assert machine_id(tmp_path / "none") == ""
     assert time_namespace(tmp_path) == ""
+
+
+@pytest.mark.parametrize("launcher", [LAUNCHER, DEEPSPEED, MPIRUN], ids=["torchrun", "deepspeed", "mpirun"])
+def test_a_command_whose_workers_track_themselves_counts_each_joule_once(tmp_path: Path, launcher: str) -> None:
+    environ = ENVIRON | {
+        "AIOCARBON_METERS": "simulated:250",
+        "AIOCARBON_LOCATION": "DK",
+        "AIOCARBON_PUE": "1",
+        "AIOCARBON_LOCK_DIR": str(tmp_path / "locks"),
+        "AIOCARBON_JOURNAL": "runs",
+    }
+    run = [sys.executable, "-m", "aiocarbon", "run", "--json", "own.json", "--"]
+    command = [*run, sys.executable, "-c", launcher, "2", sys.executable, "-c", TRAIN]
+    subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
+    own = json.loads((tmp_path / "own.json").read_text(encoding="utf-8"))
+    assert own["it_energy_kwh"] * 3.6e6 == pytest.approx(250 * own["duration_s"], rel=1e-3)  # and not thrice that
+    found = load(tmp_path / "runs")
+    assert len(found.runs) == 2  # the command, and its workers together
+    assert sorted(len(run.epochs) for run in found.runs) == [0, 2]
+    assert found.total.it_energy_kwh == pytest.approx(own["it_energy_kwh"], rel=1e-6)

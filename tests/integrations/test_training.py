@@ -348,7 +348,10 @@ def test_of_a_machine_s_processes_the_first_one_tracks_or_all_that_write(tmp_pat
     assert other._training.is_in_epoch
     other.on_end()
     assert other.report is None
-    writing = Callback(journal=tmp_path)
+    alone = Callback(journal=tmp_path)  # nothing would put it together with the others
+    alone._training.begin(local_rank=1)
+    assert alone.tracker is None
+    writing = Callback(journal=tmp_path, run_id="all")
     writing._training.begin(local_rank=1)
     assert writing.tracker is not None
     writing.on_end()
