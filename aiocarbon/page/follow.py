@@ -8,6 +8,7 @@ at a time.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -160,7 +161,7 @@ class Follower:
             try:
                 stamp = _stamp(path)
             except OSError:
-                continue  # gone between the two looks
+                continue  # gone between the two looks, or no file
             known = self._files.get(path)
             if known is None or (not known.run_id and known.stamp != stamp):
                 known = _announced(path, stamp)
@@ -206,6 +207,8 @@ def _announced(path: str, stamp: Stamp) -> _File:
 def _stamp(path: str) -> Stamp:
     """Of the journal, which must be there, and of what lies beside it, which need not."""
     first = os.stat(path)
+    if not stat.S_ISREG(first.st_mode):
+        raise OSError(f"{path} is no file")  # a pipe would be waited for
     found = [(first.st_mtime_ns, first.st_size)]
     for suffix in (TAIL_SUFFIX, SIDECAR_SUFFIX):
         try:

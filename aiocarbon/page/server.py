@@ -74,7 +74,7 @@ async def serve(folder: Path, port: int, started: Callable[[str], object], follo
         started(f"http://{ADDRESS}:{dash.port}/")
         await dash.follow()
     finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(END_S):
+        with anyio.move_on_after(2 * END_S, shield=True):
             await runner.cleanup()
 
 
@@ -104,6 +104,7 @@ class Dash:
         self._wanted = anyio.Event()
         self._pages = 0
         self._shell = ""
+        self._has_ended = False
 
     def application(self) -> web.Application:
         """What answers."""
@@ -118,10 +119,16 @@ class Dash:
             return await handler(request)
 
         application = web.Application(middlewares=[guard], client_max_size=1)
+        application.on_shutdown.append(self._end)
         application.router.add_get("/", self._page)
         application.router.add_get("/events", self._events)
         application.router.add_get(r"/run/{number:\d{1,9}}", self._run)
         return application
+
+    async def _end(self, application: web.Application) -> None:
+        """Let the pages go, which else would hold the end."""
+        self._has_ended = True
+        self._changed.set()
 
     def _refusal(self, request: web.Request) -> str:
         """Why a request is not answered; empty if it is."""
@@ -191,7 +198,7 @@ class Dash:
         self._wanted.set()
         try:
             told = ""
-            while True:
+            while not self._has_ended:
                 changed = self._changed
                 if self._list and self._list != told:
                     told = self._list
@@ -201,6 +208,7 @@ class Dash:
                     await changed.wait()
                 if scope.cancelled_caught:
                     await response.write(b": alive\n\n")
+            return response
         except (ConnectionError, RuntimeError):
             return response  # the page was closed
         finally:
