@@ -49,7 +49,8 @@ def _unfinished(folder: Path, name: str) -> Iterator[str]:
             files = sorted(run.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
             header = _plain(files[-1], is_last=False)
             end = _plain(files[-1], is_last=True)
-            if header["run_id"] != run.name or (name and header["name"] != name):
+            # A log of another tool that was imported is nothing that could go on.
+            if header["run_id"] != run.name or header.get("tool") or (name and header["name"] != name):
                 continue
             facts = [(file, _plain(file, is_last=False)) for file in files]
         except (OSError, ValueError, LookupError, TypeError):

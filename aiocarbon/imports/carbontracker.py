@@ -48,7 +48,7 @@ MEAN: Final = re.compile(
 FETCHES: Final = re.compile(
     r"Carbon intensities \(gCO2(?:eq)?/kWh\) fetched every \d+ s at detected location:?(.*): \["
 )
-NAMED: Final = re.compile(r"(.*?)_?(?:\d+\.\d+_)?\d{4}-\d\d-\d\dT[\d:]+Z")
+NAMED: Final = re.compile(r"(.*?)_?(?:\d+(?:\.\d+)?_)?\d{4}-\d\d-\d\dT[\d:]+Z")
 """The prefix that a user gave, the process and a random number (2.x), the local time."""
 FETCHED: Final = re.compile(r"Carbon intensity fetched: (\d+(?:\.\d+)?) gCO2(?:eq)?/kWh at (.*)")
 DEFAULTED: Final = re.compile(r"Defaulting to .*?: (\d+(?:\.\d+)?) gCO2(?:eq)?/kWh")

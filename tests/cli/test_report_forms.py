@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aiocarbon import sync
+from aiocarbon import journal, sync
 from aiocarbon.cli.main import main
+from aiocarbon.cli.resume import with_resume
 
 LOG = """\
 2026-03-01 12:00:00 - carbontracker version 2.4.7
@@ -50,6 +51,16 @@ def test_import_tells_each_run_and_what_became_of_it(tmp_path: Path, capsys: pyt
     out = capsys.readouterr().out
     assert "measured by carbontracker 2.4.7; imported from its log" in out
     assert "overhead" not in out
+
+
+def test_imported_run_that_broke_off_is_none_to_go_on_with(tmp_path: Path) -> None:
+    cut = "".join(LOG.splitlines(keepends=True)[:6])
+    (tmp_path / "unet_1.2_2026-03-01T120000Z_carbontracker.log").write_text(cut)
+    assert main(["import", "carbontracker", str(tmp_path), "--journal", str(tmp_path)]) == 0
+    assert not journal.load(tmp_path).runs[0].ended_well
+    settings, said = with_resume({}, tmp_path, "", "")
+    assert "run_id" not in settings
+    assert "a new one begins" in said
 
 
 @pytest.mark.parametrize(

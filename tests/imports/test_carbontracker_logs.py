@@ -290,3 +290,27 @@ def test_wild_names_stay_names(tmp_path: Path) -> None:
     assert run.devices[0].name == wild
     assert (tmp_path / "runs" / run.run_id).is_dir()
     assert run.name == "..-$(rm)"
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("unet_4711.42_2026-03-01T120000Z", "unet"),
+        ("my_u_net_4711_2026-03-01T120000Z", "my_u_net"),
+        ("3_2026-03-01T120000Z", ""),
+        ("2020-05-17T19:02Z", ""),
+        ("renamed", "renamed"),
+    ],
+)
+def test_name_is_the_prefix_that_the_user_gave(tmp_path: Path, stem: str, name: str) -> None:
+    log = HEAD + found("CPU with device(s) X.") + epoch(1, "12:01:00", "0:00:10.00", cpu=10.0) + TAIL
+    assert told(tmp_path, log, stem=stem).name == name
+
+
+def test_undetected_place_of_1x_is_none(tmp_path: Path) -> None:
+    log = HEAD + found("CPU with device(s) X.") + epoch(1, "12:01:00", "0:00:10.00", cpu="[10.]")
+    at = "2026-03-01 12:01:00 - "
+    log += f"{at}Carbon intensities (gCO2/kWh) fetched every 900 s at detected location UNDETECTED: [475]\n"
+    log += f"{at}Average carbon intensity during training was 475.00 gCO2/kWh at detected location: UNDETECTED.\n"
+    run = told(tmp_path, log)
+    assert (run.location.zone, run.intensity_g_per_kwh) == ("WORLD", 475.0)
