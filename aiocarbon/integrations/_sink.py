@@ -43,6 +43,7 @@ QUEUED: Final = 1000
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 SNAPSHOT_S: Final = 1.0
+AHEAD: Final = ("carbon/predicted_", "carbon/remaining_")
 
 
 class Reporting(Protocol):
@@ -297,7 +298,10 @@ class Sink:
         for epoch in reversed(fresh):
             if not (epoch.is_final or is_last):
                 break  # soon refined
-            if not self._try(self._row(epoch, None)):
+            row = self._row(epoch, None)
+            # What the run's own rows tell over its seconds would stand over epochs here.
+            own = {key: value for key, value in row.figures.items() if not key.startswith(AHEAD)}
+            if not self._try(row._replace(figures=own)):
                 return False
             self._next_epoch = epoch.index + 1
         if not self._try(self._row(report, None)):
@@ -345,7 +349,7 @@ def tell(tracker: Reporting, message: str) -> None:
     """Put a warning into a tracker's report and the log, once a message."""
     handle: Life | None = getattr(tracker, "_handle", None)
     if handle is not None:
-        handle.tell(message)
+        handle.amend(message)
     else:
         log.warning("sink.notice", why=message)
 

@@ -256,6 +256,7 @@ def test_each_epoch_comes_once_and_the_last_row_is_the_final_report() -> None:
             epoch = report.epochs[int(row.figures["carbon/epoch"])]
             assert row.figures["carbon/epoch_energy_kwh"] == epoch.energy_kwh
             assert row.step == epoch.index
+            assert not row.figures.keys() & report.metrics().keys()
     assert sink.rows[-1].figures == report.metrics()
     assert (sink.sent, sink.dropped, sink.failed) == (len(sink.rows), 0, 0)
     assert not [note for note in report.warnings if "Told" in note]

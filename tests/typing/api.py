@@ -26,6 +26,7 @@ async def use_async() -> None:
     assert_type(tracker.report(), RunReport)
     assert_type(tracker.report().energy_kwh, float)
     assert_type(tracker.report().power_w, float | None)
+    assert_type(tracker.report().metrics(devices=True, spans=True), dict[str, float])
 
 
 async def use_clean_hours() -> None:
