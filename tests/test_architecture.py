@@ -128,7 +128,8 @@ print(json.dumps({
 
 @pytest.mark.parametrize(
     "name", ["aiocarbon", "aiocarbon.sync", "aiocarbon.testing", "aiocarbon.meters", "aiocarbon.intensity",
-             "aiocarbon.journal", "aiocarbon.render", "aiocarbon.errors"]
+             "aiocarbon.journal", "aiocarbon.render", "aiocarbon.errors", "aiocarbon.imports",
+             "aiocarbon.compat.carbontracker"]
 )  # fmt: skip
 def test_what_is_public_is_there(name: str) -> None:
     module = importlib.import_module(name)
