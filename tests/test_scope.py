@@ -145,7 +145,9 @@ def test_a_tracker_counts_what_its_own_process_and_its_children_use_and_splits_i
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     idle, busy = report["epochs"]
-    assert busy["power_w"] > 2.0 * idle["power_w"]
+    # What works has its share of the CPUs, however many others are there; who waits leaves it to them.
+    assert busy["it_energy_kwh"] * 3.6e6 > 0.5 * 0.6 / (os.cpu_count() or 1) * 250.0
+    assert idle["power_w"] < 0.5 * 250.0
     epochs = sum(epoch["it_energy_kwh"] for epoch in report["epochs"]) + report["outside"]["it_energy_kwh"]
     assert epochs == pytest.approx(report["it_energy_kwh"], rel=1e-9)
     spans = {span["name"]: span["it_energy_kwh"] for span in report["spans"]}

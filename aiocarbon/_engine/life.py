@@ -275,8 +275,11 @@ class Life(Marks):
             if isinstance(error, EngineError):
                 raise error
             raise EngineError(f"the instrument failed: {error}") from error
-        if isinstance(error, TimeoutError) and self._is_over:
-            self._is_late = True
+        if isinstance(error, TimeoutError):
+            if self._is_over:
+                self._is_late = True
+            else:
+                self.tell(f"{error}, on a busy machine: it measures on, and what it was told comes into later reports")
         elif isinstance(error, EngineError) and (self._host is None or self._host.is_dead):
             self.tell(DEAD)
         else:
@@ -293,7 +296,11 @@ class Life(Marks):
             session.warn(message)
             if self.is_active and (self._host is None or self._host.is_dead):
                 session.publish(time.monotonic_ns())  # no tick of an engine will
-        if self._final is not None:  # what is learnt behind the end, as of a sink that took nothing any more
+
+    def amend(self, message: str) -> None:
+        """Warn of what may be learnt behind the end, as that a sink took nothing any more: it comes into the report."""
+        self.tell(message)
+        if self._final is not None and message not in self._final.warnings:
             self._final = replace(self._final, warnings=(*self._final.warnings, message))
 
 

@@ -133,9 +133,11 @@ class Sink:
             figures: A report, of which `metrics()` is sent, or numbers by key.
             step: What it stands over; None: an epoch's number, else the run's whole seconds.
         """
+        if os.getpid() != self._pid:
+            return  # a forked child has no thread that sends, and a lock may be held for ever there
         row = self._row(figures, step)
         with self._changed:
-            if self._is_closing or os.getpid() != self._pid:
+            if self._is_closing:
                 self.dropped += 1
                 return
             if len(self._queue) >= self._queued:

@@ -88,16 +88,17 @@ while True:
 def test_the_spans_of_a_run_that_is_killed_are_known_up_to_its_last_second(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    until = time.monotonic() + 3.0
-    while time.monotonic() < until and process.stdout.readline():
-        pass
+    came = []
+    while not came or came[-1] < came[0] + 4.0:
+        assert process.stdout.readline()
+        came.append(time.monotonic())
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
     (run,) = load(tmp_path).runs
     (work,) = run.spans
     assert not run.ended_well
-    assert work.count > 10
+    assert work.count >= sum(at < came[-1] - 2.0 for at in came)  # a busy machine may be a second late
     assert 0.0 < work.it_energy_kwh <= run.it_energy_kwh
     assert run.attribution is not None
     assert run.attribution.as_of.timestamp() > time.time() - 60
