@@ -215,6 +215,10 @@ class Tape:
             self._is_full = True
             self.is_on = False
 
+    def ask(self, on_odd: Callable[[], None]) -> None:
+        """Have somebody else asked where a span may not be opened as usual: whose budget is a whole cluster's, say."""
+        self._on_odd = on_odd
+
     def alert(self) -> None:
         """Have the next spans ask whether they may open."""
         self.is_on = False

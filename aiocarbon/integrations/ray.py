@@ -23,13 +23,12 @@ as `aiocarbon report` merges them. Nothing depends on code that runs at the end 
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import os
 import tempfile
-import threading
 import time
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -39,16 +38,32 @@ import anyio
 from anyio.to_thread import run_sync
 
 from aiocarbon import sync
-from aiocarbon._core.nodes import NodeReport
+from aiocarbon._engine.bridge import answer
 from aiocarbon._engine.launch import new_name
 from aiocarbon._logging import get_logger
-from aiocarbon.errors import ConfigError, JournalError, UsageError
-from aiocarbon.integrations._ray_actors import NAMESPACE, Keeper, NodeSeen, Plan, keeper_name, ray_module
+from aiocarbon._marks import Child, EpochVerbs
+from aiocarbon.errors import ConfigError, EngineError, JournalError, UsageError
+from aiocarbon.integrations._ray_actors import NAMESPACE, Plan, keeper_name, ray_module
+from aiocarbon.integrations._ray_keeper import Keeper, merged
+from aiocarbon.integrations._ray_nodes import NodeSeen, version_note
+from aiocarbon.integrations._ray_process import (
+    ANSWER_S,
+    ended,
+    initialised,
+    job_id,
+    node_id,
+    plans,
+    shared,
+    sync_tracker,
+    tracker,
+)  # fmt: skip
+from aiocarbon.integrations._ray_run import ClusterRun
 from aiocarbon.settings import check, check_arguments
-from aiocarbon.tracker import Tracker
+from aiocarbon.tracker import Exceeded
 
 if TYPE_CHECKING:
-    from aiocarbon._core.report import RunReport
+    from aiocarbon._core.report import Prediction, RunReport
+    from aiocarbon._engine.tape import Tape
 
 if find_spec("ray") is None:
     raise ImportError("aiocarbon.integrations.ray needs Ray: pip install 'aiocarbon[ray]'", name="ray")
@@ -61,118 +76,17 @@ FIRST_S: Final = 30.0
 """How long entering waits for the first node's first word: a worker process starts in 1 to 4 s where cores are busy."""
 
 NAME_FREE_S: Final = 10.0
-ANSWER_S: Final = 15.0
 POLL_S: Final = 0.1
-ASK_AGAIN_S: Final = 5.0
-"""An actor that outlives a run finds the next one's so soon; asking takes about 2 ms."""
-
-# In each process one tracker a run, whoever asks for it: a worker that Ray uses for many tasks measures once.
-_lock = threading.Lock()
-_trackers: dict[str, sync.Tracker] = {}
 
 
-async def tracker() -> Tracker:
-    """The tracker of this process for the cluster's run, started; in async actors, tasks, and on the driver.
-
-    The first call in a process starts it; every call gives the same run. It measures until the process ends, and
-    needs no end: spans and children are in the cluster's report as far as they were written (1 s) and sent (2 s).
-
-    Without a `ClusterTracker` in this Ray job it reports for itself alone, and says so.
-
-    Raises:
-        UsageError: Ray is not initialised.
-    """
-    _initialised()
-    job_id = _job_id()
-    if _plans.is_due(job_id):
-        ray = ray_module()
-        try:
-            keeper = await run_sync(ray.get_actor, keeper_name(job_id), NAMESPACE)
-            with anyio.fail_after(ANSWER_S):
-                _plans.learn(job_id, await keeper.plan.remote())
-        except (ray.exceptions.RayError, TimeoutError, ValueError) as error:
-            log.debug("ray.no_keeper", why=str(error))
-    shared = await run_sync(_shared, _plans.of(job_id), _node_id())
-    skin = object.__new__(Tracker)  # another skin of the run that has begun: no run of its own
-    skin._handle = shared._handle
-    skin._tape.follow()
-    return skin
-
-
-def sync_tracker() -> sync.Tracker:
-    """The same for sync actors and tasks, with the verbs of `aiocarbon.sync`.
-
-    Raises:
-        UsageError: Ray is not initialised.
-    """
-    _initialised()
-    job_id = _job_id()
-    if _plans.is_due(job_id):
-        ray = ray_module()
-        try:
-            keeper = ray.get_actor(keeper_name(job_id), NAMESPACE)
-            _plans.learn(job_id, ray.get(keeper.plan.remote(), timeout=ANSWER_S))
-        except (ray.exceptions.RayError, ValueError) as error:
-            log.debug("ray.no_keeper", why=str(error))
-    shared = _shared(_plans.of(job_id), _node_id())
-    shared._tape.follow()
-    return shared
-
-
-def _shared(plan: Plan | None, node_id: str) -> sync.Tracker:
-    """The process's tracker of a run, started; blocks for at most 0.5 s, and where another run was before, for 3 s."""
-    key = "" if plan is None else plan.run_id
-    with _lock:
-        for other in _trackers.keys() - {key}:
-            _trackers.pop(other).stop()
-        known = _trackers.get(key)
-        if known is None or not known._handle.is_active:
-            known = sync.Tracker() if plan is None else sync.Tracker(**plan.arguments(node_id))
-            known.start()
-            if plan is None:
-                known._handle.tell("no ClusterTracker was found in this Ray job: this process reports for itself")
-            _trackers[key] = known
-        return known
-
-
-class Plans:
-    """The plans of the runs of jobs, as they were last asked for: actors outlive runs."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Plan] = {}
-        self._asked_s: dict[str, float] = {}
-
-    def is_due(self, job_id: str) -> bool:
-        """True if it is time to ask again; whoever is told so asks."""
-        now = time.monotonic()
-        if now < self._asked_s.get(job_id, float("-inf")) + ASK_AGAIN_S:
-            return False
-        if job_id in self._known:
-            self._asked_s[job_id] = now
-        return True
-
-    def learn(self, job_id: str, plan: Plan) -> None:
-        """Take what was told."""
-        self._known[job_id] = plan
-        self._asked_s[job_id] = time.monotonic()
-
-    def of(self, job_id: str) -> Plan | None:
-        """The newest plan of a job; the last one still where its run has ended; None if there was none."""
-        return self._known.get(job_id)
-
-    def forget(self) -> None:
-        """Ask at the next call."""
-        self._asked_s.clear()
-
-
-_plans = Plans()
-
-
-class ClusterTracker:
+class ClusterTracker(EpochVerbs):
     """Tracks the energy and CO2eq of a Ray cluster, from entering to leaving; on the driver.
 
-    The arguments are those of `aiocarbon.Tracker` that make sense for all nodes; what is not given each node takes from
-    its own `AIOCARBON_<NAME>`. Nodes are told apart by their host names, or by `AIOCARBON_NODE`.
+    Its verbs are those of `aiocarbon.Tracker`, and its figures are the whole cluster's: reports, epochs, predictions
+    and the budget. Spans and children are the driver's own; actors and tasks have theirs by `tracker()`.
+
+    What is not given each node takes from its own `AIOCARBON_<NAME>`. Nodes are told apart by their host names, or by
+    `AIOCARBON_NODE`.
 
     Args:
         journal: Folder, beside the driver, in which the run's journals are collected; None: a temporary one, which
@@ -180,7 +94,8 @@ class ClusterTracker:
         node_journal: Folder on each node for the journals that are written there; None: a temporary one, which stays.
         run_id: Id of the run; None: made.
         settings: Arguments of `aiocarbon.Tracker`: name, meters (names, not objects), interval_s, location, intensity,
-            pue, offline, attribution.
+            pue, offline, attribution; and of the whole cluster epochs, budget, predict_after, monitor_epochs and
+            on_prediction.
 
     Raises:
         ConfigError: An argument is not accepted.
@@ -194,8 +109,8 @@ class ClusterTracker:
         run_id: str | None = None,
         **settings: Any,
     ) -> None:
-        for field in settings.keys() - SETTINGS:
-            raise ConfigError(field, settings[field], f"an argument among {', '.join(sorted(SETTINGS))}")
+        for field in settings.keys() - OF_NODES - OF_DRIVER:
+            raise ConfigError(field, settings[field], f"an argument among {', '.join(sorted(OF_NODES | OF_DRIVER))}")
         check_arguments(settings)
         meters = settings.get("meters")
         names = [meters] if meters is None or isinstance(meters, str) else [*meters]
@@ -205,13 +120,15 @@ class ClusterTracker:
         self._folder = own / "driver" if journal is None else Path(journal).absolute()
         self._plan = Plan(
             run_id=check("run_id", run_id) or new_name(),
-            settings=settings,
+            settings={field: value for field, value in settings.items() if field in OF_NODES},
             base=str(own if node_journal is None else Path(node_journal).absolute()),
         )
+        self._run = self._handle = ClusterRun({field: settings[field] for field in settings.keys() & OF_DRIVER})
         self._keeper: Any = None
-        self._running: Any = None
+        self._looking: Any = None
+        self._local: sync.Tracker | None = None
         self._nodes: list[NodeSeen] = []
-        self._report: RunReport | None = None
+        self._interval_s = float(settings.get("interval_s", 1.0))
 
     @property
     def run_id(self) -> str:
@@ -223,6 +140,8 @@ class ClusterTracker:
         """Where the run's journals are collected, beside the driver."""
         return self._folder / self.run_id
 
+    # -- life --------------------------------------------------------------------------------------------------
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -230,25 +149,37 @@ class ClusterTracker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        await self._end(ended_well=error is None)
 
     async def start(self) -> None:
         """Begin the run: returns when the first node measures, or after 30 s.
 
         Raises:
-            UsageError: Ray is not initialised, the run was begun before, or this job has one already.
+            ConfigError: A value of the environment or of pyproject.toml is not accepted.
+            UsageError: Ray is not initialised, or by Ray Client; the run was begun before, or this job has one.
         """
-        _initialised()
-        if self._keeper is not None:
+        ray = initialised()
+        if ray.util.client.ray.is_connected():
+            raise UsageError("a ClusterTracker needs a driver on a node of the cluster: submit it by `ray job submit`")
+        if self._looking is not None:
             raise UsageError("the ClusterTracker was started before")
         self._keeper = await run_sync(self._made)
-        self._running = self._keeper.run.remote()
-        _plans.forget()
+        self._looking = self._keeper.run.remote()
+        plans.learn(job_id(), self._plan)
         try:
-            with anyio.fail_after(FIRST_S):
-                await self._keeper.first_word.remote()
-        except (ray_module().exceptions.RayError, TimeoutError) as error:
-            log.warning("ray.no_meter", why=f"no node has told anything yet; the run goes on ({error})")
+            self._local = await run_sync(shared, self._plan, node_id())
+            self._local._tape.follow()
+        except BaseException:
+            await self._end(ended_well=False)
+            raise
+        if note := version_note(str(ray.__version__)):
+            self._run.tell(note)
+        self._run.begin(self._ask, self._local._handle)
+        try:
+            await answer(self._run.first_word(), FIRST_S)
+        except (EngineError, TimeoutError) as error:
+            self._run.tell(f"no node had told anything after {FIRST_S:g} s; the run goes on ({error})")
+        self._run.listen()
 
     def _made(self) -> Any:
         """The keeper, on this node."""
@@ -256,44 +187,98 @@ class ClusterTracker:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         options = {
-            "name": keeper_name(_job_id()),
+            "name": keeper_name(job_id()),
             "namespace": NAMESPACE,
             "num_cpus": 0,
             "max_restarts": -1,
             "max_task_retries": -1,
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(_node_id(), soft=False),
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id(), soft=False),
         }
         until = time.monotonic() + NAME_FREE_S
         while True:
             try:
-                return ray.remote(Keeper).options(**options).remote(self._plan, str(self._folder), _job_id())
+                return ray.remote(Keeper).options(**options).remote(self._plan, str(self._folder), job_id())
             except ValueError as error:  # the name is taken: by a run that has just ended, or one that goes on
                 if time.monotonic() > until:
                     raise UsageError("this Ray job has a ClusterTracker already: end that one first") from error
                 time.sleep(POLL_S)
 
+    def _ask(self, verb: str, *arguments: Any) -> Future[Any]:
+        """Call a method of the keeper; from any thread, waits for nothing."""
+        try:
+            told: Future[Any] = getattr(self._keeper, verb).remote(*arguments).future()
+        except Exception as error:  # Ray was shut down before the run was ended: its calls raise all sorts
+            told = Future()
+            told.set_exception(error)
+        return told
+
     async def aclose(self) -> None:
-        """End the run, with the last reading of every node that answers; safe to call twice."""
+        """End the run, with the last reading of every node that answers; safe to call twice.
+
+        Call it before `ray.shutdown()`: after that only what the nodes had sent is known.
+        """
+        await self._end(ended_well=True)
+
+    async def _end(self, *, ended_well: bool) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             return
-        ray = ray_module()
-        with anyio.move_on_after(ANSWER_S, shield=True):
-            try:
-                await keeper.stop.remote()
-                self._nodes = await keeper.nodes.remote()
-                await self._running
-            except ray.exceptions.RayError as error:
-                log.warning("ray.keeper_lost", why=str(error))
+        self._run.end(None)
         with anyio.CancelScope(shield=True):
+            await run_sync(ended, self.run_id, ended_well)  # what it tells is sent with the rest
+            with anyio.move_on_after(ANSWER_S):
+                await self._stopped(keeper, ended_well)
+            with anyio.move_on_after(ANSWER_S):
+                await run_sync(_killed, keeper, abandon_on_cancel=True)
             try:
-                ray.kill(keeper)
-            except ray.exceptions.RayError as error:
-                log.debug("ray.keeper_gone", why=str(error))
-            try:
-                self._report = await run_sync(self._merged)
+                self._run.end(await run_sync(functools.partial(merged, self.folder, self._nodes, is_live=False)))
             except JournalError as error:
                 log.warning("ray.no_report", why=str(error))
+
+    async def _stopped(self, keeper: Any, ended_well: bool) -> None:
+        """Have the meters end and send their last word."""
+        ray = ray_module()
+        try:
+            await keeper.stop.remote(ended_well)
+            self._nodes = await keeper.nodes.remote()
+            await self._looking
+        except ray.exceptions.RayError as error:
+            self._run.tell("the keeper of the cluster's run was gone at its end: what the nodes had sent is counted")
+            log.debug("ray.keeper_lost", why=str(error))
+        except Exception as error:  # Ray was shut down already: its calls raise all sorts
+            self._run.tell(f"Ray did not answer at the run's end ({type(error).__name__}): what was sent is counted")
+
+    # -- verbs -------------------------------------------------------------------------------------------------
+
+    def _begun(self, verb: str) -> sync.Tracker:
+        if self._local is None:
+            raise UsageError(f"{verb} before the ClusterTracker was entered: use it inside `async with ClusterTracker`")
+        return self._local
+
+    @property
+    def _tape(self) -> Tape:
+        return self._begun("span()")._tape
+
+    def child(self, name: str) -> Child:
+        """A part of the driver's run with epochs and steps of its own, and the energy of its spans.
+
+        Args:
+            name: Its name; the same name gives the same child.
+
+        Raises:
+            UsageError: The tracker was not entered.
+        """
+        return Child(self._begun("child()")._handle.child(name))
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """What the whole run will use, on all nodes, as of some seconds ago; None as long as nothing tells."""
+        return self._run.prediction
+
+    @property
+    def exceeded(self) -> Exceeded:
+        """An event that is set once the cluster's budget is used up."""
+        return Exceeded(self._run)
 
     async def snapshot(self) -> RunReport:
         """The report of the cluster as of now, after a reading of every node that answers within 5 s.
@@ -304,81 +289,57 @@ class ClusterTracker:
             UsageError: The run has not begun.
             JournalError: No node has told anything yet.
         """
-        if self._keeper is None:
+        if not self._run.is_active:
             return self.report()
-        ray = ray_module()
         try:
-            with anyio.move_on_after(ANSWER_S):
-                await self._keeper.flush.remote()
-                await self._seen()
-        except ray.exceptions.RayError as error:
-            log.warning("ray.keeper_lost", why=str(error))
-        self._report = await run_sync(self._merged)
-        return self._report
+            report: RunReport | None = await answer(self._run.snapshot(), ANSWER_S)
+        except (EngineError, TimeoutError) as error:
+            self._run.fail(error)
+            report = await run_sync(functools.partial(merged, self.folder, self._nodes, is_live=True))
+        if report is None:
+            raise JournalError("no node of the cluster has told anything yet")
+        return report
 
     def report(self) -> RunReport:
-        """The newest report of the cluster; final after the block.
+        """The newest report of the cluster, at once; final after the block.
 
         Raises:
             UsageError: There is none yet.
         """
-        if self._report is None:
+        report = self._run.published
+        if report is None:
             raise UsageError(f"there is no report of the cluster yet; {self.folder} holds what its nodes have told")
-        return self._report
+        return report
 
-    async def _seen(self) -> list[NodeSeen]:
-        self._nodes = await self._keeper.nodes.remote()
-        return self._nodes
+    async def stream(self, interval_s: float | None = None) -> AsyncIterator[RunReport]:
+        """Live reports of the cluster, one an interval, until the run ends; the last one is the final report.
 
-    def _merged(self) -> RunReport:
-        from aiocarbon.journal import load
+        Args:
+            interval_s: Seconds between two, at least 0.02, though a snapshot of a cluster takes longer; None: the
+                nodes' own interval.
 
-        (run,) = load(self.folder).runs
-        return with_nodes(run, self._nodes)
+        Raises:
+            ConfigError: The interval is not accepted.
+        """
+        every_s = self._interval_s if interval_s is None else check("interval_s", interval_s)
+        due = time.monotonic()
+        while self._run.is_active:
+            yield await self.snapshot()
+            due = max(due + every_s, time.monotonic())
+            await anyio.sleep(due - time.monotonic())
+        yield self.report()
 
 
-SETTINGS: Final = frozenset({"name", "meters", "interval_s", "location", "intensity", "pue", "offline", "attribution"})
+OF_NODES: Final = frozenset({"name", "meters", "interval_s", "location", "intensity", "pue", "offline", "attribution"})
 """What all nodes can have in common."""
 
-
-def with_nodes(run: RunReport, seen: Iterable[NodeSeen]) -> RunReport:
-    """A report with what is known of the cluster's nodes: those that came, went, or never told anything.
-
-    Args:
-        run: What the journals say.
-        seen: The nodes.
-    """
-    notes, silent = [], []
-    for node in sorted(seen, key=lambda node: node.joined_s):
-        name = node.host or f"{node.address} ({node.node_id[:8]})"
-        if not node.is_first:
-            notes.append(f"node {name} joined at {_time(node.joined_s)}")
-        if node.left_s is not None:
-            kept = f"what it told until {_time(node.told_s)} is counted" if node.told_s else "it never told anything"
-            notes.append(f"node {name} was gone at {_time(node.left_s)}: {kept}")
-        elif node.problem and node.told_s is not None:
-            notes.append(f"node {name} is silent ({node.problem}): what it told until {_time(node.told_s)} is counted")
-        if node.told_s is None:
-            silent.append(NodeReport(host=name, processes=0, it_energy_kwh=None, covered_s=0.0, expected_s=None))
-            why = f" ({node.problem})" if node.problem else ""
-            notes.append(f"nothing was measured on node {name}{why}: the figures lack it")
-    status = "partial" if silent else run.status
-    nodes = tuple(sorted((*run.nodes, *silent), key=lambda node: node.host))
-    return dataclasses.replace(run, nodes=nodes, status=status, warnings=(*notes, *run.warnings))
+OF_DRIVER: Final = frozenset({"epochs", "budget", "predict_after", "monitor_epochs", "on_prediction"})
+"""What is decided of the cluster as a whole."""
 
 
-def _time(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
-
-
-def _initialised() -> None:
-    if not ray_module().is_initialized():
-        raise UsageError("Ray is not initialised: call ray.init() first")
-
-
-def _job_id() -> str:
-    return str(ray_module().get_runtime_context().get_job_id())
-
-
-def _node_id() -> str:
-    return str(ray_module().get_runtime_context().get_node_id())
+def _killed(keeper: Any) -> None:
+    ray = ray_module()
+    try:
+        ray.kill(keeper)
+    except Exception as error:  # it is gone, or Ray is
+        log.debug("ray.keeper_gone", why=str(error))

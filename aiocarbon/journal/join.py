@@ -265,7 +265,7 @@ class Joined:
             by_index.setdefault(index, {}).setdefault(order[start], []).append(found)
         lost, rest = WindowSum(folds=True), WindowSum(folds=True)
         again: list[int] = []
-        lost_ns = 0
+        lost_ns = epochs_ns = 0
         epochs = []
         for index, by_try in sorted(by_index.items()):
             done = [n for n, sums in by_try.items() if not any(one.is_partial for one in sums)]
@@ -274,6 +274,7 @@ class Joined:
                 if n != counts:
                     again.append(index)
                     lost_ns += _joined(sums, lost)
+            epochs_ns += max(one.length_ns for one in by_try[counts])
             if index >= self.total - KEPT_EPOCHS:
                 epochs.append(_epoch(index, by_try[counts], folds=self._folds))
         rest_ns = 0
@@ -283,6 +284,8 @@ class Joined:
                 lost_ns += _joined([found], lost)
             else:
                 rest_ns += _joined([found], rest)
+        # Starts that ran at one time were outside at one time; no more of it there is than the epochs leave.
+        rest_ns = min(rest_ns, max(union_ns(self._spans) - epochs_ns - lost_ns, 0))
         outside = Quantities(**rest.pool.quantities(rest_ns))
         if not lost_ns:
             return tuple(epochs), outside, None, ""
