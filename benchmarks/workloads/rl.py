@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiocarbon import ConfigError, Tracker, UsageError
 from benchmarks.workloads.ahead import Ahead, ahead
@@ -40,22 +40,29 @@ def main(argv: Sequence[str] | None = None, *, make: MakeEnvironment = CartPole)
         0; 1 if the target was not reached, 2 if an argument is not accepted, 130 after Ctrl-C.
     """
     args = _arguments(argv)
-    plan = Plan(
-        actors=args.actors,
-        updates=args.updates,
-        every=args.every,
-        target=None if args.all_updates else args.target,
-        seed=args.seed,
-    )
+    plan = plan_of(args)
     try:
         tracker = _tracker(args, plan)
-        teller = Teller(tracker, plan, _updates_of(args.earlier, plan))
+        teller = Teller(tracker, plan, updates_of(args.earlier, plan))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return MISUSED
-    training = Training(plan, tracker, make=make, evaluated=teller)
+    return trained(args, plan, tracker, Training(plan, tracker, make=make, evaluated=teller), teller)
+
+
+class Run(Protocol):
+    """A training, in this process or on a cluster."""
+
+    progress: Progress
+
+    async def run(self) -> bool:
+        """Train; whether the target was reached."""
+
+
+def trained(args: argparse.Namespace, plan: Plan, tracker: Any, training: Run, teller: Teller) -> int:
+    """Train, and print the costs however it ends; the exit code."""
     try:
-        is_reached = asyncio.run(_train(tracker, training))
+        is_reached = asyncio.run(train(tracker, training))
         code = 0 if is_reached else FAILED
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -65,9 +72,21 @@ def main(argv: Sequence[str] | None = None, *, make: MakeEnvironment = CartPole)
     return code
 
 
-async def _train(tracker: Tracker | Untracked, training: Training) -> bool:
+async def train(tracker: Any, training: Run) -> bool:
+    """Train inside a tracker; whether the target was reached."""
     async with tracker:
         return await training.run()
+
+
+def plan_of(args: argparse.Namespace) -> Plan:
+    """What shall be done."""
+    return Plan(
+        actors=args.actors,
+        updates=args.updates,
+        every=args.every,
+        target=None if args.all_updates else args.target,
+        seed=args.seed,
+    )
 
 
 def _tracker(args: argparse.Namespace, plan: Plan) -> Tracker | Untracked:
@@ -102,7 +121,7 @@ class Teller:
         told: What was said of what is to come.
     """
 
-    def __init__(self, tracker: Tracker | Untracked, plan: Plan, earlier: Sequence[float]) -> None:
+    def __init__(self, tracker: Any, plan: Plan, earlier: Sequence[float]) -> None:
         self.told: list[Told] = []
         self._tracker = tracker
         self._plan = plan
@@ -112,7 +131,7 @@ class Teller:
         """Tell of the newest evaluation."""
         last, plan = progress.evaluations[-1], self._plan
         line = f"update {last.version:4}  return {last.mean_return:5.1f}"
-        if isinstance(self._tracker, Tracker) and (report := self._tracker.report()).coverage > 0.0:
+        if not isinstance(self._tracker, Untracked) and (report := self._tracker.report()).coverage > 0.0:
             used_j = report.energy_kwh * J_PER_KWH
             line += f"  {amount(used_j)} used"
             prediction = self._tracker.prediction
@@ -132,9 +151,7 @@ class Teller:
         return ""
 
 
-def _end(
-    args: argparse.Namespace, plan: Plan, tracker: Tracker | Untracked, progress: Progress, teller: Teller
-) -> None:
+def _end(args: argparse.Namespace, plan: Plan, tracker: Any, progress: Progress, teller: Teller) -> None:
     """Print what was done and what it cost, and write the result."""
     result = _result(plan, progress)
     mean = "unknown" if progress.mean_return is None else f"{progress.mean_return:.1f}"
@@ -168,12 +185,13 @@ def _told(report: RunReport, environment_steps: int) -> dict[str, Any]:
     return {"add_up": found.add_up, "report": report.to_dict()}
 
 
-def _report(tracker: Tracker | Untracked) -> RunReport | None:
+def _report(tracker: Any) -> RunReport | None:
     """What was measured; None where nothing was, also because the tracker was never entered."""
     if isinstance(tracker, Untracked):
         return None
     try:
-        return tracker.report()
+        report: RunReport = tracker.report()
+        return report
     except UsageError:
         return None
 
@@ -196,7 +214,7 @@ def _result(plan: Plan, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _updates_of(files: Sequence[Path], plan: Plan) -> list[float]:
+def updates_of(files: Sequence[Path], plan: Plan) -> list[float]:
     """Updates that earlier trainings needed; infinite for those that did not reach the target.
 
     Raises:
@@ -216,8 +234,15 @@ def _updates_of(files: Sequence[Path], plan: Plan) -> list[float]:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    found = parser("python -m benchmarks.workloads.rl", (__doc__ or "").strip())
+    found.add_argument("--scope", help="whose energy: machine, process, cgroup (default: machine)")
+    return checked(found, argv)
+
+
+def parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """The arguments that the training in one process and the one on Ray have in common."""
     plan = Plan()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.workloads.rl", description=(__doc__ or "").strip())
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--actors", type=int, default=plan.actors, help="rollout actors (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=plan.seed)
     parser.add_argument(
@@ -229,10 +254,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--earlier", type=Path, nargs="*", default=[], metavar="FILE", help="results of other seeds")
     parser.add_argument("--floor-w", type=float, help="the machine's idle power in watts, if you know it")
     parser.add_argument("--meters", help="as of Tracker: simulated:250")
-    parser.add_argument("--scope", help="whose energy: machine, process, cgroup (default: machine)")
     parser.add_argument("--journal", type=Path, help="folder of the tracker's journal")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result")
     parser.add_argument("--no-tracker", action="store_true", help="the same without the instrument")
+    return parser
+
+
+def checked(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments that a training can do something with."""
     args = parser.parse_args(argv)
     if args.actors < 1 or args.updates < 1 or args.every < 1:
         parser.error("--actors, --updates and --every are at least 1")

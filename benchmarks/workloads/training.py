@@ -125,6 +125,9 @@ class Untracked:
     async def epoch(self) -> None:
         """Mark nothing."""
 
+    async def aclose(self) -> None:
+        """End nothing."""
+
 
 class Training:
     """The training: `await Training(plan, tracker).run()` inside `async with tracker`.
