@@ -13,7 +13,7 @@ from benchmarks.result import RESULTS, Result
 
 NAMES: Final = (
     "accuracy", "startup", "latency", "grid", "when", "overhead", "memory", "one_reader", "cluster", "prediction",
-    "spans",
+    "spans", "durability", "records",
 )  # fmt: skip
 
 
