@@ -306,9 +306,12 @@ class Endpoint:
         """End serving; safe to call twice."""
         server, self._server = self._server, None
         self._is_used = True
+        if os.getpid() != self._pid:  # a forked child has no thread that would hear, and a lock may be held for ever
+            if server is not None:
+                server.server_close()
+            return
         if server is not None:
-            if os.getpid() == self._pid:  # a forked child has no thread that would hear it
-                server.shutdown()
+            server.shutdown()
             server.server_close()
         self.collector.clear()
 

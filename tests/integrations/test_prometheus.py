@@ -120,6 +120,24 @@ with run:
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
+def test_a_forked_child_leaves_the_page_to_its_parent() -> None:
+    code = """
+import os, urllib.request
+from aiocarbon import sync
+from aiocarbon.integrations.prometheus import Endpoint
+run = sync.Tracker(meters="simulated:100", intensity=1.0, location="DK")
+with Endpoint(run, port=0) as page, run:
+    child = os.fork()
+    if child == 0:
+        page.close()
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(len(urllib.request.urlopen(page.url).read()) > 1000)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.stdout.split() == ["7", "True"]
+
+
 def test_closed_twice_is_closed_and_entered_twice_is_misuse() -> None:
     page = Endpoint(tracker(), port=0)
     with page:
