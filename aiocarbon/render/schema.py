@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Any, Final
 
 import aiocarbon._core
+from aiocarbon._core.groups import By, GroupReport
 from aiocarbon._core.report import REPORT_SCHEMA, Quantities, RunReport
 from aiocarbon.render.statement import Statement
 
@@ -46,15 +47,21 @@ def report_schema() -> Node:
     fields that they do not know: later versions add some under the same name of the schema.
     """
     made = _Maker()
-    runs, total, stated = (made.node(kind) for kind in (RunReport, Quantities, Statement))
+    runs, total, group, stated = (made.node(kind) for kind in (RunReport, Quantities, GroupReport, Statement))
     several: Node = {
         "type": "object",
         "description": "What `aiocarbon report --json` writes: several runs, or one.",
-        "required": ["schema", "runs", "total", "problems", "statement"],
+        "required": ["schema", "runs", "total", "groups", "problems", "statement"],
         "properties": {
             "schema": {"const": REPORT_SCHEMA},
             "runs": {"type": "array", "items": runs, "description": "One report a run, by the time of their begin."},
             "total": {**total, "description": "All runs together, each joule once."},
+            "groups": {
+                "type": "object",
+                "description": "Sums of several runs by what they were asked for by.",
+                "propertyNames": made.node(By),
+                "additionalProperties": {"type": "array", "items": group},
+            },
             "problems": {
                 "type": "array",
                 "items": {"type": "string"},
