@@ -41,8 +41,8 @@ __all__ = ["Instruments", "instrument"]
 TYPES: Final = {DeviceKind.GPU: "gpu", DeviceKind.CPU: "cpu", DeviceKind.DRAM: "memory", DeviceKind.BATTERY: "battery"}
 """`hw.type` of the conventions; what has none there has our own word."""
 
-SAME_S: Final = 0.1
-"""Instruments that are collected in one go tell of one instant."""
+SAME_S: Final = 1.0
+"""Instruments that are collected in one go tell of one instant; a go is over where one is asked again, or so late."""
 
 Attributes = dict[str, str]
 Tell = Callable[[Now], Iterator[tuple[float, Attributes]]]
@@ -74,11 +74,12 @@ class Instruments:
         self._lock = threading.Lock()
         self._seen: Sequence[Now] = ()
         self._seen_at = float("-inf")
+        self._asked: set[str] = set()
         for tracker in trackers:
             self.add(tracker)
         meter = (meter_provider or get_meter_provider()).get_meter("aiocarbon", __version__)
         for create, unit, name, text, tell in _INSTRUMENTS:
-            create(meter)(name, callbacks=[self._callback(tell)], unit=unit, description=text)
+            create(meter)(name, callbacks=[self._callback(name, tell)], unit=unit, description=text)
 
     def add(self, tracker: Reporting) -> None:
         """Tell a tracker's figures too."""
@@ -89,12 +90,12 @@ class Instruments:
         self._lives.clear()
         self._seen_at = float("-inf")
 
-    def _callback(self, tell: Tell) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _callback(self, name: str, tell: Tell) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             try:
                 return [
                     Observation(value, {**attributes, **({"aiocarbon.run": now.label} if now.label else {})})
-                    for now in self._look()
+                    for now in self._look(name)
                     for value, attributes in tell(now)
                 ]
             except Exception as error:  # what is told of others must not be lost for ours
@@ -103,10 +104,12 @@ class Instruments:
 
         return observe
 
-    def _look(self) -> Sequence[Now]:
+    def _look(self, name: str) -> Sequence[Now]:
         with self._lock:
-            if time.monotonic() - self._seen_at > SAME_S:
+            if name in self._asked or time.monotonic() - self._seen_at > SAME_S:
                 self._seen, self._seen_at = self._lives.look(), time.monotonic()
+                self._asked.clear()
+            self._asked.add(name)
             return self._seen
 
 

@@ -36,7 +36,6 @@ class Reader:
 
     def read(self) -> dict[str, Any]:
         """The metrics by name, each with its points."""
-        self.instruments._seen_at = float("-inf")  # as if the collection before were long ago
         data = self.reader.get_metrics_data()
         scopes = [] if data is None else [scope for one in data.resource_metrics for scope in one.scope_metrics]
         return {metric.name: metric for scope in scopes for metric in scope.metrics}
