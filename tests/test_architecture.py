@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "decorator": {"_engine", "span", "tracker", "sync", *SHARED},
     "ending": {*SHARED},
     "compat": {"_core", "imports", "journal", "meters", "render", "settings", "sync", *SHARED},
-    "integrations": {"_core", "_engine", "journal", "settings", "span", "tracker", "sync", *SHARED},
+    "integrations": {"_core", "_engine", "_marks", "budget", "journal", "settings", "span", "tracker", "sync", *SHARED},
     "__init__": {
         "_engine",
         "ending",
