@@ -7,12 +7,13 @@ watch; nothing goes to stdout unless the user named it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -101,19 +102,20 @@ def write_json(target: str, value: Any) -> str:
     return write_text(target, json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def write_text(target: str, text: str) -> str:
-    """Write a text and a line break to a file, or to stdout for "-".
+def write_text(target: str, text: str | Iterable[str]) -> str:
+    """Write a text, whole or in pieces, and a line break to a file, or to stdout for "-".
 
     Returns:
         Why it could not be written, in words; empty if it was.
     """
+    pieces = (text, "\n") if isinstance(text, str) else itertools.chain(text, ("\n",))
     if target == STDOUT:
-        error = _write(sys.stdout, text + "\n")
+        error = next(filter(None, (_write(sys.stdout, piece) for piece in pieces)), None)
         return "" if error is None else f"stdout cannot be written: {error.strerror or error}"
     try:
         # Not by a temporary file and a rename: the name may be a pipe's or a device's.
         with open(target, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+            file.writelines(pieces)
     except OSError as error:
         return f"{target} cannot be written: {error.strerror or error}"
     return ""

@@ -5,9 +5,11 @@ An output's renderer is imported inside its function, so that one that is not as
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiocarbon.cli.statement_options import csv_form, latex_form, markdown_form, statement_of, text_form
 
@@ -18,22 +20,36 @@ if TYPE_CHECKING:
 __all__ = ["OUTPUTS", "Output"]
 
 
+NO_RUNS: Final = '"runs": []'
+"""How no runs stand in JSON; the first such place is theirs, since only the schema stands before them."""
+
+
 class Output(NamedTuple):
     """A form that a report can be written in.
 
     Attributes:
         help: Its line in `aiocarbon report --help`.
-        make: Makes its text of what was read and how it was asked for. `Loaded.files` are the journals, where their
-            curves are wanted as well (`aiocarbon.journal.read.gather`).
+        make: Makes its text of what was read and how it was asked for, as a whole or in pieces. `Loaded.files` are the
+            journals, where their curves are wanted as well (`aiocarbon.journal.read.gather`).
     """
 
     help: str
-    make: Callable[[Loaded, ReportOptions], str]
+    make: Callable[[Loaded, ReportOptions], str | Iterable[str]]
 
 
-def _json(loaded: Loaded, options: ReportOptions) -> str:
+def _json(loaded: Loaded, options: ReportOptions) -> Iterator[str]:
+    """Run by run: all of a thousand at once would take half a gigabyte."""
     stated = statement_of(loaded, options.statement)
-    return json.dumps({**loaded.to_dict(), "statement": stated.to_dict()}, indent=2, ensure_ascii=False)
+    plain = {**dataclasses.replace(loaded, runs=()).to_dict(), "statement": stated.to_dict()}
+    begin, behind = _plain(plain).split(NO_RUNS, 1)
+    yield f'{begin}"runs": [\n'
+    for n, run in enumerate(loaded.runs):
+        yield ("" if n == 0 else ",\n") + textwrap.indent(_plain(run.to_dict()), "    ")
+    yield f"\n  ]{behind}"
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _html(loaded: Loaded) -> str:

@@ -74,6 +74,12 @@ class Machine:
                 return [Told(view, view.begin_ns, view.end_ns, *quick, cut=_cutter(view))]
         return self.cut_curves(views)
 
+    def wholes(self) -> list[Told]:
+        """What all its processes tell together, whatever the run, without the stretches of their runs."""
+        if len(self.views) == 1:
+            return self.told(self.views, folds=True)
+        return [_cut(*part, has_stretches=False) for part in self.parts(self.views)]
+
     def cut_curves(self, views: Sequence[View]) -> list[Told]:
         """The same by curves alone, whatever the processes."""
         return [_cut(*part) for part in self.parts(views)]
@@ -178,10 +184,10 @@ def _parts(views: Sequence[View], segments: Sequence[Segment]) -> list[tuple[Vie
     return [(by_ident[owner], parts[owner, begin, end], begin, end) for owner, begin, end in sorted(parts)]
 
 
-def _cut(view: View, devices: Mapping[str, Known], begin_ns: int, end_ns: int) -> Told:
+def _cut(view: View, devices: Mapping[str, Known], begin_ns: int, end_ns: int, *, has_stretches: bool = True) -> Told:
     whole = lump_of(view.cut_of(devices, begin_ns, end_ns))
     stretches = []
-    for stretch in view.within(begin_ns, end_ns):
+    for stretch in view.within(begin_ns, end_ns) if has_stretches else ():
         begin, end = max(stretch.begin_ns, begin_ns), min(stretch.end_ns, end_ns)
         stretches.append((stretch, lump_of(view.cut_of(devices, begin, end))))
     return Told(view, begin_ns, end_ns, whole, stretches, lambda begin, end: lump_of(view.cut_of(devices, begin, end)))

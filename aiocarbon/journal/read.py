@@ -285,7 +285,7 @@ class _Telling:
             for run_id, views in by_run.items():
                 self._take_run(machine, run_id, views)
             if self._total is not None or self._groups.are_wanted:
-                told = machine.told(machine.views, folds=True)
+                told = machine.wholes()
                 self._groups.take(machine.views, told)
                 self._take_total(machine, told)
 
