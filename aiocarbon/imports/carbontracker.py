@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from typing import Final
@@ -260,37 +260,44 @@ def _power(row: Sequence[float] | None, n: int, factor: int) -> float | None:
 
 
 def _windows(epochs: Sequence[_Epoch], powers: Sequence[Sequence[float | None]]) -> list[Window]:
-    windows: list[Window] = []
+    spans = list(_spans(epochs))
+    columns = [list(_column(row, spans)) for row in powers]
+    return [
+        Window(begin_ns, end_ns, n is not None, tuple(column[i] for column in columns))
+        for i, (begin_ns, end_ns, n) in enumerate(spans)
+    ]
+
+
+def _spans(epochs: Sequence[_Epoch]) -> Iterator[tuple[int, int, int | None]]:
+    """Begin, end and number of each epoch, and of the gaps between them, which have no number."""
+    last_ns: int | None = None
     for n, epoch in enumerate(epochs):
         length_ns = ns_from_s(epoch.duration_s or 0.0)
         begin_ns = ns_from_s(epoch.at_s) - length_ns
-        if windows:
-            last_ns = windows[-1].end_ns
+        if last_ns is not None:
             if s_from_ns(begin_ns - last_ns) > ASIDE_S:
-                gap_ns = begin_ns - last_ns
-                told = tuple(_unmeasured(row[:n], gap_ns) for row in powers)
-                windows.append(Window(last_ns, begin_ns, False, told))
+                yield last_ns, begin_ns, None
             else:
                 begin_ns = last_ns
-        told = tuple(_told(row, n, length_ns) for row in powers)
-        windows.append(Window(begin_ns, begin_ns + max(length_ns, 1), True, told))
-    return windows
+        last_ns = begin_ns + max(length_ns, 1)
+        yield begin_ns, last_ns, n
 
 
-def _told(row: Sequence[float | None], n: int, length_ns: int) -> Told:
-    power, length_s = row[n], s_from_ns(length_ns)
+def _column(row: Sequence[float | None], spans: Iterable[tuple[int, int, int | None]]) -> Iterator[Told]:
+    """What is known of one device in each window."""
     known = [watts for watts in row if watts]
-    if power is None:
-        nearest = next((watts for watts in (*reversed(row[:n]), *row[n:]) if watts), 0.0)
-        under, over = (nearest - min(known)) * length_s, (max(known) - nearest) * length_s
-        return Told(nearest * length_s, under, over, length_ns)
-    return Told(power * length_s) if power else _unmeasured(row, length_ns)
-
-
-def _unmeasured(row: Sequence[float | None], length_ns: int) -> Told:
-    """Nothing was read: no energy, and above it what the device had drawn at most."""
-    most = max((watts for watts in row if watts), default=0.0)
-    return Told(0.0, 0.0, most * s_from_ns(length_ns), length_ns)
+    least, most = min(known, default=0.0), max(known, default=0.0)
+    last = known[0] if known else 0.0
+    for begin_ns, end_ns, n in spans:
+        length_s = s_from_ns(end_ns - begin_ns)
+        power = 0.0 if n is None else row[n]
+        if power is None:  # no sample: it went on as before, or anywhere within what was seen of it
+            yield Told(last * length_s, (last - least) * length_s, (most - last) * length_s, end_ns - begin_ns)
+        elif power == 0.0:  # nothing was read: no energy, and above it the most that was seen
+            yield Told(0.0, 0.0, most * length_s, end_ns - begin_ns)
+        else:
+            last = power
+            yield Told(power * length_s)
 
 
 def _intensity(log: _Log, err: str) -> tuple[Location, tuple[tuple[float, IntensityValue], ...]]:
