@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aiocarbon import sync
+from aiocarbon._core.report import Prediction
 from aiocarbon.meters import Basis, DeviceKind
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 
@@ -56,12 +57,14 @@ class Says:
 @pytest.fixture(scope="module")
 def pattern() -> Any:
     with tracker(300.0, 100.0, epochs=3) as run:
-        for _ in run.epochs(2):
-            time.sleep(0.02)
+        time.sleep(0.02)
         report = run.snapshot()
     kinds = {"gpu-0": DeviceKind.GPU, "gpu-1": DeviceKind.DRAM}
     devices = tuple(replace(device, kind=kinds[device.id]) for device in report.devices)
-    return replace(report, devices=devices, duration_s=10.0)
+    ahead = Prediction(
+        as_of=report.as_of, is_bounded=True, epochs=3, epochs_seen=1, energy_kwh=0.5, co2eq_g=50.0, co2eq_g_low=40.0
+    )
+    return replace(report, devices=devices, duration_s=10.0, prediction=ahead)
 
 
 # -- bad days --------------------------------------------------------------------------------------------------
@@ -144,6 +147,8 @@ def test_names_units_and_attributes_are_those_of_the_conventions(pattern: Any) -
         "hw.energy": "J", "hw.power": "W", "hw.host.energy": "J", "hw.host.power": "W", "aiocarbon.co2eq": "g",
         "aiocarbon.coverage": "1", "aiocarbon.predicted.co2eq": "g", "aiocarbon.predicted.energy": "J",
     }.items()  # fmt: skip
+    assert points(found["aiocarbon.predicted.energy"]) == {(): pytest.approx(1.8e6)}
+    assert points(found["aiocarbon.predicted.co2eq"]) == {(): 50.0}
     assert found["hw.energy"].data.is_monotonic
     assert found["hw.host.energy"].data.is_monotonic
     assert found["aiocarbon.co2eq"].data.is_monotonic
