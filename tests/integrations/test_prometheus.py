@@ -175,7 +175,8 @@ def test_figures_are_those_of_the_run_in_base_units() -> None:
         with run:
             for _ in run.epochs(2):
                 time.sleep(0.05)
-            while "aiocarbon_power_watts" not in (found := samples(fetch(page.url))):
+            wanted = {"aiocarbon_power_watts", "aiocarbon_predicted_co2eq_grams"}
+            while not wanted <= (found := samples(fetch(page.url))).keys():
                 run.snapshot()
             watts = {sample.labels["device"]: sample.value for sample in found["aiocarbon_power_watts"]}
             assert watts == pytest.approx({'gpu "0"': 300, 'gpu "1"': 100}, rel=0.05)
