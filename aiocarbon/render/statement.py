@@ -35,6 +35,9 @@ HOW: Final = {
     Basis.ASSUMED: "assumed",
 }
 
+MADE_UP: Final = ("simulated", "replayed")
+"""How the note of a device begins that is not there (`meters/simulated.py`)."""
+
 SEVERAL: Final = 4
 """So many names stand in a sentence; of more, the first and how many there are."""
 
@@ -84,6 +87,7 @@ class Statement:
         equivalent: The CO2eq told as something people know; None if nothing fits.
         tools: Who measured.
         hardware: The devices that count, by name.
+        made_up_share: Share of the devices' energy that is of simulated or replayed ones: nothing of it was measured.
         locations: Where, and how that is known.
         pue: The PUEs, with their sources.
         intensity_sources: The intensities, with their share of the energy.
@@ -105,6 +109,7 @@ class Statement:
     equivalent: Equivalent | None
     tools: tuple[Tool, ...]
     hardware: tuple[str, ...]
+    made_up_share: float
     locations: tuple[str, ...]
     pue: tuple[Source, ...]
     intensity_sources: tuple[IntensityUse, ...]
@@ -146,6 +151,7 @@ def statement(
         equivalent=_equivalent(runs, total.co2eq_g, g_per_km),
         tools=_tools(runs),
         hardware=_some(_hardware(runs)),
+        made_up_share=_made_up(runs),
         locations=_some(_location(run) for run in runs),
         pue=tuple(Source(value=v, source=s) for v, s in dict.fromkeys((r.pue.value, r.pue.source) for r in runs)),
         intensity_sources=_intensities(runs),
@@ -188,6 +194,8 @@ def rests_on(facts: Statement) -> Iterator[str]:
     total = facts.total
     it, it_ends = numbers.energy_range(total.it_energy_kwh, total.it_energy_kwh_low, total.it_energy_kwh_high)
     yield f"The devices themselves used {it} (90 % range {it_ends}): {basis_words(total)}."
+    if facts.made_up_share > 0.0:
+        yield f"NOT MEASURED: {numbers.percent(facts.made_up_share)} of that is of simulated or replayed devices."
     yield f"Readings vouch for {numbers.percent(total.coverage)} of the time."
     pues = joined([f"{pue.value:g} ({one_line(pue.source)})" for pue in facts.pue])
     yield f"The facility's part is estimated with a PUE of {pues}."
@@ -308,6 +316,13 @@ def _hardware(runs: Sequence[RunReport]) -> Iterator[str]:
         for name, many in here.items():
             most[name] = max(most.get(name, 0), many)
     yield from (f"{many} x {name}" if many > 1 else name for name, many in most.items())
+
+
+def _made_up(runs: Sequence[RunReport]) -> float:
+    counted = [device for run in runs for device in run.devices if device.counted]
+    whole = math.fsum(device.it_energy_kwh for device in counted)
+    made_up = math.fsum(device.it_energy_kwh for device in counted if device.note.startswith(MADE_UP))
+    return min(made_up / whole, 1.0) if whole > 0.0 else 0.0
 
 
 def _location(run: RunReport) -> str:

@@ -103,8 +103,10 @@ def test_all_forms_at_once(runs: Path, tmp_path: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert main(["report", str(runs), *options]) == 0
     assert capsys.readouterr().out == ""
+    made_up = "of that is of simulated or replayed devices."
     text, markdown, latex, table, plain = (Path(target).read_text(encoding="utf-8") for target in targets)
     assert text.startswith("The training of models in this work is estimated to use ")
+    assert all(made_up in content for content in (text, markdown, latex))
     assert markdown.startswith("## Environmental Impact\n")
     assert "\\begin{tabular}" in latex
     rows = list(csv.DictReader(table.splitlines()))
