@@ -35,6 +35,7 @@ class Row:
         limit: What it may be at most; None for a figure that only explains others.
         ok: Whether the limit is kept; None without one, or without a figure.
         note: Spread, conditions, reasons.
+        data: The single values behind the figure, where a plot needs them.
     """
 
     metric: str
@@ -43,6 +44,7 @@ class Row:
     limit: float | None = None
     ok: bool | None = None
     note: str = ""
+    data: tuple[float, ...] = ()
 
 
 def at_most(metric: str, value: float, unit: str, limit: float, note: str = "") -> Row:
@@ -75,7 +77,15 @@ class Result:
 
     def to_json(self) -> str:
         """The result as JSON text."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON has it; a row without single values has no word of them."""
+        made = asdict(self)
+        for row in made["rows"]:
+            if not row["data"]:
+                del row["data"]
+        return made
 
     def to_text(self) -> str:
         """The result as a table for people."""

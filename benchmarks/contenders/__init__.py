@@ -45,9 +45,11 @@ class Contender(Protocol):
 
     Attributes:
         joins: True if an epoch begins where the last one ended, False if there is a time between them.
+        has_run: False if it knows no run beside its epochs.
     """
 
     joins: bool
+    has_run: bool
 
     async def enter(self) -> None:
         """Begin to measure."""

@@ -17,6 +17,7 @@ class Carbontracker:
     """A `CarbonTracker` that writes no file and predicts nothing; a task is an epoch, and there is one at a time."""
 
     joins = False
+    has_run = False
 
     def __init__(self, meters: str, interval_s: float | None) -> None:
         from carbontracker import constants

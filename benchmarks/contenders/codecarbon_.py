@@ -15,6 +15,7 @@ class Codecarbon:
     """An `OfflineEmissionsTracker` that writes no file and asks nobody."""
 
     joins = False
+    has_run = True
 
     def __init__(self, meters: str, interval_s: float | None) -> None:
         from codecarbon import OfflineEmissionsTracker

@@ -31,6 +31,7 @@ class Async:
     """`async with aiocarbon.Tracker()`."""
 
     joins = True
+    has_run = True
 
     def __init__(self, meters: str, interval_s: float | None) -> None:
         import aiocarbon
@@ -67,6 +68,7 @@ class Sync:
     """`with aiocarbon.sync.Tracker()`."""
 
     joins = True
+    has_run = True
 
     def __init__(self, meters: str, interval_s: float | None) -> None:
         from aiocarbon import sync

@@ -11,6 +11,7 @@ class Untracked:
     """Does nothing."""
 
     joins = True
+    has_run = True
 
     def __init__(self, meters: str, interval_s: float | None) -> None: ...
 

@@ -16,6 +16,7 @@ class Zeus:
     """A `ZeusMonitor`; it reads at the edges of windows, so that an interval has no meaning."""
 
     joins = False
+    has_run = True
 
     def __init__(self, meters: str, interval_s: float | None) -> None:
         from zeus.monitor import ZeusMonitor

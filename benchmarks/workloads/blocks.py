@@ -6,23 +6,21 @@ import asyncio
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from benchmarks.contenders import Contender, make
 from benchmarks.pairs import Stop, order
 from benchmarks.usage import Instructions, Usage, usage
 from benchmarks.workloads.steps import STEPS, Step
 
-SETTLE_S: Final = 0.5
-"""Trained, not counted, before each block: what entering and leaving set off is no steady state."""
-
 
 def train(asked: dict[str, Any]) -> dict[str, Any]:
     """Take pairs of blocks until there are enough.
 
     Args:
-        asked: "contender", "meters", "interval_s", "step", "threads", "block_s", "warm_s", "settle_s", "stop" (fields
-            of `Stop`), "seed", and "progress": a file that gets one byte a pair, or "".
+        asked: "contender", "meters", "interval_s", "step", "threads", "block_s", "warm_s", "settle_s" (trained and not
+            counted before each block: what entering and leaving set off is no steady state), "stop" (fields of
+            `Stop`), "seed", and "progress": a file that gets one byte a pair, or "".
 
     Returns:
         "pairs": each (without, with), both what a step took; "why": why instructions are not counted.
@@ -32,6 +30,21 @@ def train(asked: dict[str, Any]) -> dict[str, Any]:
 
         torch.set_num_threads(asked["threads"])
     return asyncio.run(_Blocks(asked).run())
+
+
+def alone(asked: dict[str, Any]) -> dict[str, Any]:
+    """One block of a process that knows of no contender: one may track it from outside.
+
+    Args:
+        asked: As `train` has it, but for what a contender needs.
+    """
+
+    async def block() -> dict[str, Any]:
+        blocks = _Blocks(asked)
+        await blocks.block(asked["warm_s"])
+        return await blocks.block(asked["block_s"])
+
+    return asyncio.run(block())
 
 
 class _Blocks:
@@ -44,9 +57,9 @@ class _Blocks:
     async def run(self) -> dict[str, Any]:
         asked = self._asked
         stop = Stop(**asked["stop"])
-        await self._block(asked["warm_s"])
+        await self.block(asked["warm_s"])
         await self._switch(True)  # imports and whatever is done once in a process, before anything is counted
-        await self._block(asked["settle_s"])
+        await self.block(asked["settle_s"])
         pairs: list[tuple[dict[str, Any], dict[str, Any]]] = []
         for turn in order(stop.most, asked["seed"]):
             found = {is_on: await self._one(is_on) for is_on in turn}
@@ -60,19 +73,21 @@ class _Blocks:
 
     async def _one(self, is_on: bool) -> dict[str, Any]:
         await self._switch(is_on)
-        await self._block(self._asked["settle_s"])
-        return await self._block(self._asked["block_s"])
+        await self.block(self._asked["settle_s"])
+        return await self.block(self._asked["block_s"])
 
     async def _switch(self, is_on: bool) -> None:
         if is_on and self._contender is None:
             self._contender = make(self._asked["contender"], self._asked["meters"], self._asked["interval_s"])
             await self._contender.enter()
-            await self._contender.begin_epochs()
+            if not self._contender.has_run:
+                await self._contender.begin_epochs()
         elif not is_on and self._contender is not None:
             contender, self._contender = self._contender, None
             await contender.exit()
 
-    async def _block(self, seconds: float) -> dict[str, Any]:
+    async def block(self, seconds: float) -> dict[str, Any]:
+        """Train for so many seconds; what a step took."""
         steps, step = 0, self._step
         before = usage(self._counter)
         end = time.perf_counter() + seconds

@@ -1,4 +1,4 @@
-"""Steps of real training, and of the extremes: what holds the interpreter's lock, what frees it, what lives in the loop.
+"""Steps of real training, and of extremes: what holds the interpreter's lock, what frees it, what is all event loop.
 
 All numbers come from a fixed seed; a step does the same work each time and takes some milliseconds.
 """
