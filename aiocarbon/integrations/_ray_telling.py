@@ -10,21 +10,31 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from aiocarbon._core.units import J_PER_KWH
+from aiocarbon._core.metrics import is_known
+from aiocarbon._core.units import j_from_kwh
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import AiocarbonError
 from aiocarbon.integrations._ray_accounts import Told
 
 if TYPE_CHECKING:
-    from aiocarbon._core.report import RunReport
+    from aiocarbon._core.report import DeviceReport, RunReport
     from aiocarbon.tracker import Tracker
 
 log = get_logger("ray")
 
-ENERGY: Final = "aiocarbon_energy_joules_total"
-EMISSIONS: Final = "aiocarbon_emissions_grams_total"
-POWER: Final = "aiocarbon_power_watts"
-INTENSITY: Final = "aiocarbon_grid_carbon_intensity_grams_per_kilowatt_hour"
+DEVICE: Final = ("host", "device", "kind", "basis")
+HOST: Final = ("host",)
+
+COUNTERS: Final = {
+    "aiocarbon_energy_joules_total": ("IT energy of a counted device since its node's meter began.", DEVICE),
+    "aiocarbon_co2eq_grams_total": ("CO2 equivalent since then, PUE counted; holds where it is revised down.", HOST),
+}
+GAUGES: Final = {
+    "aiocarbon_power_watts": ("Mean IT power of a device since the word before.", DEVICE),
+    "aiocarbon_grid_carbon_intensity_grams_per_kilowatt_hour": ("Mean that weighs the energy so far.", HOST),
+}
+ENERGY, CO2EQ = COUNTERS
+POWER, INTENSITY = GAUGES
 
 
 async def told_by(tracker: Tracker, node_id: str) -> Told | None:
@@ -51,16 +61,18 @@ async def told_by(tracker: Tracker, node_id: str) -> Told | None:
 
 
 class Gauges:
-    """A node's figures in `ray.util.metrics`.
+    """A node's figures in `ray.util.metrics`, by the names that `aiocarbon.integrations.prometheus` has.
 
-    Joules, grams and watts are those of the IT energy of the meters: PUE is not counted, and emissions are at
-    `aiocarbon_grid_carbon_intensity_grams_per_kilowatt_hour` x PUE.
+    Args:
+        kinds: The module that has `Counter` and `Gauge`; None: `ray.util.metrics`.
     """
 
-    def __init__(self) -> None:
-        self._meters: dict[str, Any] | None = {}
+    def __init__(self, kinds: Any = None) -> None:
+        self._kinds = kinds
+        self._emitters: dict[str, Any] = {}
         self._counted: dict[tuple[str, ...], float] = {}
-        self._last: tuple[float, float] | None = None
+        self._last: dict[str, tuple[float, float]] = {}
+        self._has_failed = False
 
     def tell(self, report: RunReport) -> None:
         """Set them; whatever goes wrong costs the figures only.
@@ -68,42 +80,42 @@ class Gauges:
         Args:
             report: The newest report of the node's tracker.
         """
-        if self._meters is None:
+        if self._has_failed:
             return
         try:
             self._tell(report)
         except Exception as error:  # Ray's metrics may fail as they like: the measuring goes on
-            self._meters = None
+            self._has_failed = True
             log.warning("ray.no_metrics", why=f"{type(error).__name__}: {error}")
 
     def _tell(self, report: RunReport) -> None:
-        node = report.host
+        host = {"host": report.host}
         for device in report.devices:
-            if device.counted and (device.coverage > 0.0 or device.it_energy_kwh > 0.0):
-                tags = {"node": node, "device": device.id, "basis": str(device.basis)}
-                self._count(ENERGY, "Energy that the devices used, joules.", device.it_energy_kwh * J_PER_KWH, tags)
-        if report.coverage <= 0.0 and report.it_energy_kwh <= 0.0:
-            return
-        self._count(EMISSIONS, "CO2eq of the energy, PUE counted, grams.", report.co2eq_g, {"node": node})
-        self._set(INTENSITY, "Carbon intensity of the run so far, gCO2eq/kWh.", report.intensity_g_per_kwh, node)
-        now = report.duration_s, report.it_energy_kwh * J_PER_KWH
-        if self._last is not None and now[0] > self._last[0]:
-            power_w = (now[1] - self._last[1]) / (now[0] - self._last[0])
-            self._set(POWER, "Power draw of the counted devices since the last word, watts.", power_w, node)
-        self._last = now
+            if device.counted and is_known(device.it_energy_kwh, device.coverage):
+                self._tell_device(device, report.duration_s)
+        if is_known(report.it_energy_kwh, report.coverage):
+            self._count(CO2EQ, report.co2eq_g, host)
+            self._emitter(INTENSITY).set(report.intensity_g_per_kwh, host)
 
-    def _made(self, kind: str, name: str, text: str, keys: tuple[str, ...]) -> Any:
-        assert self._meters is not None  # who calls has looked
-        if name not in self._meters:
-            self._meters[name] = getattr(import_module("ray.util.metrics"), kind)(name, text, keys)
-        return self._meters[name]
+    def _tell_device(self, device: DeviceReport, at_s: float) -> None:
+        tags = {"host": device.host, "device": device.id, "kind": str(device.kind), "basis": str(device.basis)}
+        joules, covered_s = j_from_kwh(device.it_energy_kwh), device.coverage * at_s
+        self._count(ENERGY, joules, tags)
+        then_s, then_j = self._last.get(device.id, (covered_s, joules))
+        if covered_s > then_s:  # a device that told nothing new has no power
+            self._emitter(POWER).set(max(joules - then_j, 0.0) / (covered_s - then_s), tags)
+        self._last[device.id] = covered_s, joules
 
-    def _count(self, name: str, text: str, total: float, tags: dict[str, str]) -> None:
+    def _emitter(self, name: str) -> Any:
+        if name not in self._emitters:
+            kinds = self._kinds or import_module("ray.util.metrics")
+            text, tags = (COUNTERS | GAUGES)[name]
+            self._emitters[name] = (kinds.Counter if name in COUNTERS else kinds.Gauge)(name, text, tags)
+        return self._emitters[name]
+
+    def _count(self, name: str, total: float, tags: dict[str, str]) -> None:
         key = name, *tags.values()
         more = total - self._counted.get(key, 0.0)
-        if more > 0.0:  # a correction downwards is waited out: counters never go back
-            self._made("Counter", name, text, tuple(tags)).inc(more, tags)
+        if more > 0.0:  # a counter never goes back: what was revised down is waited for
+            self._emitter(name).inc(more, tags)
             self._counted[key] = total
-
-    def _set(self, name: str, text: str, value: float, node: str) -> None:
-        self._made("Gauge", name, text, ("node",)).set(value, {"node": node})
