@@ -33,6 +33,9 @@ FIRST_LINE_MOST = 1 << 20
 BLOCK = 1 << 20
 """Bytes that are read at once."""
 
+LINE_BLOCKS = 32
+"""Blocks that a line may reach over."""
+
 TAIL_MOST = 1 << 24
 VALUES_KEPT = 4096
 """Intensity records kept as read: the nodes of one place hear the same ones."""
@@ -106,12 +109,16 @@ def announced(path: Path | str) -> Heading:
 
 
 def _lines(file: IO[bytes], left: int) -> Iterator[bytes]:
-    """The complete lines of the next `left` bytes: a torn last line is what a killed writer leaves."""
+    """The complete lines of the next `left` bytes: a torn last line is what a killed writer leaves.
+
+    Of a line that is longer than any of ours the rest is left out, so that it is read as a bad one, in little memory.
+    """
     begun: list[bytes] = []  # of a line whose end is still to come
     while left > 0 and (block := file.read(min(left, BLOCK))):
         left -= len(block)
         first, *lines = block.split(b"\n")
-        begun.append(first)
+        if len(begun) < LINE_BLOCKS:
+            begun.append(first)
         if lines:
             yield b"".join(begun)
             begun = [lines.pop()]
