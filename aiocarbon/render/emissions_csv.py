@@ -16,6 +16,7 @@ from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import G_PER_KG
 from aiocarbon.render.escape import cell
 from aiocarbon.render.numbers import plain
+from aiocarbon.render.statement import is_nothing
 
 __all__ = ["COLUMNS", "emissions_csv"]
 
@@ -86,15 +87,19 @@ def _row(run: RunReport, alpha3: Callable[[str], str]) -> Mapping[str, str]:
         "project_name": cell(run.name),
         "run_id": cell(run.run_id),
         "duration": plain(run.duration_s, DIGITS),
-        "emissions": plain(kg, DIGITS),
-        "emissions_rate": plain(kg / run.duration_s, DIGITS) if run.duration_s > 0.0 else "",
-        "energy_consumed": plain(run.energy_kwh, DIGITS),
         # No version of codecarbon measured this; one that did is that of an imported file.
         "codecarbon_version": cell(run.version if run.tool == "codecarbon" else f"{run.tool} {run.version}".strip()),
         # What is counted of a control group is as little the machine's as what is counted of a process.
         "tracking_mode": "machine" if run.scope.name == "machine" else "process",
         "pue": plain(run.pue.value, DIGITS),
         **_place(run, alpha3),
+    }
+    if is_nothing(run):
+        return row
+    row |= {
+        "emissions": plain(kg, DIGITS),
+        "emissions_rate": plain(kg / run.duration_s, DIGITS) if run.duration_s > 0.0 else "",
+        "energy_consumed": plain(run.energy_kwh, DIGITS),
     }
     for name, kind in KINDS.items():
         row |= _component(run, name, kind)

@@ -8,7 +8,7 @@ later, without any package.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from aiocarbon._core.units import S_PER_HOUR
@@ -20,6 +20,7 @@ from aiocarbon.render.statement import (
     equivalent_words,
     headline,
     intensity_texts,
+    is_nothing,
     joined,
     missing_words,
     rests_on,
@@ -44,7 +45,8 @@ def statement_markdown(facts: Statement) -> str:
         f"| {markdown(label)} | {markdown(value, LONGEST)} | {markdown(how, LONGEST)} |"
         for label, value, how in _rows(facts)
     ]
-    lines += ["", "### What was measured and what was estimated", "", _paragraph(rests_on(facts))]
+    if not is_nothing(facts.total):
+        lines += ["", "### What was measured and what was estimated", "", _paragraph(rests_on(facts))]
     if facts.sci is not None:
         lines += ["", markdown(sci_text(facts), LONGEST)]
     lines += ["", *_card(facts)]
@@ -62,9 +64,11 @@ def _card(facts: Statement) -> Iterator[str]:
         ("Hardware Type", joined(facts.hardware)),
         ("Hours used", f"{numbers.rounded(hours)} (in which at least one run ran)"),
         ("Compute Region", joined(facts.locations)),
-        ("Carbon Emitted", f"{numbers.co2eq(facts.total.co2eq_g)} of CO2eq"),
+        ("Carbon Emitted", "" if is_nothing(facts.total) else f"{numbers.co2eq(facts.total.co2eq_g)} of CO2eq"),
     )
     yield from (f"- **{label}:** {markdown(text, LONGEST)}" for label, text in rows if text)
+    if is_nothing(facts.total):
+        return
     yield from ("", "Metadata for the head of the model card:", "", "```yaml", "co2_eq_emissions:")
     words = {
         "source": joined([tool_words(tool, facts.runs) for tool in facts.tools]),
@@ -114,33 +118,37 @@ def _table_cell(text: str) -> str:
     return f"\\raggedright {_sentence(text)}"
 
 
-Told = Callable[[Statement], tuple[str, str]]
-
-
 def _rows(facts: Statement) -> Iterator[tuple[str, str, str]]:
     """Label, value, and how it is known."""
     total = facts.total
-    it, it_ends = numbers.energy_range(total.it_energy_kwh, total.it_energy_kwh_low, total.it_energy_kwh_high)
-    energy, ends = numbers.energy_range(total.energy_kwh, total.energy_kwh_low, total.energy_kwh_high)
-    mass, mass_ends = numbers.co2eq_range(total.co2eq_g, total.co2eq_g_low, total.co2eq_g_high)
     names = joined([one_line(name) for name in facts.names])
     yield "Runs", f"{facts.runs}", names or "not named"
     yield "Time", numbers.duration(total.duration_s), f"{facts.started_at:%Y-%m-%d} to {facts.ended_at:%Y-%m-%d} UTC"
-    yield "Energy of the devices", it, f"{it_ends}; {basis_words(total)}"
-    yield (
-        "Energy with PUE",
-        energy,
-        f"{ends}; PUE {joined([f'{pue.value:g}: {one_line(pue.source)}' for pue in facts.pue])}",
-    )
-    yield "CO2eq", mass, f"{mass_ends}; estimated: {joined(list(intensity_texts(facts)))}"
-    if facts.equivalent is not None:
-        yield "Equivalent", *_apart(equivalent_words(facts.equivalent, total))
+    if is_nothing(total):
+        yield "Energy and CO2eq", "not known", "nothing was measured"
+    else:
+        yield from _figures(facts)
     if facts.missing:
         yield "Not included", joined(list(missing_words(facts))), "neither measured nor estimated"
     yield "Coverage", numbers.percent(total.coverage), "share of the time that readings vouch for"
     yield "Hardware", "", joined(facts.hardware) or "not known"
     yield "Location", "", joined(facts.locations)
     yield "Tool", "", joined([tool_words(tool, facts.runs) for tool in facts.tools])
+
+
+def _figures(facts: Statement) -> Iterator[tuple[str, str, str]]:
+    """The rows with energy and CO2eq."""
+    total = facts.total
+    it, it_ends = numbers.energy_range(total.it_energy_kwh, total.it_energy_kwh_low, total.it_energy_kwh_high)
+    energy, ends = numbers.energy_range(total.energy_kwh, total.energy_kwh_low, total.energy_kwh_high)
+    mass, mass_ends = numbers.co2eq_range(total.co2eq_g, total.co2eq_g_low, total.co2eq_g_high)
+    pues = joined([f"{pue.value:g}: {one_line(pue.source)}" for pue in facts.pue])
+    made_up = f"; {numbers.percent(facts.made_up_share)} simulated" if facts.made_up_share > 0.0 else ""
+    yield "Energy of the devices", it, f"{it_ends}; {basis_words(total)}{made_up}"
+    yield "Energy with PUE", energy, f"{ends}; PUE {pues}"
+    yield "CO2eq", mass, f"{mass_ends}; estimated: {joined(list(intensity_texts(facts)))}"
+    if facts.equivalent is not None:
+        yield "Equivalent", *_apart(equivalent_words(facts.equivalent, total))
 
 
 def _apart(words: str) -> tuple[str, str]:

@@ -91,8 +91,17 @@ def test_what_was_not_measured_is_stated_as_that_and_not_as_zero(tmp_path: Path)
     nothing = dataclasses.replace(
         told.total, it_energy_kwh=0.0, energy_kwh=0.0, co2eq_g=0.0, coverage=0.0, basis_shares={}
     )
-    text = statement_text(statement(told.runs, nothing))
-    assert text.startswith("Nothing was measured")
+    facts = statement(told.runs, nothing, sci=sci_of(told.total, "image", 1))
+    assert statement_text(facts).startswith("Nothing was measured")
+    assert facts.equivalent is None
+    names = [field.name for field in dataclasses.fields(nothing)]
+    run = dataclasses.replace(told.runs[0], **{name: getattr(nothing, name) for name in names})
+    (row,) = csv.DictReader(io.StringIO(emissions_csv([run], str)))
+    assert (row["energy_consumed"], row["emissions"], row["cpu_energy"]) == ("", "", "")
+    for text in (statement_text(facts), statement_markdown(facts), statement_latex(facts)):
+        assert not re.search(r"\b0 (m?Wh|g|m)\b", text)
+        assert "emissions:" not in text
+        assert "Coverage" not in text or "0 %" in text.replace("~\\%", " %")
 
 
 def test_equivalent_is_the_newest_car_unless_given(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from aiocarbon._core.report import DeviceReport, Prediction, RunReport
 from aiocarbon._core.units import S_PER_HOUR, S_PER_MIN
 from aiocarbon.render.escape import one_line
-from aiocarbon.render.statement import basis_words
+from aiocarbon.render.statement import basis_words, is_nothing
 from aiocarbon.render.text import location_words
 
 __all__ = ["actual", "car", "components", "predicted"]
@@ -46,7 +46,7 @@ def actual(report: RunReport, epochs: int, decimals: int, *, is_interpretable: b
         f"Average carbon intensity during training was {report.intensity_g_per_kwh:.2f} gCO2eq/kWh at detected "
         f"location: {location_words(report.location)}."
     )
-    if not report.basis_shares or (report.coverage == 0.0 and report.it_energy_kwh == 0.0):
+    if is_nothing(report):
         yield f"\nActual consumption for {epochs} epoch(s):\n\tnothing could be measured: aiocarbon doctor says why"
         return
     g_per_km = car(report) if is_interpretable else None
