@@ -53,6 +53,7 @@ class RolloutActor:
             actor.step(rollout.steps)
             steps += rollout.steps
             policy = await learner.give.remote(rollout)  # waits while the learner is behind
+        await actor.epoch()  # one for all: the journal has steps by epochs
         await self._tracker.aclose()
         return steps
 

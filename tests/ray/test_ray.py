@@ -28,6 +28,9 @@ ray: Any = pytest.importorskip("ray", reason="needs the extra ray: pip install '
 
 from aiocarbon.integrations._ray_actors import (  # noqa: E402  # they are not there without Ray
     NAMESPACE,
+    EpochState,
+    NodeMeter,
+    Plan,
     keeper_name,
 )
 from aiocarbon.integrations._ray_nodes import NodeSeen, with_nodes  # noqa: E402
@@ -323,6 +326,26 @@ async def test_actors_tasks_and_the_driver_are_one_run(
     assert joules(run) > 100.0
     assert (run.status, run.ended_well) == ("partial", False)
     assert any("keeper of the cluster's run was gone" in text for text in run.warnings)
+
+
+class Lonely(NodeMeter):
+    """The meter of a node, in this process, of whose run nobody knows."""
+
+    has_left = False
+
+    def _leave(self) -> None:
+        self.has_left = True
+
+
+async def test_a_meter_that_nobody_listens_to_ends_and_its_file_stays(cluster: OnOneMachine, tmp_path: Path) -> None:
+    plan = Plan(run_id="left", settings={"interval_s": INTERVAL_S}, base=str(tmp_path), ttl_s=0.0)
+    meter = Lonely(plan, "a-node", "no-job", EpochState(index=3))
+    meter._pause_s = 0.5
+    await meter.run()
+    assert meter.has_left
+    (run,) = load(plan.folder("a-node")).runs
+    assert (run.run_id, run.host, run.ended_well) == ("left", "n1", True)
+    assert joules(run) == pytest.approx(100.0 * run.duration_s, rel=0.2)
 
 
 async def test_a_tracker_a_meter_and_a_node_die_and_a_node_joins(
