@@ -183,6 +183,7 @@ def test_killed_and_resumed_is_one_report_of_what_the_device_used(tmp_path: Path
     same(last, read)
     assert read.ended_well
     assert len(read.attempts) == 4
+    assert not any("at one time" in text for text in read.warnings)
     assert [attempt.is_open for attempt in read.attempts] == [True, True, True, False]
     assert read.it_energy_kwh * 3.6e6 == pytest.approx(300.0 * read.duration_s, rel=0.005)
     indices = [epoch.index for epoch in read.epochs]
@@ -204,6 +205,7 @@ def test_two_that_go_on_with_one_run_at_once_are_told_apart_and_nothing_counts_t
     assert len(list((tmp_path / "job").glob("*.jsonl"))) == 4
     assert read.it_energy_kwh * 3.6e6 == pytest.approx(300.0 * read.duration_s, rel=0.01)
     assert loaded.total.it_energy_kwh == pytest.approx(read.it_energy_kwh)
+    assert any("3 processes went on with this run at one time" in text for text in read.warnings)
 
 
 def test_what_an_earlier_try_of_another_rank_measured_is_its_own(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ class Recorder:
             **records.identity_record(session.facts.identity or alone(session.facts.run_id)),
             "machine_id": machine_id(),
             "time_namespace": time_namespace(),
+            **({} if session.facts.former is None else {"resumes": True}),
         }
 
     def _collect(self) -> None:

@@ -22,6 +22,9 @@ PARTS: Final = ("epochs", "devices", "spans", "nodes", "attempts")
 NESTED: Final = {"location": ("zone", "name"), "pue": ("value", "source"), "overhead": ("cpu_s", "readings")}
 """Of what a run's field holds several facts of: those that are columns."""
 
+LEFT_OUT: Final = frozenset({"rework", "prediction", "attribution", "identity", "schema"})
+"""No values, though they may be None."""
+
 
 def frame(runs: Sequence[RunReport], groups: Mapping[str, Sequence[GroupReport]], table: str) -> pandas.DataFrame:
     """A table.
@@ -57,6 +60,8 @@ def _row(report: Any) -> Iterator[tuple[str, Any]]:
     """The fields that are one value each; shares by basis are columns of their own."""
     for field in dataclasses.fields(report):
         value = getattr(report, field.name)
+        if field.name in LEFT_OUT:
+            continue
         if field.name in NESTED:
             yield from ((f"{field.name}_{part}", getattr(value, part)) for part in NESTED[field.name])
         elif field.name == "basis_shares":

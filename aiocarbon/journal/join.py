@@ -28,6 +28,7 @@ from aiocarbon.journal.sums import (
     Ends,
     Expected,
     NodeSum,
+    Resumers,
     WarningSum,
     WindowSum,
     is_let_go,
@@ -63,6 +64,7 @@ class Joined:
         self._extents: dict[Start, Extent] = {}
         self._spans: list[tuple[int, int]] = []
         self._clocks = Clocks()
+        self._resumers = Resumers()
         self._nodes: dict[str, NodeSum] = {}
         self._expected: dict[int, Expected] = {}
         self._first: View | None = None
@@ -164,6 +166,7 @@ class Joined:
         if self._first is None:
             self._first = view
         self._processes += 1
+        self._resumers.take(view, span)
         self._spans.append(span)
         if len(self._spans) > SPANS_KEPT:
             self._spans = united(self._spans)
@@ -321,6 +324,7 @@ class Joined:
             )
 
     def _told_warnings(self) -> Iterator[str]:
+        yield from self._resumers.notes()
         yield from self._warnings
         if len(self._zones) > 1:
             zones = ", ".join(self._zones)

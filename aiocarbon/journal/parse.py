@@ -230,6 +230,7 @@ def _begin(path: Path, first: bytes) -> Process:
             anchors=[Anchor(header["t"], whole(header["wall_ns"]))],
             seen_ns=header["t"],
             time_namespace=str(header.get("time_namespace") or ""),
+            resumes=header.get("resumes") is True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _lacking(path, error) from error

@@ -93,6 +93,7 @@ class Process:
         end: The end record; None if the journal breaks off.
         seen_ns: Newest instant in it.
         time_namespace: Whose boot clock its instants are of, as the kernel names it; empty where it is not known.
+        resumes: True if it goes on with earlier tries of its run that it knew of.
         bad_lines: Lines that could not be read.
         problems: What a reader must know of the file.
     """
@@ -106,6 +107,7 @@ class Process:
     anchors: list[Anchor]
     seen_ns: int
     time_namespace: str = ""
+    resumes: bool = False
     rows: Rows = field(default_factory=Rows)
     devices: dict[str, Known] = field(default_factory=dict)
     marks: dict[int, int] = field(default_factory=dict)

@@ -41,6 +41,9 @@ The header also says who the process is, as `_core/identity.py` decides it. Abse
 - `machine_id`: a hash of the operating system's machine id; `time_namespace`: the kernel's name of the namespace whose
   boot clock `t` is of; `rules`: how all this was found out, in words.
 
+- `resumes`: true if the process knew of earlier tries of its run and goes on with them; journals are put together alike
+  whether it did or not.
+
 Readers ignore records and fields that they do not know.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from aiocarbon._core.nodes import NAMES_TOLD
+from aiocarbon._core.nodes import NAMES_TOLD, names
 from aiocarbon._core.pool import Pool
 from aiocarbon._core.tries import Start
 from aiocarbon._core.units import NS_PER_S
@@ -166,6 +166,33 @@ def is_let_go(view: View, told_to_ns: int) -> bool:
     """
     who = view.process.facts.identity
     return view.process.end is None and who is not None and bool(who.ended_by) and view.end_ns <= told_to_ns
+
+
+class Resumers:
+    """The processes that went on with a run, and whether several did so at one time; ranks of a job do it together."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[int, int, str]] = []
+
+    def take(self, view: View, span: tuple[int, int]) -> None:
+        """Take a process; `span` is its time, UTC nanoseconds."""
+        process = view.process
+        who = process.facts.identity
+        if process.resumes and (who is None or who.rank is None) and len(self._spans) < WARNINGS_KEPT:
+            self._spans.append((*span, f"process {process.ident.split('/')[-2]} on {process.facts.host}"))
+
+    def notes(self) -> Iterator[str]:
+        """What a reader must know of it."""
+        spans = sorted(self._spans)
+        together: dict[str, None] = {}
+        for i, (_, end, name) in enumerate(spans):
+            beside = [other for begin, _, other in spans[i + 1 :] if begin < end]
+            together.update(dict.fromkeys([name, *beside] if beside else []))
+        if together:
+            yield (
+                f"{len(together)} processes went on with this run at one time ({names(together)}): each instant of a "
+                "device counts once, and an epoch that several told is the time of all of them"
+            )
 
 
 class Clocks:
