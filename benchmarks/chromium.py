@@ -104,7 +104,8 @@ class Page:
         """Open an address and wait until it is loaded and painted."""
         for part in ("Page", "Runtime", "Log", "Network"):
             await self.call(f"{part}.enable")
-        self._url = url
+        self._url = url.partition("#")[0]
+        self._events.clear()
         await self.call("Page.navigate", url=url)
         await self.event("Page.loadEventFired")
         await self.js("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")

@@ -103,16 +103,9 @@ def open_runs(processes: Sequence[Process]) -> set[str]:
 
 def shell() -> str:
     """The page without any run: what `aiocarbon dash` serves, which asks for the runs by itself."""
-    empty = {
-        "schema": SCHEMA,
-        "version": __version__,
-        "made": "",
-        "live": True,
-        "runs": [],
-        "total": None,
-        "problems": [],
-    }
-    return _whole(empty, "This page needs JavaScript; `aiocarbon report DIR` tells the same as text.")
+    nothing: Mapping[str, Any] = {"runs": [], "total": None, "problems": [], "places": countries()}
+    told = {"schema": SCHEMA, "version": __version__, "made": "", "live": True, **nothing}
+    return _whole(told, "This page needs JavaScript; `aiocarbon report DIR` tells the same as text.")
 
 
 def _total(loaded: Loaded) -> dict[str, Any] | None:

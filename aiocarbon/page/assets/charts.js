@@ -104,6 +104,10 @@ function axes(spec, fit) {
   return [x, { ...common, values: label, size, space: 36 }];
 }
 
+function heightOf(spec) {
+  return document.documentElement.classList.contains("print") ? 170 : spec.height || 240;
+}
+
 // spec: x, isTime, unit, lines [{name, y, colour, dash, isStep, isBar, isHidden, width}], bands [[high, low, colour]],
 // marks (instants of thin lines), xName.
 function plotOf(spec, host, readout) {
@@ -122,7 +126,7 @@ function plotOf(spec, host, readout) {
   const marks = spec.marks || [];
   const options = {
     width: Math.max(host.clientWidth, 120),
-    height: spec.height || 240,
+    height: heightOf(spec),
     tzDate: (at) => uPlot.tzDate(new Date(at * 1e3), "Etc/UTC"),
     scales: {
       x: { time: Boolean(spec.isTime), range: spec.isTime ? undefined : (u, a, b) => [a - 0.6, b + 0.6] },
@@ -220,7 +224,7 @@ function chart(title, spec, note, isWide) {
   };
   entry.resize = () => {
     const width = Math.max(host.clientWidth, 120);
-    if (entry.plot && entry.plot.width !== width) entry.plot.setSize({ width, height: spec.height || 240 });
+    if (entry.plot && entry.plot.width !== width) entry.plot.setSize({ width, height: heightOf(spec) });
   };
   drawn.add(entry);
   made.start = () => { entry.draw(); sizes.observe(host); };

@@ -23,7 +23,12 @@ function live() {
         entry.body.replaceChildren(el("p", { class: "loading" }, await answer.text()));
       }
     } catch (error) {
-      status.className = "live lost";
+      if (error instanceof TypeError && error.message.includes("fetch")) status.className = "live lost";
+      else {
+        // A fault of this page: it is said, and the next version of the run is tried again.
+        console.error(error);
+        entry.body.replaceChildren(el("p", { class: "loading" }, `This run cannot be drawn: ${error}`));
+      }
     }
     setTimeout(() => { entry.isLoading = false; refresh(entry); }, AGAIN_MS);
   }

@@ -169,7 +169,10 @@ function start(container) {
 
 function startNext() {
   const next = waiting.shift();
-  if (!next) return;
+  if (!next) {
+    performance.mark("drawn");
+    return;
+  }
   if (next.isConnected) next.start();
   setTimeout(startNext);
 }
