@@ -114,9 +114,9 @@ def actor_key(actor_id: str) -> str:
 def trial_id() -> str:
     """The trial of Tune that this process works for; empty if for none."""
     try:
-        from ray import tune
+        from ray.train._internal.session import get_session  # the public way warns where there is none
 
-        return str(tune.get_context().get_trial_id() or "")
-    except Exception as error:  # outside of a trial, or without what Tune needs
+        return str(getattr(get_session(), "trial_id", None) or "")
+    except ImportError as error:
         log.debug("ray.no_trial", why=str(error))
         return ""
