@@ -77,6 +77,7 @@ FIRST_S: Final = 30.0
 
 NAME_FREE_S: Final = 10.0
 POLL_S: Final = 0.1
+LOOKED_S: Final = 2.0
 
 
 class ClusterTracker(EpochVerbs):
@@ -206,6 +207,7 @@ class ClusterTracker(EpochVerbs):
     def _ask(self, verb: str, *arguments: Any) -> Future[Any]:
         """Call a method of the keeper; from any thread, waits for nothing."""
         try:
+            initialised()  # else Ray would begin anew
             told: Future[Any] = getattr(self._keeper, verb).remote(*arguments).future()
         except Exception as error:  # Ray was shut down before the run was ended: its calls raise all sorts
             told = Future()
@@ -238,10 +240,14 @@ class ClusterTracker(EpochVerbs):
     async def _stopped(self, keeper: Any, ended_well: bool) -> None:
         """Have the meters end and send their last word."""
         ray = ray_module()
+        if not ray.is_initialized():
+            self._run.tell("Ray was shut down before the run was ended: what the nodes had sent until then is counted")
+            return
         try:
             await keeper.stop.remote(ended_well)
             self._nodes = await keeper.nodes.remote()
-            await self._looking
+            with anyio.move_on_after(LOOKED_S):  # while Ray's head is away it waits to hear of nodes
+                await self._looking
         except ray.exceptions.RayError as error:
             self._run.tell("the keeper of the cluster's run was gone at its end: what the nodes had sent is counted")
             log.debug("ray.keeper_lost", why=str(error))
@@ -339,6 +345,8 @@ OF_DRIVER: Final = frozenset({"epochs", "budget", "predict_after", "monitor_epoc
 
 def _killed(keeper: Any) -> None:
     ray = ray_module()
+    if not ray.is_initialized():
+        return
     try:
         ray.kill(keeper)
     except Exception as error:  # it is gone, or Ray is
