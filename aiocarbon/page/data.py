@@ -169,15 +169,13 @@ def _used(report: RunReport, drawn: Series, parts: Sequence[Part]) -> Plain:
 def _predictions(parts: Sequence[Part]) -> tuple[Plain | None, str]:
     """What the whole run was predicted to use, as it was foreseen at the time, and a word on it."""
     by_process = {part.view.process.ident: part.view.process.outlooks.predictions for part in parts}
-    told = [made for made in by_process.values() if made]
+    whole = ({one.at_s: one for one in sorted(made, key=lambda one: one.at_s)} for made in by_process.values() if made)
+    told = sorted((list(made.values()) for made in whole), key=lambda made: made[0].at_s)
     if not told:
-        return (
-            None,
-            "No prediction stands in the journal: no number of epochs was declared, or an older version wrote it.",
-        )
-    if len(told) > 1:
+        return None, "No prediction stands in the journal: no number of epochs was declared, or it is an older one."
+    if any(a[-1].at_s >= b[0].at_s for a, b in itertools.pairwise(told)):
         return None, f"{len(told)} processes predicted their own parts of the run: these are not drawn."
-    made = sorted(told[0])
+    made = list(itertools.chain(*told))  # of a run that was resumed, one after the other
     columns: Plain = {"t": [round(one.at_s, 3) for one in made]}
     for name, field in (("energy", "energy_kwh"), ("co2eq", "co2eq_g")):
         for end in Sum._fields:
@@ -185,7 +183,7 @@ def _predictions(parts: Sequence[Part]) -> tuple[Plain | None, str]:
             columns[f"{name}_{end}"] = [None if found is None else _n(getattr(found, end)) for found in ranges]
     seen = [one.seen for one in made]
     return columns, (
-        f"Predictions of the whole run are drawn as they were made, after {seen[0]} to {seen[-1]} of "
+        f"Predictions of the whole run are drawn as they were made, after {min(seen)} to {max(seen)} of "
         f"{made[-1].epochs} epochs, with their 90 % range."
     )
 
@@ -298,7 +296,8 @@ def _spans(report: RunReport, parts: Sequence[Part], points: int) -> Plain | Non
         found["note"] += " The curves are means between the journal's records of spans, five minutes apart."
     else:
         found["note"] += (
-            " The journal holds too few records of spans to draw them over time: it has one each five minutes."
+            " They are not drawn over time: a journal has a record of them each five minutes, and here are too few, or "
+            "those of several processes."
         )
     return found
 

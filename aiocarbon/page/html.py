@@ -35,6 +35,7 @@ POINTS: Final = (720, 360, 180, 90, 45)
 """Instants of a curve: what half a screen shows, and fewer where there are many runs."""
 
 ASSETS: Final = "assets"
+SCRIPTS: Final = ("uPlot.iife.min.js", "charts.js", "page.js", "live.js")
 TEXTS_MOST: Final = 20
 """Runs that are told where no script runs."""
 
@@ -135,7 +136,8 @@ def _embedded(value: Any) -> str:
 def _whole(shown: Mapping[str, Any], text: str) -> str:
     names = [row["name"] or row["run_id"] for row in shown["runs"]]
     title = f"{names[0]} - aiocarbon" if len(names) == 1 else "aiocarbon"
-    script = "\n".join(_asset(name) for name in ("sharp.js", "uPlot.iife.min.js", "charts.js", "page.js", "live.js"))
+    licence = f"/* uPlot:\n{_asset('uPlot.LICENSE')}\n*/"  # which stands in every copy, as it demands
+    script = "\n".join((_asset("sharp.js"), licence, *map(_asset, SCRIPTS)))
     style = _asset("uPlot.min.css") + _asset("page.css")
     policy = {
         "default-src": "'none'",

@@ -176,3 +176,27 @@ def test_countries_are_the_table_s_and_ascend() -> None:
     assert [row[2] for row in rows] == sorted(row[2] for row in rows)
     assert sum(row[6] for row in rows) == 28
     assert all(row[3] <= row[2] <= row[4] for row in rows)
+
+
+def test_predictions_of_a_resumed_run_are_one_after_the_other_and_of_two_processes_at_once_none(tmp_path: Path) -> None:
+    put(tmp_path, hours=1.0, epochs=6, has_end=False)
+    for name, shift_s in (("later", 3 * 3600), ("beside", 0)):
+        again = list(lines(hours=1.0, epochs=6, begin_s=BEGIN_S + shift_s))
+        for record in again:
+            if "t" in record:
+                record["t"] += shift_s * 10**9
+            if "schema" in record:
+                record["pid"] = 4001
+            if record.get("k") == "device":
+                record["segment"] += name
+        path = tmp_path / "day" / "node-1-4001-0.jsonl"
+        path.write_text("".join(map(records.line, again)), encoding="utf-8")
+        run, parts, _ = drawn(tmp_path)
+        used = detail(run, parts, "ended", 720)["used"]
+        if name == "later":
+            times = used["predictions"]["t"]
+            assert len(times) == 12
+            assert times == sorted(times)
+        else:
+            assert used["predictions"] is None
+            assert "2 processes predicted their own parts" in used["energy_note"]

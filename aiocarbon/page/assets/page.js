@@ -239,7 +239,7 @@ function openTarget() {
 
 function show() {
   document.getElementById("made").textContent = page.live ? "" : `Energy and CO2eq of ${page.runs.length === 1 ? "a run" : `${page.runs.length} runs`}; made ${page.made}`;
-  document.getElementById("foot").append(`aiocarbon ${page.version}. All times are UTC. Nothing here was asked of a network. Charts: uPlot (MIT).`);
+  document.getElementById("foot").append(`aiocarbon ${page.version}. All times are UTC. This page asks ${page.live ? "only aiocarbon dash on this machine" : "nobody"} for anything. Charts: uPlot (MIT).`);
   if (page.live) return;
   main.replaceChildren();
   if (page.total) main.append(kpis(page.total.kpis));
