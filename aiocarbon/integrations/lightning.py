@@ -1,8 +1,8 @@
 """A callback for Lightning: `Trainer(callbacks=[CarbonCallback()])`.
 
 The run lasts from `on_fit_start` to `teardown` or the exception. Validation and checkpoints are spans; so is the
-sanity check, which lies in no epoch, no validation and no prediction. Figures go into `callback_metrics` and loggers. A
-training that resumes goes on with the run of its checkpoint. A budget sets `trainer.should_stop`.
+sanity check, which lies in no epoch, no validation and no prediction. Figures go to the trainer's loggers. A training
+that resumes goes on with the run of its checkpoint. A budget sets `trainer.should_stop`.
 """
 
 # ruff: noqa: D102  # hooks are described by Lightning
@@ -57,18 +57,17 @@ class CarbonCallback(Tracked, Callback):  # type: ignore[misc]  # Lightning is n
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._training.progress(batch_idx + 1)
         every = trainer.log_every_n_steps
-        self._tell(trainer, pl_module, batch_idx + 1, is_logged=every > 0 and trainer.global_step % every == 0)
+        self._tell(trainer, batch_idx + 1, is_logged=every > 0 and trainer.global_step % every == 0)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self._training.epoch_end()
-        self._tell(trainer, pl_module, 0, is_logged=True)
+        self._tell(trainer, 0, is_logged=True)
 
-    def _tell(self, trainer: Any, pl_module: Any, step: int, *, is_logged: bool) -> None:
+    def _tell(self, trainer: Any, step: int, *, is_logged: bool) -> None:
         reduce = functools.partial(trainer.strategy.reduce_boolean_decision, all=False)
         trainer.should_stop |= self._training.stops(step, reduce if trainer.world_size > 1 else None)
-        if is_logged:
-            log = functools.partial(pl_module.log_dict, on_step=step > 0, on_epoch=step == 0, rank_zero_only=True)
-            self._training.give(log)
+        for logger in trainer.loggers if is_logged else ():  # `log_dict` would take some milliseconds
+            self._training.give(functools.partial(logger.log_metrics, step=trainer.global_step))
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         every = trainer.check_val_every_n_epoch if trainer.val_check_interval == 1.0 else None
