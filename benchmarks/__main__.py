@@ -20,7 +20,7 @@ from benchmarks.result import RESULTS, Result
 
 NAMES: Final = (
     "accuracy", "accuracy_peers", "startup", "startup_peers", "latency", "grid", "when", "overhead", "training",
-    "memory", "one_reader", "cluster", "prediction", "spans", "scale", "durability", "records", "page",
+    "memory", "one_reader", "cluster", "prediction", "spans", "scale", "durability", "records", "page", "frameworks",
 )  # fmt: skip
 GROUPS: Final = {
     "accuracy": ("accuracy", "accuracy_peers"),
