@@ -8,17 +8,18 @@ puts them nowhere but into text.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiocarbon._core.intensity import Quality
+from aiocarbon._core.reading import DeviceKind
 from aiocarbon._core.report import RunReport
 from aiocarbon.intensity import table
 from aiocarbon.page.comparisons import methods
 from aiocarbon.page.series import Line, Part, Series, Sum, intensities, series
 from aiocarbon.page.span_series import span_series
 from aiocarbon.page.tables import device_rows, facts, head, span_rows
-from aiocarbon.page.words import MEASURED_WORDS, cut, describe, shares_words
+from aiocarbon.page.words import MEASURED_WORDS, co2eq_words, cut, describe, energy_words, is_measured, shares_words
 from aiocarbon.render import numbers
 from aiocarbon.render.text import QUALITY_WORDS, intensity_words
 
@@ -27,10 +28,20 @@ __all__ = ["SCHEMA", "detail", "summary"]
 SCHEMA: Final = "aiocarbon.page/1"
 
 MOST_LINES: Final = 7
+MOST_ALONE: Final = 24
 SHORT_ID: Final = 16
 MOST_BARS: Final = 400
 MOST_ZONES: Final = 3
 MOST_EPOCH_MARKS: Final = 60
+KIND_WORDS: Final = {
+    DeviceKind.GPU: "GPU",
+    DeviceKind.CPU: "CPU",
+    DeviceKind.DRAM: "memory",
+    DeviceKind.PLATFORM: "platform",
+    DeviceKind.BATTERY: "battery",
+    DeviceKind.OTHER: "other device",
+}
+
 VOUCHED: Final = 0.99
 """Epochs of which readings vouch for less are drawn in another colour: their central value lacks what was not seen."""
 
@@ -51,9 +62,9 @@ def summary(report: RunReport, state: str) -> Plain:
         "begin": report.started_at.timestamp(),
         "when": f"{report.started_at:%Y-%m-%d %H:%M}",
         "duration": numbers.duration(report.duration_s),
-        "energy": numbers.energy_range(report.energy_kwh, report.energy_kwh_low, report.energy_kwh_high)[0],
-        "co2eq": numbers.co2eq_range(report.co2eq_g, report.co2eq_g_low, report.co2eq_g_high)[0],
-        "basis": MEASURED_WORDS[report.basis],
+        "energy": energy_words(report)[0],
+        "co2eq": co2eq_words(report)[0],
+        "basis": MEASURED_WORDS[report.basis] if is_measured(report) else "-",
         "state": state,
     }
 
@@ -75,7 +86,7 @@ def detail(report: RunReport, parts: Sequence[Part], state: str, points: int) ->
         "devices": device_rows(report),
         "marks": _marks(parts),
         "power": None if drawn is None else _power(drawn),
-        "used": None if drawn is None else _used(report, drawn, parts),
+        "used": None if drawn is None else _used(report, drawn, parts, points),
         "intensity": _intensity(report, parts, points),
         "epochs": _epochs(report),
         "shares": _shares(report),
@@ -109,15 +120,7 @@ def _times(instants_s: Sequence[float]) -> list[float]:
 
 
 def _power(drawn: Series) -> Plain:
-    kept, rest = drawn.lines[:MOST_LINES], drawn.lines[MOST_LINES:]
-    lines = [
-        {"name": name, "basis": MEASURED_WORDS[line.device.basis], "w": [_n(w) for w in line.power_w]}
-        for line, name in zip(kept, _line_names(kept), strict=True)
-    ]
-    if rest:
-        sums = [_sum_of(line.power_w[i] for line in rest) for i in range(len(drawn.instants_s) - 1)]
-        bases = ", ".join(dict.fromkeys(MEASURED_WORDS[line.device.basis] for line in rest))
-        lines.append({"name": f"{len(rest)} other devices", "basis": bases, "w": [_n(w) for w in sums]})
+    lines = _lines(drawn)
     stretches = [b - a for a, b in itertools.pairwise(drawn.instants_s)]
     each = numbers.duration(sorted(stretches)[len(stretches) // 2])
     note = (
@@ -125,6 +128,30 @@ def _power(drawn: Series) -> Plain:
         f"for. Basis: {describe(lines)}."
     )
     return {"t": _times(drawn.instants_s), "lines": lines, "note": note}
+
+
+def _lines(drawn: Series) -> list[Plain]:
+    """Devices one by one where they are few, else by machine where those are few, else by what they are."""
+    if len(drawn.lines) <= MOST_ALONE:
+        kept, rest = drawn.lines[:MOST_LINES], drawn.lines[MOST_LINES:]
+        lines = [_plain_line(name, [line]) for name, line in zip(_line_names(kept), kept, strict=True)]
+        return [*lines, _plain_line(f"{len(rest)} other devices", rest)] if rest else lines
+    hosts = {line.host for line in drawn.lines}
+    groups: dict[str, list[Line]] = {}
+    for line in drawn.lines:
+        kind = KIND_WORDS[line.device.kind]
+        groups.setdefault(line.host if 1 < len(hosts) <= MOST_LINES else kind, []).append(line)
+    return [_plain_line(cut(f"{name} ({len(group)} devices)", 80), group) for name, group in groups.items()]
+
+
+def _plain_line(name: str, group: Sequence[Line]) -> Plain:
+    """Devices as one line; a gap where one of them lacks, which would look like less power."""
+    powers: list[float | None] = []
+    for i in range(len(group[0].power_w)):
+        known = [power for line in group if (power := line.power_w[i]) is not None]
+        powers.append(sum(known) if known and not any(line.lacks[i] for line in group) else None)
+    bases = ", ".join(dict.fromkeys(MEASURED_WORDS[line.device.basis] for line in group))
+    return {"name": name, "basis": bases, "w": [_n(power) for power in powers]}
 
 
 def _line_names(lines: Sequence[Line]) -> list[str]:
@@ -140,19 +167,13 @@ def _line_names(lines: Sequence[Line]) -> list[str]:
     return found
 
 
-def _sum_of(powers: Iterable[float | None]) -> float | None:
-    found = list(powers)
-    known = [power for power in found if power is not None]
-    return sum(known) if len(known) == len(found) else None  # a sum that lacks a device would look like less power
-
-
-def _used(report: RunReport, drawn: Series, parts: Sequence[Part]) -> Plain:
+def _used(report: RunReport, drawn: Series, parts: Sequence[Part], points: int) -> Plain:
     """Energy and CO2eq up to each instant, and what was predicted meanwhile."""
 
     def columns(sums: Sequence[Sum]) -> Plain:
         return {name: [_n(getattr(one, name)) for one in sums] for name in Sum._fields}
 
-    predictions, why = _predictions(parts)
+    predictions, why = _predictions(parts, points)
     uses = "; ".join(dict.fromkeys(use.source for use in report.intensity_sources))
     return {
         "t": _times(drawn.instants_s),
@@ -166,7 +187,7 @@ def _used(report: RunReport, drawn: Series, parts: Sequence[Part]) -> Plain:
     }
 
 
-def _predictions(parts: Sequence[Part]) -> tuple[Plain | None, str]:
+def _predictions(parts: Sequence[Part], points: int) -> tuple[Plain | None, str]:
     """What the whole run was predicted to use, as it was foreseen at the time, and a word on it."""
     by_process = {part.view.process.ident: part.view.process.outlooks.predictions for part in parts}
     whole = ({one.at_s: one for one in sorted(made, key=lambda one: one.at_s)} for made in by_process.values() if made)
@@ -176,6 +197,8 @@ def _predictions(parts: Sequence[Part]) -> tuple[Plain | None, str]:
     if any(a[-1].at_s >= b[0].at_s for a, b in itertools.pairwise(told)):
         return None, f"{len(told)} processes predicted their own parts of the run: these are not drawn."
     made = list(itertools.chain(*told))  # of a run that was resumed, one after the other
+    step = -(-len(made) // points)
+    made = [*made[:-1:step], made[-1]]
     columns: Plain = {"t": [round(one.at_s, 3) for one in made]}
     for name, field in (("energy", "energy_kwh"), ("co2eq", "co2eq_g")):
         for end in Sum._fields:
@@ -229,7 +252,7 @@ def _intensity(report: RunReport, parts: Sequence[Part], points: int) -> Plain |
 
 def _epochs(report: RunReport) -> Plain | None:
     whole = [epoch for epoch in report.epochs if not epoch.is_partial]
-    if not whole:
+    if not whole or not is_measured(report):
         return None
     each = -(-len(whole) // MOST_BARS)
     groups = [whole[n : n + each] for n in range(0, len(whole), each)]
@@ -258,10 +281,10 @@ def _shares(report: RunReport) -> Plain | None:
         return None
     groups: dict[tuple[str, str], float] = {}
     for device in counted:
-        key = (str(device.kind.value), MEASURED_WORDS[device.basis])
+        key = (KIND_WORDS[device.kind], MEASURED_WORDS[device.basis])
         groups[key] = groups.get(key, 0.0) + device.it_energy_kwh
     rows = [
-        {"name": KIND_WORDS.get(kind, kind), "basis": basis, "share": _n(kwh / whole), "text": numbers.energy(kwh),
+        {"name": kind, "basis": basis, "share": _n(kwh / whole), "text": numbers.energy(kwh),
          "percent": numbers.percent(kwh / whole)}
         for (kind, basis), kwh in sorted(groups.items(), key=lambda group: -group[1])
     ]  # fmt: skip
@@ -271,16 +294,6 @@ def _shares(report: RunReport) -> Plain | None:
         f"{report.pue.value:g} adds {numbers.percent(report.pue.value - 1.0)} ({cut(report.pue.source)}).{missing}"
     )
     return {"rows": rows, "note": note}
-
-
-KIND_WORDS: Final = {
-    "gpu": "GPU",
-    "cpu": "CPU",
-    "dram": "memory",
-    "platform": "platform",
-    "battery": "battery",
-    "other": "other device",
-}
 
 
 def _spans(report: RunReport, parts: Sequence[Part], points: int) -> Plain | None:

@@ -22,7 +22,7 @@ from aiocarbon.journal.read import Loaded, gather
 from aiocarbon.page.comparisons import countries
 from aiocarbon.page.data import SCHEMA, detail, summary
 from aiocarbon.page.series import Part, runs_of
-from aiocarbon.page.words import cut, state_words
+from aiocarbon.page.words import co2eq_words, cut, energy_words, state_words
 from aiocarbon.render import numbers
 from aiocarbon.render.text import report_text
 
@@ -114,13 +114,11 @@ def _total(loaded: Loaded) -> dict[str, Any] | None:
     if len(loaded.runs) < 2:
         return None
     total = loaded.total
-    energy, energy_ends = numbers.energy_range(total.energy_kwh, total.energy_kwh_low, total.energy_kwh_high)
-    mass, mass_ends = numbers.co2eq_range(total.co2eq_g, total.co2eq_g_low, total.co2eq_g_high)
     return {
         "runs": len(loaded.runs),
         "kpis": [
-            ["Energy of all runs", energy, f"90 % range {energy_ends}", "with each run's PUE, each joule once"],
-            ["CO2eq of all runs", mass, f"90 % range {mass_ends}", "estimated from energy and intensity"],
+            ["Energy of all runs", *energy_words(total), "with each run's PUE, each joule once"],
+            ["CO2eq of all runs", *co2eq_words(total), "estimated from energy and intensity"],
             ["Time", numbers.duration(total.duration_s), "in which at least one ran", f"{len(loaded.runs):,} runs"],
         ],
     }

@@ -65,11 +65,20 @@ class Sum(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A device's mean power between each two instants; None where nothing vouches for it."""
+    """A device over time.
+
+    Attributes:
+        host: Its machine.
+        device: The device.
+        power_w: Mean power between each two instants; None where nothing vouches for it, or it is not in the run.
+        lacks: Whether it is in the run there, and nothing vouches for it.
+        energy_j: All of its energy.
+    """
 
     host: str
     device: Device
     power_w: list[float | None]
+    lacks: list[bool]
     energy_j: float
 
 
@@ -167,11 +176,13 @@ class _Drawn:
 
     def line(self) -> Line:
         power: list[float | None] = []
+        lacks = []
         for energy_j, lasted_ns, missing_ns in zip(self._energy_j, self._lasted_ns, self._missing_ns, strict=True):
             vouched_ns = lasted_ns - missing_ns
             is_known = lasted_ns > 0.0 and vouched_ns >= VOUCHED * lasted_ns
             power.append(energy_j / (vouched_ns * S_PER_NS) if is_known else None)
-        return Line(self.host, self.device, power, sum(self._energy_j))
+            lacks.append(lasted_ns > 0.0 and not is_known)
+        return Line(self.host, self.device, power, lacks, sum(self._energy_j))
 
 
 def _add(into: list[float], more: Sequence[float], factor: float) -> None:

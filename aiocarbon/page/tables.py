@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aiocarbon._core.report import Quantities, RunReport
-from aiocarbon.page.words import MEASURED_WORDS, cut, shares_words
+from aiocarbon.page.words import MEASURED_WORDS, co2eq_words, cut, energy_words, is_measured, shares_words
 from aiocarbon.render import numbers
 from aiocarbon.render.text import LEAST_AMOUNT, location_words
 
@@ -17,11 +17,11 @@ Plain = dict[str, Any]
 
 def head(report: RunReport, state: str) -> Plain:
     """Who the run is, and its main figures with their ranges and bases."""
-    energy, energy_ends = numbers.energy_range(report.energy_kwh, report.energy_kwh_low, report.energy_kwh_high)
-    mass, mass_ends = numbers.co2eq_range(report.co2eq_g, report.co2eq_g_low, report.co2eq_g_high)
+    energy, mass = energy_words(report), co2eq_words(report)
     pue = f"devices x PUE {report.pue.value:g}"
     qualities = ", ".join(dict.fromkeys(use.quality for use in report.intensity_sources))
     digits = numbers.supported_digits(report.it_energy_kwh, report.it_energy_kwh_low, report.it_energy_kwh_high)
+    power = numbers.power(report.power_w, digits) if report.it_energy_kwh > 0.0 else "-"
     covered = f"readings vouch for {numbers.percent(report.coverage)} of the time"
     return {
         "run_id": cut(report.run_id),
@@ -30,10 +30,10 @@ def head(report: RunReport, state: str) -> Plain:
         "version": cut(report.version, 60),
         "state": state,
         "kpis": [
-            ["Energy", energy, f"90 % range {energy_ends}", f"{pue}; {shares_words(report)}"],
-            ["CO2eq", mass, f"90 % range {mass_ends}", f"estimated from energy and intensity ({qualities})"],
+            ["Energy", *energy, f"{pue}; {shares_words(report)}"],
+            ["CO2eq", *mass, f"estimated from energy and intensity ({qualities})"],
             ["Time", numbers.duration(report.duration_s), f"from {report.started_at:%Y-%m-%d %H:%M:%S} UTC", covered],
-            ["Mean power", numbers.power(report.power_w, digits), "of the devices, without PUE", _epochs(report)],
+            ["Mean power", power, "of the devices, without PUE", _epochs(report)],
         ],
     }
 
@@ -48,8 +48,9 @@ def facts(report: RunReport) -> list[list[str]]:
 
 
 def _facts(report: RunReport) -> Iterator[tuple[str, str]]:
-    it, ends = numbers.energy_range(report.it_energy_kwh, report.it_energy_kwh_low, report.it_energy_kwh_high)
-    yield "Energy of the devices", f"{it}, 90 % range {ends}"
+    if is_measured(report):
+        it, ends = numbers.energy_range(report.it_energy_kwh, report.it_energy_kwh_low, report.it_energy_kwh_high)
+        yield "Energy of the devices", f"{it}, 90 % range {ends}"
     yield "PUE", f"{report.pue.value:g}: {report.pue.source}"
     yield "Location", location_words(report.location)
     for use in report.intensity_sources:

@@ -9,7 +9,9 @@ from aiocarbon._core.reading import Basis
 from aiocarbon._core.report import Quantities, RunReport
 from aiocarbon.render import numbers
 
-__all__ = ["MEASURED_WORDS", "cut", "describe", "shares_words", "state_words"]
+__all__ = [
+    "MEASURED_WORDS", "co2eq_words", "cut", "describe", "energy_words", "is_measured", "shares_words", "state_words",
+]  # fmt: skip
 
 MEASURED_WORDS: Final = {
     Basis.COUNTER: "measured (energy counter)",
@@ -18,6 +20,7 @@ MEASURED_WORDS: Final = {
     Basis.ASSUMED: "ESTIMATED (assumption)",
 }
 
+NOT_MEASURED: Final = "not measured"
 LONGEST: Final = 160
 
 
@@ -36,6 +39,31 @@ def describe(lines: Iterable[dict[str, Any]]) -> str:
         groups.setdefault(line["basis"], []).append(line["name"])
     told = {basis: ", ".join(names) if len(names) < 4 else f"{len(names)} devices" for basis, names in groups.items()}
     return "; ".join(f"{basis}: {names}" for basis, names in told.items()) or "no device was counted"
+
+
+def is_measured(of: Quantities) -> bool:
+    """Whether anything at all was measured or modelled."""
+    return bool(of.basis_shares) and (of.coverage > 0.0 or of.it_energy_kwh > 0.0)
+
+
+def energy_words(of: Quantities) -> tuple[str, str]:
+    """An energy with PUE, and its range, in words."""
+    if not is_measured(of):
+        return NOT_MEASURED, ""
+    if of.energy_kwh == 0.0 < of.energy_kwh_high:  # nothing seen yet of a counter that refreshes slowly is a bound, not a zero
+        return f"< {numbers.energy(of.energy_kwh_high, 2)}", "nothing was seen of it yet"
+    value, ends = numbers.energy_range(of.energy_kwh, of.energy_kwh_low, of.energy_kwh_high)
+    return value, f"90 % range {ends}"
+
+
+def co2eq_words(of: Quantities) -> tuple[str, str]:
+    """A mass of CO2eq, and its range, in words."""
+    if not is_measured(of):
+        return NOT_MEASURED, ""
+    if of.energy_kwh == 0.0 < of.energy_kwh_high:
+        return f"< {numbers.co2eq(of.co2eq_g_high, 2)}", "nothing was seen of it yet"
+    value, ends = numbers.co2eq_range(of.co2eq_g, of.co2eq_g_low, of.co2eq_g_high)
+    return value, f"90 % range {ends}"
 
 
 def shares_words(report: Quantities) -> str:

@@ -115,6 +115,7 @@ def test_a_run_of_no_time_is_not_drawn(tmp_path: Path) -> None:
     processes = gather([tmp_path], [])
     (run,) = tell(processes, []).runs
     found = detail(run, runs_of(processes)["day"], "broke off", 720)
+    assert [value for _, value, _, _ in found["kpis"]] == ["not measured", "not measured", "0 s", "-"]
     assert found["power"] is found["used"] is found["epochs"] is found["shares"] is None
     json.dumps(found, allow_nan=False)
 
@@ -200,3 +201,19 @@ def test_predictions_of_a_resumed_run_are_one_after_the_other_and_of_two_process
         else:
             assert used["predictions"] is None
             assert "2 processes predicted their own parts" in used["energy_note"]
+
+
+def test_many_devices_are_drawn_by_machine_or_by_kind(tmp_path: Path) -> None:
+    for n in range(3):
+        put(tmp_path, host=f"node-{n}", hours=1.0, epochs=0, spans=())
+    run, parts, _ = drawn(tmp_path)
+    names = [line["name"] for line in detail(run, parts, "ended", 100)["power"]["lines"]]
+    assert sorted(names) == [f"node-{n} (11 devices)" for n in range(3)]
+    for n in range(3, 9):
+        put(tmp_path, host=f"node-{n}", hours=0.5, epochs=0, spans=())
+    run, parts, _ = drawn(tmp_path)
+    lines_of = detail(run, parts, "ended", 100)["power"]["lines"]
+    assert [line["name"] for line in lines_of] == ["GPU (72 devices)", "CPU (18 devices)", "memory (9 devices)"]
+    # Nodes that ended earlier are not in the run any more: what is left is drawn, and is less.
+    assert None not in lines_of[0]["w"]
+    assert lines_of[0]["w"][0] > 2.5 * lines_of[0]["w"][-1]

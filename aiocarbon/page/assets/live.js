@@ -60,7 +60,7 @@ function live() {
         known.set(row.n, entry);
       }
       entry.row = row;
-      const words = `${row.when} UTC, ${row.duration}, ${row.energy}, ${row.co2eq} CO2eq, ${row.basis}, ${row.state}`;
+      const words = `${row.when} UTC, ${row.duration}, energy ${row.energy}, CO2eq ${row.co2eq}, ${row.basis}, ${row.state}`;
       entry.box.querySelector("summary").replaceChildren(el("h2", null, row.name || row.run_id), el("span", { class: "sub" }, words));
       refresh(entry);
     }

@@ -217,7 +217,7 @@ function one(row) {
 function box(row, n, isOpen, load) {
   const body = el("div", null, el("p", { class: "loading" }, row.detail ? "" : "The details of this run are not in this page."));
   const made = el("details", { class: "runbox", id: `run-${n}`, open: isOpen },
-    el("summary", null, el("h2", null, row.name || row.run_id), el("span", { class: "sub" }, `${row.when} UTC, ${row.duration}, ${row.energy}, ${row.co2eq} CO2eq, ${row.basis}, ${row.state}`)), body);
+    el("summary", null, el("h2", null, row.name || row.run_id), el("span", { class: "sub" }, `${row.when} UTC, ${row.duration}, energy ${row.energy}, CO2eq ${row.co2eq}, ${row.basis}, ${row.state}`)), body);
   made.show = () => {
     if (made.hasShown) return;
     made.hasShown = true;
