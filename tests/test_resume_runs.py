@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from aiocarbon import Budget, ConfigError, Tracker, sync
+from aiocarbon._core.former import Former
 from aiocarbon._core.report import RunReport
 from aiocarbon.journal import load
 from aiocarbon.journal.former import former_of, is_alive
+from aiocarbon.journal.read import gather
+from aiocarbon.journal.view import View
 
 KNOWN = {"meters": "simulated:300", "location": "DK", "intensity": 100.0, "pue": 1.0}
 
@@ -215,6 +219,28 @@ def test_what_an_earlier_try_of_another_rank_measured_is_its_own(tmp_path: Path)
     file.write_text("\n".join([json.dumps(json.loads(first) | {"rank": 1, "world": 2}), *rest, ""]))
     assert former_of(tmp_path / "job", "job", 0).former is None
     assert former_of(tmp_path / "job", "job", 1).former is not None
+
+
+def test_of_a_large_cluster_a_node_reads_its_own_journals_and_some_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiocarbon.journal.former.MOST_FILES", 2)  # thousands of journals would be as many runs
+    monkeypatch.setattr("aiocarbon.journal.former.FILES_BESIDE", 1)
+    for node in ("a", "b", "c", "here"):
+        start(tmp_path, 2 if node == "a" else 1, run_id="job", node=node)
+    found = former_of(tmp_path / "job", "job", host="here")
+    assert found.former is not None
+    assert found.former.run.host == "a, here"
+    assert found.epochs_done == 2
+
+
+def test_what_cannot_be_added_is_told_and_costs_nothing_else(tmp_path: Path) -> None:
+    report = start(tmp_path, 1, run_id="job")
+    (process,) = gather([tmp_path], [])
+    process.facts = replace(process.facts, former=Former(run=None, is_open=False))  # type: ignore[arg-type]
+    read = View(process).report()
+    assert read.it_energy_kwh == pytest.approx(report.it_energy_kwh)
+    assert "what earlier tries measured cannot be added" in read.warnings[0]
 
 
 def test_who_is_alive(tmp_path: Path) -> None:

@@ -62,8 +62,12 @@ def run_report(
     if facts.former is not None:
         from aiocarbon._core.former import continued
 
-        alone = dataclasses.replace(facts, former=None)
-        return continued(facts.former, run_report(alone, ledger, body, equivalents, cut))
+        alone = run_report(dataclasses.replace(facts, former=None), ledger, body, equivalents, cut)
+        try:
+            return continued(facts.former, alone)
+        except Exception as error:  # what this start measured is right whatever another one wrote down
+            lack = f"what earlier tries measured cannot be added, and is left out: {type(error).__name__}: {error}"
+            return dataclasses.replace(alone, warnings=(lack, *alone.warnings))
     ended_at = utc(ledger.wall.wall_s(body.begin.t_ns) + cut.duration_s)
     whole = quantities(cut, ledger.pue.value)
     split_upto = ended_at if body.account is None else utc(ledger.wall.wall_s(body.account.shares.as_of_ns))

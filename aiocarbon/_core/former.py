@@ -43,12 +43,10 @@ class Former:
 
     Attributes:
         run: Their report.
-        epochs_done: Number of the epoch that comes next.
         is_open: True if a journal of the newest has no end.
     """
 
     run: RunReport
-    epochs_done: int
     is_open: bool
 
 

@@ -58,9 +58,10 @@ def resumed(settings: Settings, who: Identity) -> dict[str, Any]:
     from aiocarbon.journal.former import former_of
 
     run_id = settings.run_id or who.run_id
-    found = former_of(settings.journal / run_id, run_id, who.rank, who.restart, boot_id=boot_id())
-    former = found.former
-    if former is None and not found.notes and number is None:
+    found = former_of(
+        settings.journal / run_id, run_id, who.rank, who.restart, host=settings.node or who.host, boot_id=boot_id()
+    )
+    if found.former is None and not found.notes and not found.epochs_done and number is None:
         found = found._replace(notes=(f"there is nothing yet to go on with in {settings.journal / run_id}: it begins",))
-    done = former.epochs_done if former is not None else 0
-    return {"first_epoch": done if number is None else number, "former": former, "notes": found.notes}
+    first = found.epochs_done if number is None else number
+    return {"first_epoch": first, "former": found.former, "notes": found.notes}

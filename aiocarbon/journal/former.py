@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -23,6 +23,9 @@ __all__ = ["Resumed", "former_of", "is_alive"]
 RECENT_S: Final = 10.0
 """A newest second that is older is not being written any more."""
 
+MOST_FILES: Final = 512
+FILES_BESIDE: Final = 16
+
 LOCAL_S: Final = 120.0
 """Likewise where the process can be looked for: two of the longest intervals, and no number is given anew so soon."""
 
@@ -33,14 +36,22 @@ class Resumed(NamedTuple):
     Attributes:
         former: What was measured before; None if nothing was.
         notes: What a reader of the run's report must know.
+        epochs_done: Number of the epoch behind the last complete one.
     """
 
     former: Former | None
     notes: tuple[str, ...] = ()
+    epochs_done: int = 0
 
 
 def former_of(
-    folder: Path, run_id: str, rank: int | None = None, restart: int | None = None, *, boot_id: str = ""
+    folder: Path,
+    run_id: str,
+    rank: int | None = None,
+    restart: int | None = None,
+    *,
+    host: str = "",
+    boot_id: str = "",
 ) -> Resumed:
     """What earlier tries of a run measured.
 
@@ -50,35 +61,50 @@ def former_of(
         rank: Number of the process among those of the run; only what its like measured is taken, since each of them
             goes on with its own.
         restart: How often the launcher had started the run before; None if it does not say.
+        host: Name of this machine in journals.
         boot_id: Of this machine: its processes can be looked for.
     """
-    if not folder.is_dir():
-        return Resumed(None)
     problems: list[str] = []
     try:
-        processes = [one for one in gather([folder], problems) if one.facts.run_id == run_id]
+        files = _files(folder, host)
+        if not files:
+            return Resumed(None)
+        processes = [one for one in gather(files, problems) if one.facts.run_id == run_id]
     except (JournalError, OSError) as error:
         return Resumed(None, (f"nothing of the run's earlier tries can be read: {error}",))
-    if any(one.facts.identity is not None and one.facts.identity.rank != rank for one in processes):
-        processes = [one for one in processes if one.facts.identity is not None and one.facts.identity.rank == rank]
-    alive = [one for one in processes if one.end is None and _is_beside(one, boot_id, restart)]
-    over = [one for one in processes if one not in alive]
-    notes = [*problems, *map(_beside, alive)]
+    alive = {one.ident: one for one in processes if one.end is None and _is_beside(one, boot_id, restart)}
+    over = [one for one in processes if one.ident not in alive]
+    # Ranks of one job step together: what one of them has done is done.
+    done = max((e.index + 1 for one in over for e in one.epochs.values() if not e.is_partial), default=0)
+    over = _of_rank(over, rank)
+    notes = [*problems, *map(_beside, _of_rank(alive.values(), rank))]
     if not over:
-        return Resumed(None, tuple(notes))
+        return Resumed(None, tuple(notes), done)
     try:
         told = tell(over, ())
     except Exception as error:  # whatever lies there, the run goes on and its own figures are right
-        return Resumed(None, (*notes, f"what the run's earlier tries measured cannot be told: {error}"))
+        return Resumed(None, (*notes, f"what the run's earlier tries measured cannot be told: {error}"), done)
     (run,) = told.runs
-    return Resumed(
-        Former(run=run, epochs_done=_done(over), is_open=any(one.end is None for one in over)), (*notes, *told.problems)
-    )
+    return Resumed(Former(run=run, is_open=any(one.end is None for one in over)), (*notes, *told.problems), done)
 
 
-def _done(processes: Sequence[Process]) -> int:
-    """Number of the epoch behind the last one that is complete."""
-    return max((e.index + 1 for one in processes for e in one.epochs.values() if not e.is_partial), default=0)
+def _files(folder: Path, host: str) -> list[Path]:
+    """A run's journals; of the thousands of a large cluster those of this machine, and some others for their epochs.
+
+    All its processes start at one time: each reading what all have written would be the square of their number.
+    """
+    files = sorted(folder.rglob("*.jsonl"))
+    if len(files) <= MOST_FILES:
+        return files
+    mine = [path for path in files if path.name.startswith(f"{host}-")]
+    return [*mine, *[path for path in files if path not in set(mine)][:FILES_BESIDE]]
+
+
+def _of_rank(processes: Iterable[Process], rank: int | None) -> list[Process]:
+    """Those that have a rank; where none of all has one, all."""
+    found = list(processes)
+    ranks = [one.facts.identity.rank if one.facts.identity is not None else None for one in found]
+    return [one for one, other in zip(found, ranks, strict=True) if other == rank]
 
 
 def is_alive(
