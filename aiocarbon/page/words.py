@@ -50,7 +50,8 @@ def energy_words(of: Quantities) -> tuple[str, str]:
     """An energy with PUE, and its range, in words."""
     if not is_measured(of):
         return NOT_MEASURED, ""
-    if of.energy_kwh == 0.0 < of.energy_kwh_high:  # nothing seen yet of a counter that refreshes slowly is a bound, not a zero
+    if of.energy_kwh == 0.0 < of.energy_kwh_high:
+        # Nothing seen yet of a counter that refreshes slowly is a bound, and not a zero.
         return f"< {numbers.energy(of.energy_kwh_high, 2)}", "nothing was seen of it yet"
     value, ends = numbers.energy_range(of.energy_kwh, of.energy_kwh_low, of.energy_kwh_high)
     return value, f"90 % range {ends}"
