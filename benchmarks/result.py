@@ -74,6 +74,7 @@ class Result:
     machine: dict[str, str | int] = field(default_factory=lambda: machine())
     versions: dict[str, str] = field(default_factory=lambda: versions())
     commit: str = field(default_factory=lambda: commit())
+    took_s: float | None = None
 
     def to_json(self) -> str:
         """The result as JSON text."""
@@ -90,7 +91,8 @@ class Result:
     def to_text(self) -> str:
         """The result as a table for people."""
         about = f"{self.machine['cpu']}, {self.machine['cores']} cores, Python {self.machine['python']}"
-        lines = [f"{self.name}: {self.question}", f"{about}, commit {self.commit}, {self.command}", ""]
+        took = "" if self.took_s is None else f", {self.took_s:.0f} s"
+        lines = [f"{self.name}: {self.question}", f"{about}, commit {self.commit}, {self.command}{took}", ""]
         table = [("", "", "limit", "", "")]
         for row in self.rows:
             value = "-" if row.value is None else f"{row.value:.4g} {row.unit}"

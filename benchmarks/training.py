@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import contenders
 from benchmarks.contenders import (
     ASYNC,
     BY_NAME,
@@ -33,6 +34,8 @@ from benchmarks.workloads.steps import NEEDS_TORCH, SEED
 
 NAME: Final = "training"
 QUESTION: Final = "by how much does a step of training take longer with a tracker?"
+
+versions = contenders.versions
 
 CLI: Final = "aiocarbon run"
 WHOLE: Final = Stop()

@@ -108,7 +108,7 @@ def test_a_table_marks_what_was_missed_and_what_could_not_be_had() -> None:
     assert lines[-1].endswith("no uvloop")
 
 
-@pytest.mark.parametrize("argv", [["nothing"], ["all", "--json", "x"], ["startup", "--only", "x"]])
+@pytest.mark.parametrize("argv", [["nothing"], ["startup", "--only", "x"], ["training", "--only", "x", "--keep"]])
 def test_what_is_not_understood_is_refused(argv: list[str]) -> None:
     with pytest.raises(SystemExit):
         main(argv)
@@ -119,7 +119,7 @@ def test_a_short_run_is_near_the_truth_and_its_result_is_written(only: str, tmp_
     path = tmp_path / "result.json"
     main(["accuracy", "--quick", "--only", only, "--json", str(path)])
     result = json.loads(path.read_text())
-    assert set(result) == {"name", "question", "command", "quick", "rows", "machine", "versions", "commit"}
+    assert set(result) == {"name", "question", "command", "quick", "rows", "machine", "versions", "commit", "took_s"}
     assert set(result["machine"]) == {"cpu", "cores", "python", "os"}
     by_metric = {row["metric"].rpartition(": ")[2]: row for row in result["rows"]}
     if by_metric.get("run") is None:

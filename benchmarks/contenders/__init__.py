@@ -88,6 +88,8 @@ class Entry:
         imports: What its users import.
         is_ours: True for aiocarbon.
         note: How it is used, where that needs a word.
+        lacks: What part of the work it leaves out, so that its time to enter and its CPU time are no measure; "" if it
+            does what the others do.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Entry:
     imports: str = "pass"
     is_ours: bool = False
     note: str = ""
+    lacks: str = ""
 
 
 NONE: Final = Entry(name="no tracker", module="untracked", maker="Untracked", package="")
@@ -140,6 +143,7 @@ PEERS: Final = (
         package="zeus",
         imports="from zeus.monitor import ZeusMonitor",
         note="sync_execution=False: no framework holds the GPU here",
+        lacks="no CO2eq, and it reads nothing between marks",
     ),
 )
 TRACKERS: Final = (ASYNC, SYNC, *PEERS)

@@ -79,7 +79,10 @@ def _tracker(args: argparse.Namespace, plan: Plan) -> Any:
 
 
 def _pairs(args: argparse.Namespace, plan: Plan, make: MakeEnvironment) -> int:
-    """Train with and without the instrument in turns, and say what it costs of the environment steps a second."""
+    """Train with and without the instrument in turns, and say what it costs of the updates a second.
+
+    Counted from the first update to the last: what goes on before and after is Ray's starting and ending of processes.
+    """
     logs = []
     for pair in range(args.pairs):
         speeds = {}
@@ -87,11 +90,11 @@ def _pairs(args: argparse.Namespace, plan: Plan, make: MakeEnvironment) -> int:
             tracker = _tracker(args, plan) if is_tracked else Untracked()
             training = RayTraining(plan, tracker, make=make)
             asyncio.run(rl.train(tracker, training))
-            speeds[is_tracked] = sum(training.progress.environment_steps) / training.progress.seconds
+            speeds[is_tracked] = (training.progress.learnt - 1) / training.learning_s
         logs.append(math.log(speeds[True] / speeds[False]))
-        print(f"pair {pair + 1}: {speeds[True]:,.0f} environment steps a second with it, {speeds[False]:,.0f} without")
+        print(f"pair {pair + 1}: {speeds[True]:.1f} updates a second with it, {speeds[False]:.1f} without", flush=True)
     mean = statistics.fmean(logs)
-    told = f"with the instrument {math.expm1(mean):+.1%} environment steps a second, {len(logs)} pairs"
+    told = f"with the instrument {math.expm1(mean):+.1%} updates a second, {len(logs)} pairs"
     if len(logs) > 1:
         half = T_95[min(len(logs) - 1, len(T_95) - 1)] * statistics.stdev(logs) / math.sqrt(len(logs))
         told += f", 95 % range {math.expm1(mean - half):+.1%} to {math.expm1(mean + half):+.1%}"

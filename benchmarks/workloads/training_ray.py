@@ -95,14 +95,22 @@ class LearnerActor:
         """The next policy that is to be evaluated."""
         return await self._candidates.get()
 
-    async def learn(self) -> tuple[int, int]:
-        """Learn until all updates are done, or `end`; how many were, and the sum of the ages of what had played."""
+    async def learn(self) -> tuple[int, int, float]:
+        """Learn until all updates are done, or `end`.
+
+        Returns:
+            How many were done, the sum of the ages of the policies that had played for them, and how many seconds all
+            of them but the first took.
+        """
         learnt = age = 0
+        began = ended = time.perf_counter()
         while learnt < self._plan.updates and (rollout := await self._rollouts.get()) is not None:
             age += self._learner.policy.version - rollout.version
             with self._tracker.span("update"):
                 await asyncio.to_thread(self._learner.update, rollout)
             learnt += 1
+            ended = time.perf_counter()
+            began = began if learnt > 1 else ended
             if learnt % self._plan.every == 0 or learnt == self._plan.updates:
                 self._candidates.put_nowait(self._learner.policy)
         self._is_over = True
@@ -110,7 +118,7 @@ class LearnerActor:
             self._rollouts.get_nowait()
             await asyncio.sleep(0)
         await self._tracker.aclose()
-        return learnt, age
+        return learnt, age, ended - began
 
     async def end(self) -> None:
         """Learn no more."""
@@ -168,6 +176,10 @@ class RayTraining:
         tracker: A `ClusterTracker`, or one that tracks nothing.
         make: Makes an actor's environments.
         evaluated: Told of each evaluation.
+
+    Attributes:
+        progress: What has happened so far.
+        learning_s: Seconds that all updates but the first took; 0 until they are done.
     """
 
     def __init__(
@@ -179,6 +191,7 @@ class RayTraining:
         evaluated: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self.progress = Progress(environment_steps=[0] * plan.actors)
+        self.learning_s = 0.0
         self._plan = plan
         self._tracker = tracker
         self._make = make
@@ -230,7 +243,7 @@ class RayTraining:
                 group.create_task(_answer(ref))
             await evaluating
             await learner.end.remote()
-            self.progress.learnt, self.progress.age = await learning
+            self.progress.learnt, self.progress.age, self.learning_s = await learning
         self.progress.environment_steps = [await ref for ref in playing]
         self.progress.seconds = time.perf_counter() - began
         await evaluator.end.remote()

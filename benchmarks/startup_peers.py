@@ -1,0 +1,148 @@
+"""What does it cost to have a tracker at all? Import, enter, the longest stall of the loop, memory, CPU of a minute.
+
+Each contender in a process of its own, in turn, beside one GPU of the fake NVML, cut off from every network. Nothing
+is trained: what the process uses is the tracker's. aiocarbon may cost no more than the cheapest of the others.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks import contenders
+from benchmarks.contenders import ASYNC, PEERS, SYNC, Entry, in_child, made, python, why_not
+from benchmarks.pairs import bootstrap
+from benchmarks.progress import progress
+from benchmarks.result import ROOT, ChildError, Row, at_most, info, skipped
+
+NAME: Final = "startup_peers"
+QUESTION: Final = "what do aiocarbon and the tools that its users know cost before anything is trained?"
+
+versions = contenders.versions
+
+SEED: Final = 20_200_706
+CONTENDERS: Final = (ASYNC, SYNC, *PEERS)
+FIGURES: Final = {
+    "import": ("import, over the bare interpreter", "ms"),
+    "enter_ms": ("enter", "ms"),
+    "begin_ms": ("import and enter together", "ms"),
+    "stall_ms": ("longest stall of the loop by enter, epochs and exit", "ms"),
+    "exit_ms": ("exit", "ms"),
+    "rss_mib": ("resident memory more, import included", "MiB"),
+    "cpu_s": ("CPU seconds of a tracked minute", "s"),
+    "threads": ("threads more", ""),
+    "switches": ("context switches", "1/s"),
+}
+LIMITED: Final = ("import", "enter_ms", "begin_ms", "stall_ms", "rss_mib", "cpu_s")
+"""Those in which aiocarbon shall be below every other that does the same work."""
+OF_WORK: Final = ("enter_ms", "cpu_s")
+"""Those in which one that leaves out a part of the work is no measure."""
+STILL: Final = ("rss_mib", "cpu_s", "threads", "switches")
+
+
+def run(*, quick: bool) -> list[Row]:
+    """All figures, the contenders in turn."""
+    rounds, seconds = (1, 2.0) if quick else (10, 30.0)
+    library, _ = made.library()
+    found: dict[str, dict[str, list[float]]] = {entry.name: {} for entry in CONTENDERS}
+    why = {entry.name: why_not(entry) for entry in CONTENDERS}
+    there = [entry for entry in CONTENDERS if not why[entry.name]]
+    with tempfile.TemporaryDirectory() as folder, progress() as bar:
+        environ = made.gpus(library, made.ONE_GPU, Path(folder))
+        for turn in range(rounds):
+            for number, entry in enumerate(there):
+                bar.show(f"{entry.name}", turn * len(there) + number, rounds * len(there))
+                try:
+                    for name, value in _one(entry, environ, seconds).items():
+                        found[entry.name].setdefault(name, []).append(value)
+                except ChildError as error:
+                    why[entry.name] = f"failed: {str(error).strip().splitlines()[-1][:120]}"
+        rows = [row for key in FIGURES for row in rows_of(key, found, why, is_judged=not quick)]
+        rows.append(_cli_row(environ, rounds, seconds))
+    return rows
+
+
+def _one(entry: Entry, environ: Mapping[str, str], seconds: float) -> dict[str, float]:
+    asked = {"contender": entry.name, "meters": "all", "seconds": 0.5, "is_ticking": True}
+    ticked: dict[str, float] = in_child("entered:enter", asked, environ=environ)
+    # Ticking a thousand times a second costs more than any tracker does: the minute is looked at without.
+    still: dict[str, float] = in_child(
+        "entered:enter", {**asked, "seconds": seconds, "is_ticking": False}, environ=environ
+    )
+    bare, whole = (_took_ms(code, environ) for code in ("pass", entry.imports))
+    begun = {"import": whole - bare, "begin_ms": whole - bare + ticked["enter_ms"]}
+    return {**begun, **ticked, **{name: still[name] for name in STILL}}
+
+
+def _took_ms(code: str, environ: Mapping[str, str]) -> float:
+    """Wall time of a fresh interpreter that runs some code, cut off from the network."""
+    whole = f"from benchmarks.contenders.offline import cut\ncut()\n{code}"
+    env = {**environ, "PYTHONPATH": str(ROOT)}
+    best = []
+    for _ in range(3):  # the least of three: whatever else runs only adds
+        began = time.perf_counter()
+        subprocess.run([python(), "-c", whole], env=env, cwd="/", check=True, capture_output=True)
+        best.append((time.perf_counter() - began) * 1e3)
+    return min(best)
+
+
+def rows_of(
+    key: str, found: Mapping[str, Mapping[str, Sequence[float]]], why: Mapping[str, str], *, is_judged: bool
+) -> list[Row]:
+    """A figure of all contenders.
+
+    Args:
+        key: Of `FIGURES`.
+        found: Values of each contender by its name and the figure's key, one a round.
+        why: Why a contender has none.
+        is_judged: Whether aiocarbon is held against the others.
+    """
+    label, unit = FIGURES[key]
+    medians = {who: statistics.median(values[key]) for who, values in found.items() if values.get(key)}
+    alike = [entry for entry in PEERS if key not in OF_WORK or not entry.lacks]
+    peers = [medians[entry.name] for entry in alike if entry.name in medians]
+    rows: list[Row] = []
+    for entry in CONTENDERS:
+        metric = f"{label}: {entry.name}"
+        values = found[entry.name].get(key, ())
+        if not values:
+            rows.append(skipped(metric, unit, why[entry.name]))
+            continue
+        low, high = bootstrap(values, seed=SEED)
+        lacks = f"; {entry.lacks}" if key in OF_WORK and entry.lacks else ""
+        interval = f", 95 % interval {low:.3g} to {high:.3g}" if len(values) > 2 else ""
+        note = f"median of {len(values)}, {min(values):.3g} to {max(values):.3g}{interval}{lacks}"
+        if entry is ASYNC and key in LIMITED and peers and is_judged:
+            rows.append(at_most(metric, medians[entry.name], unit, min(peers), note))
+        else:
+            rows.append(info(metric, medians[entry.name], unit, note))
+    return rows
+
+
+def _cli_row(environ: Mapping[str, str], rounds: int, seconds: float) -> Row:
+    """CPU seconds of a minute of `aiocarbon run`, beyond those of the same run that is over at once."""
+    metric, unit = "CPU seconds of a tracked minute: aiocarbon run", "s"
+    if why := why_not(ASYNC):
+        return skipped(metric, unit, why)
+    each = []
+    for _ in range(rounds):
+        short, long = (_cli_cpu_s(environ, length) for length in (3.0, 3.0 + seconds))
+        each.append((long - short) / seconds * 60.0)
+    return info(metric, statistics.median(each), unit, f"median of {len(each)}, {min(each):.3g} to {max(each):.3g}")
+
+
+def _cli_cpu_s(environ: Mapping[str, str], seconds: float) -> float:
+    options = ("run", "--location", "DK", "--offline", "--")
+    command = [python(), "-m", "aiocarbon", *options, "sleep", str(seconds)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    env = {**os.environ, **environ, "PYTHONPATH": str(ROOT), "AIOCARBON_LOCK_DIR": "none"}
+    subprocess.run(command, env=env, cwd="/", check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
