@@ -226,14 +226,19 @@ class Training:
         self.tracker.epoch_start()
 
     @harmless
-    def epoch_end(self) -> None:
-        """End the epoch; one of which steps are missing is partial. Its report is not waited for."""
+    def epoch_end(self, *, is_whole: bool | None = None) -> None:
+        """End the epoch, whose report is not waited for.
+
+        Args:
+            is_whole: False for a partial one; None: it is partial if steps are missing.
+        """
         if self.tracker is None or not self._is_epoch_open:
             return
         self._leave()
         self._is_epoch_open = False
-        is_partial = self._base > 0 or (self._total is not None and self._steps < self._total)
-        self._asked = self.tracker._handle.end_epoch(time.monotonic_ns(), is_partial=is_partial)
+        if is_whole is None:
+            is_whole = self._base == 0 and self._steps >= (self._total or 0)
+        self._asked = self.tracker._handle.end_epoch(time.monotonic_ns(), is_partial=not is_whole)
         self._epochs_done += 1
         self._heed()
 

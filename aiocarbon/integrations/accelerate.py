@@ -66,8 +66,12 @@ class CarbonTracker(Tracked, GeneralTracker):  # type: ignore[misc]  # Accelerat
             total: Its steps, of those that `accelerator.log(..., step=)` numbers; None: not known.
         """
         self._training.epoch_begin(total, at=self._training.at)
-        yield
-        self._training.epoch_end()
+        try:
+            yield
+        except BaseException:
+            self._training.epoch_end(is_whole=False)
+            raise
+        self._training.epoch_end(is_whole=not self.should_stop)  # not each step need be logged
 
     @contextlib.contextmanager
     def span(self, name: str) -> Iterator[None]:

@@ -150,6 +150,21 @@ def test_steps_that_begin_anew_each_epoch_are_counted(known: Any) -> None:
     assert any("went backwards" in warning for warning in carbon.report.warnings)
 
 
+def test_an_epoch_of_which_not_each_step_is_logged_is_whole_and_one_that_failed_is_not(known: Any) -> None:
+    carbon = CarbonTracker(**known)
+    carbon.start()
+    with carbon.epoch(total=10):
+        for step in (4, 8):
+            carbon.log({}, step=step)
+    with pytest.raises(ZeroDivisionError), carbon.epoch(total=10):
+        carbon.log({}, step=12)
+        raise ZeroDivisionError
+    with carbon.epoch(total=10):
+        carbon.log({}, step=16)
+    carbon.finish()
+    assert epochs_of(carbon) == [(0, 8, False), (1, 4, True), (2, 4, False)]
+
+
 def test_it_works_inside_a_running_loop_and_with_a_twin(known: Any) -> None:
     pair = [CarbonTracker(**known), CarbonTracker(**known)]
 
