@@ -245,15 +245,22 @@ def test_what_cannot_be_added_is_told_and_costs_nothing_else(tmp_path: Path) -> 
 
 def test_who_is_alive(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
-    assert not is_alive(file, boot="b", pid=1)
-    file.with_suffix(".tail").touch()
     now = datetime.now(UTC).timestamp()
-    assert is_alive(file, boot="b", pid=os.getppid(), boot_id="b", now_s=now)
-    assert not is_alive(file, boot="b", pid=os.getpid(), boot_id="b", now_s=now)  # that number is ours by now
-    assert not is_alive(file, boot="b", pid=2**22 + 1, boot_id="b", now_s=now)  # beyond the kernel's largest
-    assert is_alive(file, boot="b", pid=1, boot_id="c", now_s=now)
-    assert not is_alive(file, boot="b", pid=1, boot_id="c", now_s=now, is_before=True)
-    assert not is_alive(file, boot="b", pid=1, boot_id="c", now_s=now + 11.0)
+
+    def alive(
+        pid: int = 1, here: str = "c", *, began_s: float = now, now_s: float = now, is_before: bool = False
+    ) -> bool:
+        return is_alive(file, boot="b", pid=pid, began_s=began_s, boot_id=here, is_before=is_before, now_s=now_s)
+
+    assert not alive()
+    file.with_suffix(".tail").touch()
+    assert alive(os.getppid(), "b")
+    assert not alive(os.getppid(), "b", began_s=1.0)  # another has that number by now
+    assert not alive(os.getpid(), "b")  # that number is ours by now
+    assert not alive(2**22 + 1, "b")  # beyond the kernel's largest
+    assert alive()
+    assert not alive(is_before=True)
+    assert not alive(now_s=now + 11.0)
 
 
 def test_a_copy_of_the_folder_goes_on_apart(tmp_path: Path) -> None:

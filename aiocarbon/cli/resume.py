@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from aiocarbon._core.units import S_PER_NS
+
 __all__ = ["with_resume"]
 
 FIRST_BYTES: Final = 1 << 20
@@ -59,7 +61,13 @@ def _unfinished(folder: Path, name: str) -> Iterator[str]:
         if has_ended and end.get("ended_well") is True:
             continue
         if any(
-            is_alive(file, boot=str(told.get("boot_id")), pid=int(told.get("pid", 0)), boot_id=here)
+            is_alive(
+                file,
+                boot=str(told.get("boot_id")),
+                pid=int(told.get("pid", 0)),
+                began_s=int(told.get("wall_ns", 0)) * S_PER_NS,
+                boot_id=here,
+            )
             for file, told in facts
         ):
             continue

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiocarbon._core.former import Former
+from aiocarbon._core.units import S_PER_NS
 from aiocarbon.errors import JournalError
 from aiocarbon.journal.process import Process
 from aiocarbon.journal.read import gather, tell
@@ -27,7 +28,10 @@ MOST_FILES: Final = 512
 FILES_BESIDE: Final = 16
 
 LOCAL_S: Final = 120.0
-"""Likewise where the process can be looked for: two of the longest intervals, and no number is given anew so soon."""
+"""Likewise where the process can be looked for: two of the longest intervals."""
+
+CLOCK_S: Final = 2.0
+"""Systems know when a process began to a second, and the wall clock may have been set a little since."""
 
 
 class Resumed(NamedTuple):
@@ -108,7 +112,14 @@ def _of_rank(processes: Iterable[Process], rank: int | None) -> list[Process]:
 
 
 def is_alive(
-    path: Path, *, boot: str, pid: int, boot_id: str = "", is_before: bool = False, now_s: float | None = None
+    path: Path,
+    *,
+    boot: str,
+    pid: int,
+    began_s: float,
+    boot_id: str = "",
+    is_before: bool = False,
+    now_s: float | None = None,
 ) -> bool:
     """Whether the process of a journal without an end still writes it: it overwrites its newest second at each tick.
 
@@ -116,6 +127,7 @@ def is_alive(
         path: The journal.
         boot: Id of the boot that it was written under.
         pid: Number of the process.
+        began_s: When it began the journal, UTC seconds: what has its number and began later is another process.
         boot_id: Of this machine: where it is `boot`, the number tells whether the process is there.
         is_before: True if the launcher says that it was restarted since.
         now_s: UTC seconds.
@@ -125,24 +137,30 @@ def is_alive(
     except OSError:
         return False
     if boot_id and boot == boot_id:
-        return age_s < LOCAL_S and pid != os.getpid() and _is_there(pid)
+        return age_s < LOCAL_S and pid != os.getpid() and _is_there(pid, began_s)
     return age_s < RECENT_S and not is_before
 
 
-def _is_there(pid: int) -> bool:
+def _is_there(pid: int, began_s: float) -> bool:
+    import psutil
+
     try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
+        return psutil.Process(pid).create_time() < began_s + CLOCK_S
+    except (psutil.Error, ValueError, OverflowError):
         return False
-    return True
 
 
 def _is_beside(process: Process, boot_id: str, restart: int | None) -> bool:
     who = process.facts.identity
     before = restart is not None and who is not None and who.restart is not None and who.restart < restart
-    return is_alive(process.path, boot=process.boot, pid=_pid(process), boot_id=boot_id, is_before=before)
+    return is_alive(
+        process.path,
+        boot=process.boot,
+        pid=_pid(process),
+        began_s=process.anchors[0].wall_ns * S_PER_NS,
+        boot_id=boot_id,
+        is_before=before,
+    )
 
 
 def _pid(process: Process) -> int:

@@ -25,7 +25,7 @@ def test_twenty_kills_leave_a_whole_run_that_counts_nothing_twice(tmp_path: Path
     assert found.excess_s <= 0.02
     assert (found.twice, found.lost_epochs) == (0, 0)
     # What was read is there, once; of each life the time since its last reading may lack.
-    assert found.true_j - MOST_W * LOST_MOST_S * KILLS < found.told_j < found.true_j * 1.005
+    assert found.true_j - MOST_W * LOST_MOST_S * KILLS < found.told_j < found.true_j * 1.005 + 1.0
     assert found.live_j == pytest.approx(found.told_j, rel=1e-3)
 
 
