@@ -1,0 +1,143 @@
+"""What the instrument costs, counted and not timed: calls of its own functions, modules it loads, lines it writes.
+
+A count is the same on every machine, so that these hold where a time would not. A figure here is an upper bound a
+little above what was found; a change that needs more has to say why.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import aiocarbon
+from aiocarbon import sync
+from aiocarbon._core.identity import alone
+from aiocarbon._engine.engine import Engine
+from aiocarbon._engine.session import Session
+from aiocarbon.meters import Quantity
+from aiocarbon.meters.simulated import Constant, SimulatedMeter
+from aiocarbon.testing import FakeClock
+
+OURS = str(Path(aiocarbon.__file__).parent)
+MEASURED = (str(Path(OURS, "testing.py")), str(Path(OURS, "meters", "simulated.py")))
+"""The fakes: what they do is no cost."""
+
+
+class Calls:
+    """Counts calls of the package's own Python functions, in this thread and in those that begin meanwhile."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def _told(self, frame: Any, event: str, _: Any) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(OURS) and file not in MEASURED:
+            with self._lock:
+                self.count += 1
+
+    def __enter__(self) -> Calls:
+        threading.setprofile(self._told)
+        sys.setprofile(self._told)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
+def counted(act: Callable[[], object], times: int = 50) -> float:
+    """Calls that one `act` takes in this thread, after a first one."""
+    act()
+    with Calls() as calls:
+        for _ in range(times):
+            act()
+    return calls.count / times
+
+
+def in_engine(devices: int, seconds: float, folder: Path | None = None, **arguments: Any) -> int:
+    """Calls that an engine needs for so many seconds of ticks, its workers' included; begin and end left out."""
+    clock, found = FakeClock(), []
+    waves = {f"sensor-{i}": Constant(100.0 + i) for i in range(devices)}
+    meter = SimulatedMeter(wave=waves, refresh_s=0.02, quantity=Quantity.ENERGY, clock=clock.monotonic_ns)
+    settings = {"location": "DK", "pue": 1.0, "meters": (meter,), "offline": True, "journal": folder, **arguments}
+
+    async def main() -> None:
+        engine = Engine(clock=clock)
+        started = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run, started.set)
+            await started.wait()
+            clock.workers = lambda: engine.limiter.borrowed_tokens
+            session = await engine.open(settings, alone("run", "node"))
+            await clock.advance(30.0)
+            before = calls.count
+            await clock.advance(seconds)
+            found.append(calls.count - before)
+            await _ended(engine, session, clock)
+            engine.stop()
+
+    with Calls() as calls:
+        anyio.run(main)
+    return int(found[0])
+
+
+async def _ended(engine: Engine, session: Session, clock: FakeClock) -> None:
+    made: list[Any] = []
+
+    async def close() -> None:
+        made.append(await engine.close(session, clock.monotonic_ns(), 0, ended_well=True))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(close)
+        while not made:
+            await clock.advance(0.01)
+
+
+@pytest.mark.parametrize(("devices", "most"), [(1, 350), (8, 1050)])
+def test_a_tick_takes_so_many_calls(devices: int, most: int) -> None:
+    assert in_engine(devices, 60.0) / 60.0 <= most
+
+
+def test_calls_grow_with_devices_and_pace_and_not_with_time() -> None:
+    minute = in_engine(1, 60.0)
+    assert in_engine(9, 60.0) - minute <= 8 * 60 * 100
+    assert in_engine(1, 60.0, interval_s=0.5) <= 2.1 * minute
+    assert in_engine(1, 240.0) <= 4.2 * minute
+
+
+def test_marks_take_so_many_calls_of_the_training() -> None:
+    with sync.Tracker(meters="simulated:250", intensity=100.0, location="DK", offline=True) as tracker:
+
+        def span() -> None:
+            with tracker.span("rollout"):
+                pass
+
+        assert counted(tracker.step) <= 3
+        assert counted(span) <= 6
+        assert counted(tracker.snapshot) <= 9
+
+
+@pytest.mark.parametrize(("code", "most"), [("import aiocarbon", 31), ("from aiocarbon import sync", 32)])
+def test_an_import_loads_so_many_modules_of_ours(code: str, most: int) -> None:
+    told = f"import sys\n{code}\nprint(sum(name.partition('.')[0] == 'aiocarbon' for name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= most
+
+
+def test_ten_minutes_of_a_journal_are_so_many_lines_and_bytes(tmp_path: Path) -> None:
+    in_engine(2, 600.0, tmp_path, interval_s=10.0)
+    (path,) = tmp_path.rglob("*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    ticks = [line for line in lines if json.loads(line).get("k") == "tick"]
+    assert 9 <= len(ticks) <= 11  # one write a minute
+    assert sum(map(len, ticks)) <= 11 * 90
+    assert len(lines) <= len(ticks) + 10  # what is written once a run
