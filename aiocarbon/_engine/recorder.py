@@ -304,6 +304,16 @@ class Recorder:
             self._session.warn(str(error))
 
 
+async def write_now(engine: Engine, session: Session) -> None:
+    """Have a session's journal, if it has one, hold what is known by now: whoever sends it on waits for no tick."""
+    recorder = engine._recorders.get(session)
+    if recorder is not None and not recorder._is_finished:
+        try:
+            await recorder._flush()
+        except Exception as error:  # as in `run`
+            recorder._give_up(error)
+
+
 class IntensityNotes:
     """What of a run's intensity is not yet written: steps that have come into force, and corrections of those that had.
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiocarbon._logging import get_logger
 from aiocarbon._marks import wait_for
@@ -28,17 +28,15 @@ from aiocarbon.integrations._ray_files import Outbox
 from aiocarbon.integrations._ray_telling import Gauges, told_by
 from aiocarbon.tracker import Tracker
 
+if TYPE_CHECKING:
+    from aiocarbon._core.report import EpochReport
+
 log = get_logger("ray")
 
 NAMESPACE: Final = "aiocarbon"
 SEND_S: Final = 2.0
 ANSWER_S: Final = 5.0
 """How long an actor is waited for; one on a node that has just died does not answer."""
-
-WRITTEN_S: Final = 1.0
-"""How long a reading may take into the journal before it is left to the next."""
-
-WRITTEN_LOOKS: Final = 50
 
 ALL: Final = "*.jsonl"
 
@@ -137,11 +135,6 @@ def keeper_name(job_id: str) -> str:
     return f"keeper-{job_id}"
 
 
-def boot_ns() -> int:
-    """Now on the clock that journals are kept in."""
-    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class NodeMeter:
     """Measures a node, and sends the journals of all that measure on it.
 
@@ -184,7 +177,7 @@ class NodeMeter:
             if self._epochs.is_open:
                 await wait_for(self._tracker._handle, self._tracker._handle.begin_epoch(time.monotonic_ns()))
             self._began.set()
-            await self._send_written(boot_ns())
+            await self._send_written()
             while not self._stop.is_set() and time.monotonic() - self._heard_s < self._plan.ttl_s + self._pause_s:
                 await self._send()
                 self._gauges.tell(self._tracker.report())
@@ -215,17 +208,20 @@ class NodeMeter:
         """Read all meters and send what is known."""
         await self._send()
         if self._is_running and not self._ended.is_set():
-            asked_ns = boot_ns()
             await self._tracker.snapshot()
-            await self._send_written(asked_ns)
+            await self._send_written()
 
-    async def mark(self, turn: Turn) -> None:
-        """Mark what the driver says of its epochs, and send it."""
-        now, asked_ns = time.monotonic_ns(), boot_ns()
+    async def mark(self, turn: Turn) -> EpochReport | None:
+        """Mark what the driver says of its epochs.
+
+        Returns:
+            This node's part of the epoch that ended; None where none did. The journal has it within a second.
+        """
+        now = time.monotonic_ns()
         await self._began.wait()
         async with self._marking:
             if self._ended.is_set() or turn.index < self._epochs.index:  # the keeper tried again what was done
-                return
+                return None
             handle = self._tracker._handle
             while turn.index > self._epochs.index:  # a word was lost: what it would have marked is empty
                 await wait_for(handle, handle.mark(now))
@@ -240,16 +236,17 @@ class NodeMeter:
                 told = handle.end_epoch(now, is_partial=turn.is_partial)
             else:
                 told = handle.mark(now)
-            await wait_for(handle, told)
+            ended: EpochReport | None = await wait_for(handle, told)
             self._epochs = self._epochs.after(turn)
-        await self._send_written(asked_ns)
+        return ended
 
-    async def _send_written(self, asked_ns: int) -> None:
-        """Send the own journal once it knows of an instant, boot time: the engine writes it and tells nobody."""
-        for _ in range(WRITTEN_LOOKS):
-            if await asyncio.to_thread(self._outbox.seen_ns, self._own) >= asked_ns:
-                break
-            await asyncio.sleep(WRITTEN_S / WRITTEN_LOOKS)
+    async def _send_written(self) -> None:
+        """Send the own journal with all that is known by now."""
+        from aiocarbon._engine.recorder import write_now
+
+        handle = self._tracker._handle
+        session = handle.begun("run()")
+        await wait_for(handle, handle.call(lambda engine: write_now(engine, session)))
         await self._send(self._own)
 
     async def stop(self, ended_well: bool = True) -> None:

@@ -68,11 +68,6 @@ class Outbox:
                 found.append(Piece(path.name, offset, data, tail))
         return found
 
-    def seen_ns(self, of: str) -> int:
-        """Up to when the newest tail of these files knows, nanoseconds of the boot clock; 0 if there is none."""
-        tails = (unsealed(_tail(path)) for path in self._folder.glob(of))
-        return max((int(tail.get("t", 0)) for tail in tails if tail is not None), default=0)
-
     def arrived(self, pieces: Iterable[Piece], kept: Mapping[str, int]) -> None:
         """Be told that pieces arrived.
 

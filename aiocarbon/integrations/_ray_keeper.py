@@ -29,10 +29,10 @@ from aiocarbon.integrations._ray_actors import (
     ray_module,
 )
 from aiocarbon.integrations._ray_files import Inbox, Piece
-from aiocarbon.integrations._ray_nodes import NodeSeen, with_nodes
+from aiocarbon.integrations._ray_nodes import NodeSeen, joined_epoch, with_nodes
 
 if TYPE_CHECKING:
-    from aiocarbon._core.report import RunReport
+    from aiocarbon._core.report import EpochReport, RunReport
 
 log = get_logger("ray")
 
@@ -50,10 +50,10 @@ FIRST_LOOKS: Final = 20
 
 KILL_S: Final = 2.0
 
-NEWS_S: Final = 2.0
-"""The driver is told of the cluster so often, and less where a report takes more than a twentieth of that."""
+NEWS_S: Final = 5.0
+"""The driver is told of the cluster so often, and less where making a report takes more than a hundredth of that."""
 
-NEWS_SHARE: Final = 20.0
+NEWS_SHARE: Final = 100.0
 
 STATE: Final = "keeper.json"
 
@@ -151,8 +151,12 @@ class Keeper:
         await self._ask("flush", limit_s=ANSWER_S)
         return await self.report()
 
-    async def mark(self, turn: Turn) -> RunReport | None:
-        """Have all nodes mark what the driver says of its epochs; the cluster's report after that."""
+    async def mark(self, turn: Turn) -> EpochReport | None:
+        """Have all nodes mark what the driver says of its epochs.
+
+        Returns:
+            The epoch that ended, as the nodes that answered tell it; None where none did.
+        """
         async with self._marking:
             self._epochs = self._epochs.after(turn)
             try:
@@ -160,8 +164,7 @@ class Keeper:
             except OSError as error:
                 log.debug("ray.no_state", why=str(error))
             asked = self._ask("mark", turn, limit_s=MARK_S)  # sent in this order, whoever is waited for
-        await asked
-        return await self.report()
+        return joined_epoch(await asked)
 
     # -- meters ------------------------------------------------------------------------------------------------
 
@@ -255,8 +258,11 @@ class Keeper:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(killing, KILL_S)
 
-    def _ask(self, verb: str, *arguments: Any, limit_s: float) -> Awaitable[None]:
-        """Call a method of all meters; what is returned waits for those that are known to answer."""
+    def _ask(self, verb: str, *arguments: Any, limit_s: float) -> Awaitable[list[tuple[str, Any]]]:
+        """Call a method of all meters; what is returned waits for those that are known to answer.
+
+        Its result are their nodes' names and what they said, None where that did not come in time.
+        """
         asked = [
             (node, getattr(node.handle, verb).remote(*arguments))
             for node in self._nodes.values()
@@ -264,17 +270,18 @@ class Keeper:
         ]
         return self._answers([(node, told) for node, told in asked if node.problem != NO_ANSWER], limit_s)
 
-    async def _answers(self, asked: Iterable[tuple[NodeSeen, Awaitable[None]]], limit_s: float) -> None:
+    async def _answers(self, asked: Iterable[tuple[NodeSeen, Awaitable[Any]]], limit_s: float) -> list[tuple[str, Any]]:
         async with asyncio.TaskGroup() as group:
-            for node, told in asked:
-                group.create_task(self._answer(node, told, limit_s))
+            tasks = [(node.name, group.create_task(self._answer(node, told, limit_s))) for node, told in asked]
+        return [(name, task.result()) for name, task in tasks]
 
-    async def _answer(self, node: NodeSeen, told: Awaitable[None], limit_s: float) -> None:
+    async def _answer(self, node: NodeSeen, told: Awaitable[Any], limit_s: float) -> Any:
         try:
-            await asyncio.wait_for(told, limit_s)
+            return await asyncio.wait_for(told, limit_s)
         except (ray_module().exceptions.RayError, TimeoutError) as error:
             node.problem = NO_ANSWER
             log.debug("ray.no_answer", why=str(error), node=node.host)
+            return None
 
 
 def merged(folder: Path, seen: Iterable[NodeSeen], *, is_live: bool) -> RunReport:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from aiocarbon._core.ledger import weakest
 from aiocarbon._core.nodes import NodeReport
+from aiocarbon._core.units import J_PER_KWH
 
 if TYPE_CHECKING:
-    from aiocarbon._core.report import RunReport
+    from aiocarbon._core.report import EpochReport, RunReport
 
 TRIED_MAJOR: Final = 2
 TRIED: Final = "2.60"
@@ -103,6 +105,73 @@ def _notes(node: NodeSeen) -> Iterator[str]:
     if node.told_s is None:
         why = f" ({node.problem})" if node.problem else ""
         yield f"nothing was measured on node {node.name}{why}: the figures lack it"
+
+
+ADDED: Final = tuple(
+    f"{figure}{end}" for figure in ("it_energy_kwh", "energy_kwh", "co2eq_g") for end in ("", "_low", "_high")
+)
+"""What of several nodes adds up; what is wrong with meters is common to all, so ranges do too."""
+
+
+def joined_epoch(parts: Iterable[tuple[str, EpochReport | None]]) -> EpochReport | None:
+    """One epoch of a cluster, by what its nodes said of their own at its end; the journals refine it later.
+
+    Args:
+        parts: Of each node its name and what it said, None if it did not answer. Of several of one name, which have
+            one machine's devices, one counts.
+
+    Returns:
+        None if no node told anything.
+    """
+    by_host: dict[str, EpochReport | None] = {}
+    for host, part in parts:
+        known = by_host.get(host)
+        if known is None or (part is not None and part.it_energy_kwh > known.it_energy_kwh):
+            by_host[host] = part
+    told = [part for part in by_host.values() if part is not None]
+    if not told:
+        return None
+    sums = {name: sum(getattr(part, name) for part in told) for name in ADDED}
+    kwh, duration_s = sums["it_energy_kwh"], max(part.duration_s for part in told)
+    shares = dict.fromkeys((basis for part in told for basis in part.basis_shares), 0.0)
+    for part in told:
+        weight = part.it_energy_kwh / kwh if kwh > 0.0 else 1.0 / len(told)
+        for basis, share in part.basis_shares.items():
+            shares[basis] += share * weight
+    return dataclasses.replace(
+        told[0],
+        **sums,
+        duration_s=duration_s,
+        power_w=kwh * J_PER_KWH / duration_s if duration_s > 0.0 else None,
+        coverage=sum(part.coverage for part in told) / len(by_host),
+        basis=weakest(shares),
+        basis_shares=shares,
+        devices=tuple(device for part in told for device in part.devices),
+        is_partial=any(part.is_partial for part in told),
+        is_final=False,
+        prediction=None,
+    )
+
+
+def carried_on(run: RunReport, now_s: float, power_w: float | None) -> RunReport:
+    """A report as of an instant a few seconds later, for a prediction: at a power draw, which is an estimate.
+
+    Args:
+        run: The report.
+        now_s: UTC seconds.
+        power_w: Power draw since; None for the run's mean.
+    """
+    since_s = now_s - run.as_of.timestamp()
+    power = run.power_w if power_w is None else power_w
+    if since_s <= 0.0 or power is None or run.it_energy_kwh <= 0.0:
+        return run
+    grown = 1.0 + power * since_s / (run.it_energy_kwh * J_PER_KWH)
+    return dataclasses.replace(
+        run,
+        **{name: getattr(run, name) * grown for name in ADDED},
+        duration_s=run.duration_s + since_s,
+        as_of=datetime.fromtimestamp(now_s, UTC),
+    )
 
 
 def version_note(version: str) -> str:

@@ -1,6 +1,6 @@
 """A cluster's run as its driver sees it: its epochs, its newest report, its prediction and its budget.
 
-The keeper sends a report of the cluster every 2 s, and one after each mark; what follows from it is decided on the
+The keeper sends a report of the cluster every 5 s, and an epoch when it ends; what follows from it is decided on the
 thread of the driver's own engine, so that no loop of the user's waits for it or has to run for it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiocarbon._core.units import S_PER_NS, j_from_kwh
@@ -18,6 +18,7 @@ from aiocarbon._engine.verdicts import Verdicts
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import EngineError, UsageError
 from aiocarbon.integrations._ray_actors import Turn
+from aiocarbon.integrations._ray_nodes import carried_on
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -35,7 +36,7 @@ MARK_LIMIT_S = 5.0
 APART_SHARE = 0.05
 """Mean intensities of the cluster and of the driver's node that differ by more are told."""
 
-Ask = Callable[..., "Future[RunReport | None]"]
+Ask = Callable[..., "Future[Any]"]
 
 
 class ClusterRun(Marks):
@@ -137,15 +138,29 @@ class ClusterRun(Marks):
         with self._publishing:
             if self._is_final or (self._newest is not None and report.as_of < self._newest.as_of):
                 return
-            try:
-                steps = self._steps, self._epoch_total
-                self.prediction = self._foresight.look(report, steps, self._epochs, self._horizon(report))
-            except Exception as error:  # an error of ours costs the run its predictions, and nothing else
-                self._foresight.is_off = True
-                self.prediction = None
-                self.tell(f"the run is not predicted any more: {type(error).__name__}: {error}")
             self._newest = report
+            self._foresee(report, report.epochs)
         self._look_at_budget(report)
+
+    def _take_epoch(self, epoch: EpochReport | None) -> EpochReport | None:
+        """Take an epoch that has ended: predict with it, though the report of the cluster is some seconds old."""
+        report = self._newest
+        if epoch is None or report is None:
+            return epoch
+        with self._publishing:
+            self._foresee(report, (epoch,))
+        self._look_at_budget(report)
+        return dataclasses.replace(epoch, prediction=self.prediction)
+
+    def _foresee(self, report: RunReport, epochs: Iterable[EpochReport]) -> None:
+        try:
+            steps = self._steps, self._epoch_total
+            self._foresight.feed(report, epochs)
+            self.prediction = self._foresight.look(report, steps, self._epochs, self._horizon(report))
+        except Exception as error:  # an error of ours costs the run its predictions, and nothing else
+            self._foresight.is_off = True
+            self.prediction = None
+            self.tell(f"the run is not predicted any more: {type(error).__name__}: {error}")
 
     def _horizon(self, report: RunReport) -> Horizon | None:
         """The intensity from now on, as the driver's own run knows it; on its engine's thread."""
@@ -226,32 +241,34 @@ class ClusterRun(Marks):
 
     def _turn(self, turn: Turn) -> Future[Any]:
         """Have the nodes mark it; the future of the epoch's report, None where none answered or nothing ended."""
-        ends = turn.verb != "open"
-        return self._asked(lambda report: self._epoch(report, turn.index) if ends else None, "mark", turn)
+        return self._asked(self._take_epoch, "mark", turn)
 
     def snapshot(self) -> Future[Any]:
         """The future of the cluster's report after a reading of every node that answers; None if nothing is known."""
-        return self._asked(lambda _: self.published, "snapshot")
+        return self._asked(self._taken, "snapshot")
 
     def first_word(self) -> Future[Any]:
         """The future of the first report of the cluster."""
-        return self._asked(lambda _: self.published, "first_word")
+        return self._asked(self._taken, "first_word")
 
-    def _asked(self, make: Callable[[RunReport | None], Any], verb: str, *arguments: Any) -> Future[Any]:
-        """Ask the keeper for a report, take it, and make an answer of it."""
+    def _taken(self, report: RunReport | None) -> RunReport | None:
+        self.take(report)
+        return self.published
+
+    def _asked(self, take: Callable[[Any], Any], verb: str, *arguments: Any) -> Future[Any]:
+        """Ask the keeper, and take what it says where that is done; the future of what that gives."""
         from concurrent.futures import Future
 
         assert self._ask is not None  # who calls has looked
         told: Future[Any] = Future()
 
-        def finish(report: RunReport | None) -> None:
+        def finish(said: Any) -> None:
             try:
-                self.take(report)
-                told.set_result(make(report))
+                told.set_result(take(said))
             except Exception as error:  # whoever waits is told
                 told.set_exception(EngineError(f"{type(error).__name__}: {error}"))
 
-        def answer(done: Future[RunReport | None]) -> None:
+        def answer(done: Future[Any]) -> None:
             error = done.exception()
             if error is not None:
                 told.set_exception(EngineError(_first_line(error)))
@@ -261,19 +278,14 @@ class ClusterRun(Marks):
         self._ask(verb, *arguments).add_done_callback(answer)
         return told
 
-    def _here(self, act: Callable[[RunReport | None], None], report: RunReport | None) -> None:
-        """Do something with a report on the thread of the driver's own engine, or at once if there is none."""
+    def _here(self, act: Callable[[Any], None], said: Any) -> None:
+        """Do something with what was said on the thread of the driver's own engine, or at once if there is none."""
 
         async def verb(_: Any) -> None:
-            act(report)
+            act(said)
 
         if self._local is None or self._local.call(verb) is None:
-            act(report)
-
-    def _epoch(self, report: RunReport | None, index: int) -> EpochReport | None:
-        """An epoch that has just ended, which later words of its nodes may still refine."""
-        found = next((epoch for epoch in reversed(report.epochs if report else ()) if epoch.index == index), None)
-        return None if found is None else dataclasses.replace(found, is_final=False, prediction=self.prediction)
+            act(said)
 
 
 class Foresight:
@@ -291,7 +303,7 @@ class Foresight:
         self._settings = settings
         self._predictor: Predictor | None = None
         self._fed = 0  # epochs
-        self._told_j = 0.0  # of these
+        self._power_w: float | None = None  # of the last one
         self._base_j = 0.0  # of the run, where the epoch that is open began
         self._open_ns: int | None = 0
         self._last_ns = 0
@@ -331,42 +343,47 @@ class Foresight:
             horizon: The intensity from now on; None: no CO2eq is told.
         """
         from aiocarbon._core.foretell import foretell
-        from aiocarbon._core.predict import Predictor
 
+        predictor = self._made()
         if self.is_off:
             return None
-        if self._predictor is None:
-            self._predictor = Predictor(
-                epochs,
-                predict_after=self._settings.get("predict_after", 1),
-                monitor_epochs=self._settings.get("monitor_epochs"),
-            )
-        predictor = self._predictor
         predictor.epochs = epochs
-        used_j = j_from_kwh(run.it_energy_kwh)
-        self._feed(predictor, run, used_j)
+        now = carried_on(run, time.time(), self._power_w)
         elapsed_s = 0.0 if self._open_ns is None else (time.monotonic_ns() - self._open_ns) * S_PER_NS
-        open_j = max(used_j - self._base_j, 0.0) if run.coverage > 0.0 else None
+        open_j = max(j_from_kwh(now.it_energy_kwh) - self._base_j, 0.0) if run.coverage > 0.0 else None
         done, total = steps
         if done and self._open_ns is not None:
             predictor.progress(elapsed_s, open_j, done, total)
         outlook = predictor.outlook(elapsed_s, open_j)
         if outlook is None:
             return None
-        return foretell(outlook, used=run, pue=run.pue.value, horizon=horizon, now=run.as_of)
+        return foretell(outlook, used=now, pue=run.pue.value, horizon=horizon, now=now.as_of)
 
-    def _feed(self, predictor: Predictor, run: RunReport, used_j: float) -> None:
-        """Tell of the epochs that have ended since, and of what lay before them."""
-        fresh = [epoch for epoch in run.epochs if epoch.index >= self._fed]
-        for epoch in fresh:
+    def feed(self, run: RunReport, epochs: Iterable[EpochReport]) -> None:
+        """Tell of epochs that have ended, those that were not told of before, and of what lay before them."""
+        predictor = self._made()
+        for epoch in epochs:
+            if epoch.index < self._fed:
+                continue
             energy_j = j_from_kwh(epoch.it_energy_kwh) if epoch.coverage > 0.0 else None
             if self._gaps_s:  # they are too short to be measured apart on every node
                 gap_s = self._gaps_s.pop(0)
                 predictor.between(gap_s, None if run.power_w is None else run.power_w * gap_s)
             predictor.epoch(epoch.duration_s, energy_j, steps=epoch.steps, is_partial=epoch.is_partial)
             self._fed = epoch.index + 1
-        if fresh:
-            self._base_j = used_j
+            self._power_w = epoch.power_w
+            self._base_j = j_from_kwh(carried_on(run, time.time(), self._power_w).it_energy_kwh)
+
+    def _made(self) -> Predictor:
+        if self._predictor is None:
+            from aiocarbon._core.predict import Predictor
+
+            self._predictor = Predictor(
+                None,
+                predict_after=self._settings.get("predict_after", 1),
+                monitor_epochs=self._settings.get("monitor_epochs"),
+            )
+        return self._predictor
 
 
 def _first_line(error: BaseException) -> str:

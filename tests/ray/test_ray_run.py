@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import time
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from aiocarbon import Budget, BudgetExceededError, TrainingStoppedError, sync
+from aiocarbon._core.reading import Basis
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import J_PER_KWH
 from aiocarbon._marks import EpochMark, Epochs
 from aiocarbon.errors import EngineError, UsageError
 from aiocarbon.integrations._ray_actors import EpochState, Turn
 from aiocarbon.integrations._ray_keeper import _state
-from aiocarbon.integrations._ray_nodes import STILL_RUN, NodeSeen, version_note, with_nodes
+from aiocarbon.integrations._ray_nodes import STILL_RUN, NodeSeen, carried_on, joined_epoch, version_note, with_nodes
 from aiocarbon.integrations._ray_run import ClusterRun
 
 pytestmark = pytest.mark.anyio
@@ -44,10 +46,9 @@ class Keeper:
 
     def report(self) -> RunReport:
         self.told += 1
-        kwh, start = 100.0 / J_PER_KWH, self.like.started_at
-        as_of = start + (self.like.ended_at - start) / max(self.like.duration_s, 1e-9) * self.told
+        kwh, as_of = 100.0 / J_PER_KWH, datetime.now(UTC)
         epochs = []
-        for index, (begin, end) in enumerate(zip([0, *self.ends], self.ends, strict=False)):
+        for index, (begin, end) in enumerate(zip([1, *self.ends], self.ends, strict=False)):
             energy = (end - begin) * kwh
             epochs.append(
                 dataclasses.replace(
@@ -70,9 +71,11 @@ class Keeper:
         elif verb == "news":
             self.waiting.append(future)
         else:
-            if verb == "mark" and arguments[0].verb != "open":
+            ends = verb == "mark" and arguments[0].verb != "open"
+            if ends:
                 self.ends.append(self.told + 1)
-            future.set_result(self.report())
+            report = self.report()
+            future.set_result(report if verb != "mark" else report.epochs[-1] if ends else None)
         return future
 
     def news(self) -> None:
@@ -82,6 +85,7 @@ class Keeper:
 def begun(keeper: Keeper, **settings: Any) -> ClusterRun:
     run = ClusterRun(settings)
     run.begin(keeper.ask, None)
+    run.first_word().result(0)
     run.listen()
     return run
 
@@ -92,15 +96,15 @@ async def test_epochs_are_marked_on_the_nodes_and_told_with_the_prediction(run_r
     for index in range(3):
         run.step(4, None)
         epoch = await EpochMark(run)
-        assert (epoch.index, epoch.is_final) == (index, False)
+        assert epoch.index == index
         assert epoch.it_energy_kwh * J_PER_KWH == pytest.approx(100.0)
     marks = [arguments[0] for verb, *arguments in keeper.words if verb == "mark"]
     assert marks == [Turn(verb="border", index=index, steps=4) for index in range(3)]
     prediction = run.prediction
     assert prediction is not None
     assert (prediction.epochs_seen, prediction.epochs) == (3, 10)
-    assert prediction.energy_kwh == pytest.approx(1000.0 / J_PER_KWH, rel=0.01)
-    assert prediction.duration_s == pytest.approx(10.0, rel=0.01)
+    assert prediction.remaining_energy_kwh == pytest.approx(700.0 / J_PER_KWH, rel=0.02)
+    assert prediction.remaining_duration_s == pytest.approx(7.0, rel=0.02)
     assert prediction.co2eq_g is None  # there is no run of the driver's here that knows the hours to come
     published = run.published
     assert published is not None
@@ -184,8 +188,8 @@ async def test_a_keeper_that_is_gone_costs_figures_and_nothing_else(run_report: 
 
 async def test_an_error_of_the_prediction_costs_only_the_prediction(run_report: RunReport) -> None:
     keeper = Keeper(run_report)
-    run = begun(keeper, epochs=5)
     keeper.like = dataclasses.replace(run_report, pue=None)  # type: ignore[arg-type]  # an error of ours, as it were
+    run = begun(keeper, epochs=5)
     await EpochMark(run)
     await EpochMark(run)
     assert run.prediction is None
@@ -208,7 +212,7 @@ async def test_verbs_before_the_begin_and_after_the_end(run_report: RunReport) -
     assert len(keeper.words) == words
     published = run.published
     assert published is not None
-    assert published.it_energy_kwh * J_PER_KWH == pytest.approx(100.0)  # the final report stays
+    assert published.it_energy_kwh * J_PER_KWH == pytest.approx(200.0)  # the final report stays
 
 
 def test_news_that_are_older_than_what_is_known_change_nothing(run_report: RunReport) -> None:
@@ -220,7 +224,7 @@ def test_news_that_are_older_than_what_is_known_change_nothing(run_report: RunRe
     run.take(None)
     published = run.published
     assert published is not None
-    assert published.duration_s == 2.0
+    assert published.duration_s == 3.0  # the first word, an old one, the news
 
 
 # -- what else needs no Ray ----------------------------------------------------------------------------------------
@@ -277,3 +281,38 @@ def test_nodes_that_were_told_to_go_are_told() -> None:
     told = with_nodes(tracked.report(), [goes, dataclasses.replace(goes, host="n2", goes_s=0.0)], is_live=True).warnings
     assert "node n1 was told to go by 2001-09-09T01:46:40+00:00 (drained or preempted)" in told
     assert "node n2 was told to go (drained or preempted)" in told
+
+
+def test_an_epoch_of_the_cluster_is_the_sum_of_its_nodes(run_report: RunReport) -> None:
+    (like,) = run_report.epochs
+    n1 = dataclasses.replace(
+        like, index=3, it_energy_kwh=100.0 / J_PER_KWH, duration_s=2.0, coverage=1.0, basis_shares={Basis.COUNTER: 1.0}
+    )
+    n2 = dataclasses.replace(
+        n1, it_energy_kwh=300.0 / J_PER_KWH, duration_s=4.0, coverage=0.5, basis_shares={Basis.MODEL: 1.0}
+    )
+    epoch = joined_epoch([("n1", n1), ("n2", n2)])
+    assert epoch is not None
+    assert (epoch.index, epoch.duration_s, epoch.coverage, epoch.is_final) == (3, 4.0, 0.75, False)
+    assert epoch.it_energy_kwh * J_PER_KWH == pytest.approx(400.0)
+    assert epoch.power_w == pytest.approx(100.0)
+    assert epoch.basis == Basis.MODEL
+    assert epoch.basis_shares == pytest.approx({Basis.COUNTER: 0.25, Basis.MODEL: 0.75})
+    # Two of Ray's nodes on one machine have its devices in common; one that did not answer vouches for nothing.
+    epoch = joined_epoch([("n1", n1), ("n1", n1), ("n3", None)])
+    assert epoch is not None
+    assert epoch.it_energy_kwh * J_PER_KWH == pytest.approx(100.0)
+    assert epoch.coverage == 0.5
+    assert joined_epoch([("n1", None)]) is None
+    assert joined_epoch([]) is None
+
+
+def test_a_report_is_carried_on_for_a_prediction_only_forwards(run_report: RunReport) -> None:
+    at_s = run_report.as_of.timestamp()
+    later = carried_on(run_report, at_s + 2.0, 500.0)
+    assert (later.it_energy_kwh - run_report.it_energy_kwh) * J_PER_KWH == pytest.approx(1000.0)
+    assert later.duration_s - run_report.duration_s == pytest.approx(2.0)
+    assert later.co2eq_g / run_report.co2eq_g == pytest.approx(later.it_energy_kwh / run_report.it_energy_kwh)
+    assert carried_on(run_report, at_s - 2.0, 500.0) is run_report
+    nothing = dataclasses.replace(run_report, it_energy_kwh=0.0)
+    assert carried_on(nothing, at_s + 2.0, 500.0) is nothing
