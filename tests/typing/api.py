@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import assert_type
 
-from aiocarbon import Budget, Tracker, exit_on_signals, sync, track, wait_until_clean
+from aiocarbon import Budget, Tracker, exit_on_signals, load, sync, track, wait_until_clean
+from aiocarbon._core.compare import Comparison
+from aiocarbon._core.groups import GroupReport
+from aiocarbon._core.nodes import Attempt
 from aiocarbon._core.report import EpochReport, RunReport
 from aiocarbon._core.waited import CleanWait
+from aiocarbon.journal import Loaded, compare
 
 
 async def use_async() -> None:
@@ -61,3 +66,13 @@ assert_type(plain(1), str)
 def ends_in_order() -> None:
     with exit_on_signals(), exit_on_signals("SIGTERM", "SIGUSR1"):
         pass
+
+
+def use_journals() -> None:
+    loaded = load("runs", name="bert", by="day")
+    assert_type(loaded, Loaded)
+    assert_type(loaded.runs[0].attempts, tuple[Attempt, ...])
+    assert_type(loaded.groups["day"][0], GroupReport)
+    assert_type(compare(loaded, loaded), Comparison)
+    Tracker(resume="runs/bert-1")
+    sync.Tracker(resume=Path("runs") / "bert-1")
