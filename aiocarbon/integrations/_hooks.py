@@ -67,7 +67,8 @@ class Tracked:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name, method in list(vars(cls).items()):
-            if callable(method) and name.startswith(HOOKS):
+            # What a user's class adds to one of ours is the user's: its errors come out.
+            if Tracked in cls.__bases__ and callable(method) and name.startswith(HOOKS):
                 setattr(cls, name, harmless(method))
 
     @property

@@ -195,6 +195,7 @@ class Training:
         if tracker is None:
             return
         self._leave()
+        self.settle()  # an engine that is late sets the last epoch's mark before it ends the run
         try:
             tracker._end(ended_well=ended_well, t_ns=at_ns)
         finally:

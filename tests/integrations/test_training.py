@@ -146,6 +146,19 @@ def test_what_fails_in_a_hook_is_told_and_stays_there(is_error: bool) -> None:
     assert any("the training goes on" in warning for warning in carbon.report.warnings)
 
 
+def test_what_fails_in_a_user_s_own_callback_comes_out() -> None:
+    class Own(Callback):
+        def on_epoch(self, steps: int, *, total: int | None = None) -> None:
+            super().on_epoch(steps, total=total)
+            raise LookupError("the user's own")
+
+    carbon = Own()
+    carbon.on_begin()
+    with pytest.raises(LookupError, match="the user's own"):
+        carbon.on_epoch(1)
+    carbon.on_end()
+
+
 def test_hooks_before_the_begin_and_after_the_end_do_nothing() -> None:
     carbon = Callback()
     carbon.on_epoch(2)
