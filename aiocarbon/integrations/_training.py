@@ -16,6 +16,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon import sync
@@ -195,8 +196,9 @@ class Training:
         if tracker is None:
             return
         self._leave()
-        self.settle()  # an engine that is late sets the last epoch's mark before it ends the run
         try:
+            if self._asked is not None:  # an engine that is late sets the last mark before it ends the run
+                futures.wait([self._asked], tracker._handle.mark_limit_s)
             tracker._end(ended_well=ended_well, t_ns=at_ns)
         finally:
             self.tracker = None
