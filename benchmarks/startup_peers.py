@@ -49,7 +49,7 @@ STILL: Final = ("rss_mib", "cpu_s", "threads", "switches")
 
 def run(*, quick: bool) -> list[Row]:
     """All figures, the contenders in turn."""
-    rounds, seconds = (1, 2.0) if quick else (10, 30.0)
+    rounds, seconds = (1, 2.0) if quick else (10, 20.0)
     library, _ = made.library()
     found: dict[str, dict[str, list[float]]] = {entry.name: {} for entry in CONTENDERS}
     why = {entry.name: why_not(entry) for entry in CONTENDERS}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy_peers, contenders, plots, startup_peers, training
+from benchmarks import accuracy_peers, contenders, plots, startup_peers, table, training
 from benchmarks.__main__ import GROUPS, NAMES
 from benchmarks.accuracy_peers import SCENES, Outcome, Scene, judge, rows_of
 from benchmarks.contenders import ALL, ASYNC, PEERS, TRACKERS, made, python, why_not
@@ -242,3 +242,20 @@ def test_plots_are_drawn_of_what_there_is(tmp_path: Path) -> None:
 def test_scenes_differ_in_name_and_are_understood() -> None:
     assert len({scene.name for scene in SCENES}) == len(SCENES)
     assert all(accuracy_peers.truth.parse(scene.text).gpus for scene in SCENES)
+
+
+def test_the_main_table_shows_what_is_kept_and_a_dash_for_the_rest() -> None:
+    machine = {"cpu": "a CPU", "cores": 2}
+    rows = [
+        {"metric": "eight GPUs: aiocarbon async", "value": 0.0512, "unit": "%", "ok": True, "note": ""},
+        {"metric": "eight GPUs: carbontracker", "value": 87.5, "unit": "%", "ok": None, "note": ""},
+        {"metric": "eight GPUs: zeus", "value": None, "unit": "%", "ok": None, "note": "raised LostError"},
+        {"metric": "eight GPUs: codecarbon", "value": None, "unit": "%", "ok": None, "note": "not installed: pip"},
+    ]
+    kept = {"rows": rows, "machine": machine, "versions": {"zeus": "1.2"}, "commit": "abc", "quick": True}
+    text = table.table({"accuracy_peers": kept})
+    (line,) = [line for line in text.splitlines() if "eight GPUs" in line]
+    assert [cell.strip() for cell in line.split("|")[2:6]] == ["0.0512 %", "87.5 %", "-", "fails"]
+    assert "zeus 1.2" in text
+    assert "no result" in text
+    assert all(line.count("|") == text.splitlines()[0].count("|") for line in text.splitlines() if line.startswith("|"))

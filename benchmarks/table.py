@@ -1,0 +1,88 @@
+"""`python -m benchmarks.table`: the main table of the README from the results that are kept, as Markdown.
+
+It shows what the files hold and nothing else; a figure that no file holds is a dash.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.accuracy_peers import SCENES
+from benchmarks.contenders import ASYNC, PEERS
+from benchmarks.result import RESULTS
+from benchmarks.startup_peers import FIGURES
+
+WHO: Final = (ASYNC, *PEERS)
+COSTS: Final = ("begin_ms", "stall_ms", "rss_mib", "cpu_s")
+STEPS: Final = ("numpy", "cnn", "transformer")
+NAMES: Final = ("accuracy_peers", "startup_peers", "training")
+
+
+def read(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """The kept results that the table is made of, by name; those that are missing are left out."""
+    found = {}
+    for name in NAMES:
+        path = folder / f"{name}.json"
+        if path.exists():
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table.
+
+    Args:
+        results: What `read` gives.
+
+    Returns:
+        Markdown: a line for each question, a column for each contender with its version, and where it comes from.
+    """
+    versions: dict[str, str] = {}
+    for result in results.values():
+        versions |= result["versions"]
+    heads = [f"{entry.package} {versions.get(entry.package, '')}".strip() for entry in WHO]
+    lines = [f"| | {' | '.join(heads)} | from |", "|---" * (len(WHO) + 2) + "|"]
+    for scene in SCENES:
+        metrics = [f"{scene.name}: {entry.name}" for entry in WHO]
+        lines.append(_line(f"error of the energy: {scene.name}", results, "accuracy_peers", metrics))
+    for key in COSTS:
+        label, _ = FIGURES[key]
+        metrics = [f"{label}: {entry.name}" for entry in WHO]
+        lines.append(_line(label, results, "startup_peers", metrics))
+    for step in STEPS:
+        metrics = [f"{step}, {entry.name}: CPU time of a step" for entry in WHO]
+        lines.append(_line(f"CPU time of a step more: {step}", results, "training", metrics))
+    return "\n".join([*lines, "", *_about(results)])
+
+
+def _line(label: str, results: Mapping[str, Mapping[str, Any]], name: str, metrics: Sequence[str]) -> str:
+    rows = {row["metric"]: row for row in results.get(name, {}).get("rows", ())}
+    cells = " | ".join(_cell(rows.get(metric)) for metric in metrics)
+    return f"| {label} | {cells} | `python -m benchmarks {name}` |"
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    if row["value"] is None:
+        return "fails" if not row["note"].startswith(("not installed", "torch is not")) else "-"
+    missed = " (**missed**)" if row["ok"] is False else ""
+    return f"{row['value']:.3g} {row['unit']}".rstrip() + missed
+
+
+def _about(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where, when and of what the results are; a quick one says so."""
+    told = []
+    for name, result in results.items():
+        machine = result["machine"]
+        quick = ", a quick run and no result" if result["quick"] else ""
+        told.append(f"{name}: {machine['cpu']}, {machine['cores']} cores, commit {result['commit']}{quick}.  ")
+    return told
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table(read()) + "\n")
