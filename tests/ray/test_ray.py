@@ -144,6 +144,8 @@ def cluster() -> Iterator[OnOneMachine]:
             yield made
         finally:
             ray.shutdown()
+            for name in reversed([*made.nodes]):  # the polite way waits for a head that is dead by then
+                made.kill(name)
             made.cluster.shutdown()
             set_here.undo()
 
@@ -272,9 +274,15 @@ async def test_actors_tasks_and_the_driver_are_one_run(
         keeper = ray.get_actor(keeper_name(ray.get_runtime_context().get_job_id()), NAMESPACE)
         ray.kill(keeper, no_restart=False)  # Ray starts it again; what it kept lies in files
         ray.kill(actor, no_restart=False)
-        with pytest.raises(ray.exceptions.RayActorError):
+        with pytest.raises(ray.exceptions.RayError):
             await playing
-        assert (await actor.begin.remote())[0] == "parts"
+        for _ in range(100):
+            try:
+                run_id, _ = await actor.begin.remote()
+                break
+            except ray.exceptions.ActorUnavailableError:  # Ray starts it again just now
+                await asyncio.sleep(0.1)
+        assert run_id == "parts"
         playing = actor.play.remote("again")
         run = await until(tracking, lambda run: spans(run) == {"rollout", "again", "learn", "evaluate"})
         assert (run.run_id, run.is_final, run.status) == ("parts", False, "complete")
@@ -401,9 +409,15 @@ async def test_a_tracker_a_meter_and_a_node_die_and_a_node_joins(
     # What the dead node had told stays: all but what was not sent.
     assert nodes["n3"][0] >= by_node(third)["n3"][0] >= by_node(second)["n3"][0]
     assert nodes["n3"][1] - before["n3"][1] <= killed_s - begin_s + 1.0
-    since_s = {name: node[1] - before.get(name, (0.0, 0.0))[1] for name, node in nodes.items()}
-    truth_j = math.fsum(WATTS[name] * seconds for name, seconds in since_s.items())
-    assert joules(run) - joules(begin) == pytest.approx(truth_j, abs=0.005 * joules(run))
+    since = {
+        name: (node[0] - before.get(name, (0.0, 0.0))[0], node[1] - before.get(name, (0.0, 0.0))[1])
+        for name, node in nodes.items()
+    }
+    # Of a node that died the last reading is older than the last word of its processes.
+    unread_s = since["n3"][1] - since["n3"][0] / WATTS["n3"]
+    assert -0.1 <= unread_s <= 1.0, since
+    truth_j = math.fsum(WATTS[name] * seconds for name, (_, seconds) in since.items()) - WATTS["n3"] * unread_s
+    assert joules(run) - joules(begin) == pytest.approx(truth_j, rel=0.005), since
     told = "\n".join(run.warnings)
     assert "node n4 joined" in told
     # Ray itself needs 14 s to see it: until then it is silent, and then gone.
