@@ -131,22 +131,22 @@ def run(*, quick: bool, only: str = "") -> list[Row]:
         folder = Path(name)
         made.powercap(folder / "probe")
         no_tree = made.why_no_powercap(folder / "probe")
-        for number, scene in enumerate(scenes):
-            missing = (why if library is None else "") if scene.meters == "gpu" else no_tree
-            if missing:
-                rows.append(skipped(f"{scene.name}: error", "%", missing))
-                continue
-            there = [entry for entry in CONTENDERS if not why_not(entry)]
-            jobs = {
-                (entry.name, turn): pool.submit(Trial(scene, entry, library, folder, turn).outcome)
-                for turn in range(rounds)  # all contenders in a round, then the next: a slow moment meets all
-                for entry in there
-            }
-            found: dict[str, list[Outcome]] = {}
-            for done, ((who, _), future) in enumerate(jobs.items()):
-                bar.show(f"{number + 1}/{len(scenes)} {scene.name}", done, len(jobs))
-                found.setdefault(who, []).append(future.result())
-            rows += rows_of(scene, found)
+        why_none = {"gpu": why if library is None else "", "cpu": no_tree}
+        there = [entry for entry in CONTENDERS if not why_not(entry)]
+        jobs = {
+            (scene.name, entry.name, turn): pool.submit(Trial(scene, entry, library, folder, turn).outcome)
+            for scene in scenes
+            if not why_none[scene.meters]
+            for turn in range(rounds)  # all contenders in a round, then the next: a slow moment meets all
+            for entry in there
+        }
+        found: dict[str, dict[str, list[Outcome]]] = {scene.name: {} for scene in scenes}
+        for done, ((what, who, _), future) in enumerate(jobs.items()):
+            bar.show(what, done, len(jobs))
+            found[what].setdefault(who, []).append(future.result())
+    for scene in scenes:
+        missing = why_none[scene.meters]
+        rows += [skipped(f"{scene.name}: error", "%", missing)] if missing else rows_of(scene, found[scene.name])
     return rows
 
 
