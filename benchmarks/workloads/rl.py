@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -119,10 +119,12 @@ class Teller:
 
     Attributes:
         told: What was said of what is to come.
+        used_j: Tells what was used so far, with PUE counted, joules; None where nothing is known.
     """
 
     def __init__(self, tracker: Any, plan: Plan, earlier: Sequence[float]) -> None:
         self.told: list[Told] = []
+        self.used_j: Callable[[], float | None] = self._reported_j
         self._tracker = tracker
         self._plan = plan
         self._earlier = earlier
@@ -131,8 +133,7 @@ class Teller:
         """Tell of the newest evaluation."""
         last, plan = progress.evaluations[-1], self._plan
         line = f"update {last.version:4}  return {last.mean_return:5.1f}"
-        if not isinstance(self._tracker, Untracked) and (report := self._tracker.report()).coverage > 0.0:
-            used_j = report.energy_kwh * J_PER_KWH
+        if (used_j := self.used_j()) is not None:
             line += f"  {amount(used_j)} used"
             prediction = self._tracker.prediction
             known = ahead(prediction, learnt=last.version, updates=plan.updates, earlier=self._earlier)
@@ -140,6 +141,10 @@ class Teller:
                 self.told.append(Told(last.version, used_j, known))
                 line += f"; {known.to_text(plan.target)}"
         print(line, flush=True)
+
+    def _reported_j(self) -> float | None:
+        report = _report(self._tracker)
+        return None if report is None or report.coverage == 0.0 else report.energy_kwh * J_PER_KWH
 
     def hindsight(self, energy_j: float) -> str:
         """How right the first range was, once the target is reached; empty where none was told."""

@@ -64,6 +64,8 @@ def _once(args: argparse.Namespace, plan: Plan, make: MakeEnvironment) -> int:
     tracker = _tracker(args, plan)
     teller = rl.Teller(tracker, plan, rl.updates_of(args.earlier, plan))
     training = RayTraining(plan, tracker, make=make, evaluated=teller)
+    if not args.no_tracker:
+        teller.used_j = lambda: training.used_j  # a cluster's report comes every few seconds, its epochs at once
     return rl.trained(args, plan, tracker, training, teller)
 
 

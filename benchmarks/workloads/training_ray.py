@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.workloads.cartpole import CartPole
+from benchmarks.workloads.costs import J_PER_KWH
 from benchmarks.workloads.policy import Learner, Player, Policy, Rollout, first_returns
 from benchmarks.workloads.training import EPISODES, Evaluation, MakeEnvironment, Plan, Progress, Untracked
 
@@ -179,6 +180,7 @@ class RayTraining:
 
     Attributes:
         progress: What has happened so far.
+        used_j: Of the epochs that have ended, with PUE counted, joules; None before the first, and where none told.
         learning_s: Seconds that all updates but the first took; 0 until they are done.
     """
 
@@ -192,6 +194,7 @@ class RayTraining:
     ) -> None:
         self.progress = Progress(environment_steps=[0] * plan.actors)
         self.learning_s = 0.0
+        self.used_j: float | None = None
         self._plan = plan
         self._tracker = tracker
         self._make = make
@@ -256,7 +259,9 @@ class RayTraining:
             returned = await evaluator.evaluate.remote(policy)
             self._tracker.step(policy.version - learnt, total=plan.every)
             learnt = policy.version
-            await self._tracker.epoch()
+            epoch = await self._tracker.epoch()
+            if epoch is not None and epoch.coverage > 0.0:
+                self.used_j = (self.used_j or 0.0) + epoch.energy_kwh * J_PER_KWH
             self.progress.evaluations.append(Evaluation(policy.version, returned))
             self._evaluated(self.progress)
             if plan.target is not None and self.progress.has_reached(plan.target):
