@@ -208,6 +208,7 @@ class Trial:
             "epochs": list(scene.epochs),
             "blocked": list(scene.blocked),
             "tasks": list(scene.tasks),
+            "are_in_turn": scene.what == "tasks",
             "is_marked": scene.what == "epochs",
             "until_ns": until_ns,
         }

@@ -15,8 +15,8 @@ def drive(asked: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         asked: "contender", "meters", and either "epochs" (seconds of each, in order; the loop is blocked in those of
-            "blocked"; they are marked if "is_marked") or "tasks" (name, begin and end in seconds of each). If
-            "until_ns" is no None, one epoch goes on until then instead.
+            "blocked"; they are marked if "is_marked") or "tasks" (name, begin and end in seconds of each; one behind
+            the other if "are_in_turn"). If "until_ns" is no None, one epoch goes on until then instead.
 
     Returns:
         "begin_ns" and "end_ns" on CLOCK_MONOTONIC, "joins", "marks" (before and after each epoch's border) or "tasks"
@@ -66,13 +66,20 @@ async def _epochs(contender: Contender, asked: dict[str, Any], heard: dict[str, 
 
 
 async def _tasks(contender: Contender, asked: dict[str, Any], heard: dict[str, Any]) -> None:
-    async def one(name: str, begin_s: float, end_s: float) -> None:
-        await asyncio.sleep(begin_s)
+    async def one(name: str, wait_s: float, length_s: float) -> None:
+        await asyncio.sleep(wait_s)
         async with contender.task(name):
             begin_ns = time.monotonic_ns()
-            await asyncio.sleep(end_s - begin_s)
+            await asyncio.sleep(length_s)
             heard["tasks"][name] = (begin_ns, time.monotonic_ns())
 
+    if asked["are_in_turn"]:
+        # One behind the other, whatever a contender takes to begin: else a slow one would find two open at once.
+        last_s = 0.0
+        for name, begin_s, end_s in asked["tasks"]:
+            await one(name, begin_s - last_s, end_s - begin_s)
+            last_s = end_s
+        return
     async with asyncio.TaskGroup() as group:
         for name, begin_s, end_s in asked["tasks"]:
-            group.create_task(one(name, begin_s, end_s))
+            group.create_task(one(name, begin_s, end_s - begin_s))
