@@ -90,9 +90,10 @@ class Span:
             self._in_task.add(self)
         if tape.steps is not None:
             tape.steps.enter(self)
+        now = tape.now()
         tape.append(
             (
-                tape.now(),
+                now,
                 OPEN,
                 ident,
                 self.name,
@@ -103,6 +104,8 @@ class Span:
                 self._owner,
             )
         )
+        if now >= tape.read_due_ns:
+            tape.read_soon(now)
         return self
 
     def __exit__(
@@ -118,6 +121,8 @@ class Span:
             if tape.steps is not None:
                 tape.steps.leave(self)
             tape.append((now, CLOSE, ident))
+            if now >= tape.read_due_ns:
+                tape.read_soon(now)
             try:
                 _current.reset(self._token)
             except ValueError:  # left in another task, or thread, than it was entered in

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import anyio
 import anyio.abc
 from anyio import to_thread
 
@@ -121,6 +120,7 @@ class Engine:
                 ticked=self._ticked,
             )
             self._mates.lend(self._sampler)
+            self.latch = self._sampler.latch  # read every meter now
             started()
             await self._stop.wait()
             self._sampler.stop()

@@ -73,8 +73,9 @@ class Life(Marks):
         self.interval_s = 1.0
         self.with_root = True
         self._device_sync: str | Callable[[], object] | None = None
-        self.tape = Tape(self._hurry, self.heed_budget)
+        self.tape = Tape(self._hurry, self.heed_budget, read=self._read_soon)
         self._hurried: Future[Any] | None = None
+        self._reading: Future[Any] | None = None
         self._who: Identity | None = None
 
     @property
@@ -219,6 +220,11 @@ class Life(Marks):
         """The budget is used up: the next span asks before it opens."""
         self.tape.alert()  # before those who wait for it go on
         self.verdicts.exceed()
+
+    def _read_soon(self) -> None:
+        """Have the meters read, unless that is under way."""
+        if self._session is not None and not self._is_over and (self._reading is None or self._reading.done()):
+            self._reading = self.call(lambda engine: engine.latch())
 
     def _hurry(self) -> None:
         """Have the engine take the spans off the tape out of its turn."""

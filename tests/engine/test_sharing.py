@@ -34,7 +34,9 @@ class Rig:
         self.session = session
         self.clock = clock
         self.begin_ns = clock.monotonic_ns()
-        self.tape = session.sharing.tape = Tape(lambda: None, lambda: None, clock.monotonic_ns)
+        self.tape = session.sharing.tape = Tape(
+            lambda: None, lambda: None, clock.monotonic_ns, lambda: engine.group.start_soon(engine.latch)
+        )
         self.tape.devices = lambda: [track.device for track in session.tracks]
         self.tape.begin()
 
@@ -537,6 +539,28 @@ def test_a_span_bound_to_a_gpu_that_opens_late_has_its_energy_from_then_on() -> 
         wave=Constant(300.0), refresh_s=0.001, device_id="GPU-1", kind=DeviceKind.GPU, clock=clock.monotonic_ns
     )
     run([watts(clock, 100.0), gpu], clock, body, attribution="device")
+
+
+def test_tasks_in_turn_under_a_load_that_jumps_have_what_they_used() -> None:
+    """Readings come once a second, and at the tasks' borders: between two of them energy is taken as evenly used."""
+    clock = FakeClock()
+    wave = Square(1.3, 0.5, 100.0, 400.0)
+    truth = {"A": 0.0, "B": 0.0}
+
+    async def body(rig: Rig) -> None:
+        for name in "ABAB":
+            begin_ns = clock.monotonic_ns()
+            with rig.span(name):
+                await clock.advance(1.9)
+            instants = [(t_ns - meter.zero_ns) / NS_PER_S for t_ns in (begin_ns, clock.monotonic_ns())]
+            truth[name] += wave.energy_j(instants[1]) - wave.energy_j(instants[0])
+            await clock.advance(0.01)
+        report = await rig.ended()
+        assert adds_up(report)
+        assert {name: joules(span) for name, span in by_name(report).items()} == pytest.approx(truth, rel=0.005)
+
+    meter = SimulatedMeter(wave=wave, refresh_s=0.001, clock=clock.monotonic_ns)
+    run([meter], clock, body)
 
 
 def test_nothing_behind_the_end_is_split_although_the_engine_comes_to_it_late() -> None:
