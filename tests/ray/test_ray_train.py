@@ -145,7 +145,8 @@ def test_the_public_callback_tells_what_the_cluster_has_used_and_ends_the_traini
     # As much as all meters say, from where the tracker was entered.
     for row in known:
         joules = row["carbon/it_energy_kwh"] * J_PER_KWH
-        assert joules == pytest.approx(sum(WATTS.values()) * row["carbon/duration_s"], rel=0.05)
+        watts = sum(WATTS.values())  # live figures of a node may be some seconds old
+        assert joules == pytest.approx(watts * row["carbon/duration_s"], rel=0.05, abs=3.0 * watts)
     assert known[-1]["carbon/it_energy_kwh"] <= run.it_energy_kwh
 
 
