@@ -220,6 +220,19 @@ def test_a_meter_that_is_lost_in_a_real_run() -> None:
     assert now.power_w is None
 
 
+def killed(host: Any) -> None:
+    """End an engine as an error of its own does."""
+
+    async def fail() -> None:
+        raise RuntimeError("scripted")
+
+    async def verb(engine: Any) -> None:
+        engine.group.start_soon(fail)
+
+    host.call(verb)
+    host._thread.join()
+
+
 def test_an_engine_that_died_has_no_power_and_no_intensity() -> None:
     run = tracker()
     with run:
@@ -229,7 +242,7 @@ def test_an_engine_that_died_has_no_power_and_no_intensity() -> None:
         assert look(live).intensity is not None
         host = run._handle._host
         assert host is not None
-        host._die(RuntimeError("scripted"))
+        killed(host)
         now = look(live)
         assert (now.power_w, now.intensity) == (None, None)
         assert now.devices[0].energy_j

@@ -178,6 +178,19 @@ def test_a_wrong_setting_is_refused_before_anything_starts() -> None:
         Callback(unknown=1)
 
 
+def killed(host: Any) -> None:
+    """End an engine as an error of its own does."""
+
+    async def fail() -> None:
+        raise RuntimeError("scripted")
+
+    async def verb(engine: Any) -> None:
+        engine.group.start_soon(fail)
+
+    host.call(verb)
+    host._thread.join()
+
+
 def test_a_strict_run_raises_what_the_instrument_cannot_do() -> None:
     carbon = Callback(strict=True)
     carbon.on_begin()
@@ -186,7 +199,7 @@ def test_a_strict_run_raises_what_the_instrument_cannot_do() -> None:
     host = tracker._handle._host
     assert host is not None
     carbon._training.epoch_begin()
-    host._die(RuntimeError("ours"))
+    killed(host)
     with pytest.raises(EngineError):
         carbon._training.epoch_end()
     with pytest.raises(EngineError):
