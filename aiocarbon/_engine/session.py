@@ -352,7 +352,8 @@ class Session:
         """Publish the run as of an instant, or as of its end if it has ended."""
         if self._begin is None:
             raise RuntimeError("the session has not begun")
-        end = self._end.mark if self._end is not None else self._mark(max(now_ns, self._previous().t_ns))
+        now_ns = max(now_ns, self._previous().t_ns, self._split_ns)
+        end = self._end.mark if self._end is not None else self._mark(now_ns)
         outside = [self._past.outside, *(self._past.cut(w) for w in self._open_windows if w.epoch is None)]
         if self._end is None:
             # The stretch since the last border belongs to no epoch until its end is marked.

@@ -133,6 +133,22 @@ def test_an_end_that_is_told_late_lies_where_energy_was_split_up_to_and_the_part
     run([watts(clock)], clock, body)
 
 
+def test_a_report_of_an_instant_before_that_up_to_which_energy_is_split_adds_up() -> None:
+    """A snapshot that waited for its readings publishes what it was asked for, and a tick came in between."""
+    clock = FakeClock()
+
+    async def body(rig: Rig) -> None:
+        rig.opened("left open")
+        await clock.advance(5.0)
+        asked_ns = clock.monotonic_ns()
+        await clock.advance(0.1)
+        await rig.engine.snapshot(rig.session)
+        rig.session.publish(asked_ns)
+        assert adds_up(rig.session.published)
+
+    run([watts(clock)], clock, body)
+
+
 # -- the case that everybody knows --------------------------------------------------------------------------------
 
 
