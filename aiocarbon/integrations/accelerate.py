@@ -39,7 +39,7 @@ from accelerate.tracking import GeneralTracker
 __all__ = ["CarbonTracker"]
 
 
-class CarbonTracker(Tracked, GeneralTracker):  # type: ignore[misc]  # Accelerate is not there for mypy
+class CarbonTracker(Tracked, GeneralTracker):
     """Tracks a training loop on Accelerate; takes the arguments of `aiocarbon.sync.Tracker`.
 
     `accelerator.get_tracker("aiocarbon", unwrap=True)` is the `aiocarbon.sync.Tracker` of the run.

@@ -25,7 +25,7 @@ if int(keras.__version__.split(".")[0]) < 3:
 __all__ = ["CarbonCallback"]
 
 
-class CarbonCallback(Tracked, keras.callbacks.Callback):  # type: ignore[misc]  # Keras is not there for mypy
+class CarbonCallback(Tracked, keras.callbacks.Callback):
     """Tracks `model.fit`; takes the arguments of `aiocarbon.sync.Tracker`, and the epochs from Keras."""
 
     async_safe = True  # else Keras would wait for each batch before it starts the next

@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Callback
 __all__ = ["CarbonCallback"]
 
 
-class CarbonCallback(Tracked, Callback):  # type: ignore[misc]  # Lightning is not there where types are checked
+class CarbonCallback(Tracked, Callback):
     """Tracks `trainer.fit`; takes the arguments of `aiocarbon.sync.Tracker`, and the epochs from the trainer."""
 
     def __init__(self, **settings: Any) -> None:

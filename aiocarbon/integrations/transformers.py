@@ -27,7 +27,7 @@ except ImportError as error:
 __all__ = ["CarbonCallback"]
 
 
-class CarbonCallback(Tracked, TrainerCallback, ExportableState):  # type: ignore[misc]  # they are not there for mypy
+class CarbonCallback(Tracked, TrainerCallback, ExportableState):
     """Tracks `trainer.train`; takes the arguments of `aiocarbon.sync.Tracker`, and the epochs from the trainer."""
 
     def __new__(cls, **settings: Any) -> Self:
