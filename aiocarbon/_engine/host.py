@@ -64,7 +64,10 @@ class Host:
             if self._loop is None:
                 self._early.append((verb, future))
             else:
-                self._loop.call_soon_threadsafe(self._start, verb, future, context=self._context)
+                try:
+                    self._loop.call_soon_threadsafe(self._start, verb, future, context=self._context)
+                except RuntimeError:  # the loop closed in between: whoever calls, as a span's edge, is the user's code
+                    future.set_exception(EngineError("the engine is dead"))
         return future
 
     async def _answer(self, verb: Verb, future: Future[Any]) -> None:
