@@ -20,13 +20,13 @@ import warnings
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiocarbon._core.report import EpochReport, RunReport
 from aiocarbon._engine.bridge import answer, block
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import AiocarbonError, ConfigError, UsageError
+from aiocarbon.integrations._entered import Entered
 
 if TYPE_CHECKING:
     from aiocarbon._engine.life import Life
@@ -68,7 +68,7 @@ class Row(NamedTuple):
     at_s: float
 
 
-class Sink:
+class Sink(Entered):
     """Sends a tracker's figures to somebody, in a thread of its own, between entering and leaving.
 
     Enter it before the tracker, so that the final report comes along: `with sink, tracker:`.
@@ -191,24 +191,6 @@ class Sink:
             with contextlib.suppress(TimeoutError):
                 await answer(self._done, self._close_s)
             self._closed()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def _end(self) -> bool:
         """Ask the thread to end; False where there is nothing to wait for."""

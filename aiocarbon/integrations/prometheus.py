@@ -22,12 +22,12 @@ import socketserver
 import threading
 import warnings
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from aiocarbon._core.units import j_from_kwh
 from aiocarbon.errors import ConfigError, UsageError
+from aiocarbon.integrations._entered import Entered
 from aiocarbon.integrations._live import DeviceNow, Lives, Now
 from aiocarbon.integrations._sink import Reporting, absent, log, tell
 
@@ -224,7 +224,7 @@ class _Handler(WSGIRequestHandler):
         """Say nothing."""
 
 
-class Endpoint:
+class Endpoint(Entered):
     """A page for Prometheus at `http://ADDRESS:PORT/metrics`, between entering and leaving.
 
     A port that is in use, or an address that this machine does not have, is a warning, in the report too: nothing is
@@ -314,21 +314,3 @@ class Endpoint:
             server.shutdown()
             server.server_close()
         self.collector.clear()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
