@@ -268,7 +268,8 @@ class Poller:
         awaited = self._sources if self._answering is None else self._sources[: self._answering + 1]
         is_cut_off = exchange.client is None and any(source.traits.is_remote for source in awaited)
         least_s = OFFLINE_REST_S if is_cut_off else LEAST_REST_S
-        most_s = LOOK_MOST_S if self._has_looked_ahead else FORESIGHT_S
+        can_look = not is_cut_off and any(s.traits.has_forecast or s.traits.has_past for s in self._sources)
+        most_s = FORESIGHT_S if can_look and not self._has_looked_ahead else LOOK_MOST_S
         began_ns, due_s = clock.monotonic_ns(), math.inf
         while True:
             now_ns, now_s = clock.monotonic_ns(), exchange.now_s

@@ -354,11 +354,12 @@ class Session:
             raise RuntimeError("the session has not begun")
         now_ns = max(now_ns, self._previous().t_ns, self._split_ns)
         end = self._end.mark if self._end is not None else self._mark(now_ns)
+        run = self.ledger.cut(self._begin.mark, end)
         outside = [self._past.outside, *(self._past.cut(w) for w in self._open_windows if w.epoch is None)]
         if self._end is None:
             # The stretch since the last border belongs to no epoch until its end is marked.
-            outside.append(self.ledger.cut(self._previous().mark, end))
-        run = self.ledger.cut(self._begin.mark, end)
+            is_first = self._last is self._begin
+            outside.append(run if is_first else self.ledger.cut(self._previous().mark, end))
         if self._is_new_epoch:
             self._is_new_epoch = False
             self._past.predict(self.foresight.look(run, None, end))

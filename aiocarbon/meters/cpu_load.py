@@ -239,7 +239,8 @@ def _granted(proc: Path, cgroup: Path, online: frozenset[int]) -> tuple[list[_Gr
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
+        with open(path, "rb", buffering=0) as file:  # a third of what `read_text` costs, once a second
+            return file.readall().decode("ascii", errors="replace").splitlines()
     except OSError as error:
         raise ReadError(f"{path} could not be read: {error.strerror}", device=MODEL) from error
 
