@@ -1,6 +1,6 @@
-"""`python -m benchmarks.figures`: writes the README's table of what was reached, from the results that are kept.
+"""`python -m benchmarks.figures`: writes the README's two tables of what was reached, from the results that are kept.
 
-It shows what the files hold and nothing else; a question that no file answers is a row that says so. A test holds the
+They show what the files hold and nothing else; a question that no file answers is a row that says so. A test holds the
 README to it.
 """
 
@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from benchmarks import table
 from benchmarks.result import RESULTS, ROOT
 
 README: Final = ROOT / "README.md"
 BLOCK: Final = re.compile(r"<!-- figures -->\n.*?<!-- /figures -->\n", re.DOTALL)
+PEERS: Final = re.compile(r"<!-- peers -->\n.*?<!-- /peers -->\n", re.DOTALL)
 
 INTRODUCTION: Final = """\
 Measured on a virtual machine with two cores of an AMD EPYC, against simulated sensors whose joules are known exactly (a
@@ -135,10 +137,16 @@ def block(results: Mapping[str, Rows]) -> str:
     return f"<!-- figures -->\n{INTRODUCTION}\n{table}\n{CLOSE}<!-- /figures -->\n"
 
 
+def peers() -> str:
+    """The same for the table of the tools that users know."""
+    return f"<!-- peers -->\n{table.table(table.read())}\n<!-- /peers -->\n"
+
+
 def main() -> None:
     """Bring the README up to what is kept."""
     text = README.read_text(encoding="utf-8")
-    README.write_text(BLOCK.sub(lambda _: block(kept()), text), encoding="utf-8")
+    text = BLOCK.sub(lambda _: block(kept()), text)
+    README.write_text(PEERS.sub(lambda _: peers(), text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.table`: the main table of the README from the results that are kept, as Markdown.
+"""The README's table of aiocarbon beside the tools that its users know, from the results that are kept, as Markdown.
 
 It shows what the files hold and nothing else; a figure that no file holds is a dash.
 """
@@ -6,7 +6,6 @@ It shows what the files hold and nothing else; a figure that no file holds is a 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -82,7 +81,3 @@ def _about(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
         quick = ", a quick run and no result" if result["quick"] else ""
         told.append(f"{name}: {machine['cpu']}, {machine['cores']} cores, commit {result['commit']}{quick}.  ")
     return told
-
-
-if __name__ == "__main__":
-    sys.stdout.write(table(read()) + "\n")

@@ -39,7 +39,7 @@ versions = contenders.versions
 
 CLI: Final = "aiocarbon run"
 WHOLE: Final = Stop()
-SOME: Final = Stop(most=40)
+SOME: Final = Stop(most=15)
 FEW: Final = Stop(least=3, most=3)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.figures import BLOCK, LINES, README, block, kept
+from benchmarks.figures import BLOCK, LINES, PEERS, README, block, kept, peers
 
 
 def row(metric: str, value: float | None, **more: Any) -> dict[str, Any]:
@@ -12,9 +12,11 @@ def row(metric: str, value: float | None, **more: Any) -> dict[str, Any]:
 
 
 def test_the_readme_shows_what_is_kept() -> None:
-    found = BLOCK.search(README.read_text(encoding="utf-8"))
-    assert found is not None
-    assert found[0] == block(kept()), "run `python -m benchmarks.figures`"
+    text = README.read_text(encoding="utf-8")
+    for pattern, made in ((BLOCK, block(kept())), (PEERS, peers())):
+        found = pattern.search(text)
+        assert found is not None
+        assert found[0] == made, "run `python -m benchmarks.figures`"
 
 
 def test_the_worst_row_is_shown_a_miss_is_said_and_what_was_not_measured_too() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-import aiocarbon
 from aiocarbon import Budget, BudgetExceededError
 from aiocarbon._core.units import J_PER_KWH, kwh_from_j
 from aiocarbon.journal import load
@@ -26,50 +23,9 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer  # noqa: 
 from aiocarbon.integrations.ray import ClusterTracker  # noqa: E402
 from aiocarbon.integrations.ray_train import CarbonCallback, TotalsCallback  # noqa: E402
 
-ROOT = str(Path(aiocarbon.__file__).parents[1])
-WATTS = {"n1": 100.0, "n2": 250.0}
 INTERVAL_S = 0.2
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.filterwarnings("default")]
-
-
-def environ(folder: Path, name: str) -> dict[str, str]:
-    locks = folder / f"locks-{name}"
-    locks.mkdir(mode=0o700, exist_ok=True)
-    return {
-        "AIOCARBON_NODE": name,
-        "AIOCARBON_METERS": f"simulated:{WATTS[name]}",
-        "AIOCARBON_LOCK_DIR": str(locks),
-        "AIOCARBON_OFFLINE": "true",
-        "AIOCARBON_LOCATION": "DK",
-        "AIOCARBON_PUE": "1.0",
-        "AIOCARBON_CACHE": "none",
-        "PYTHONPATH": ROOT,
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how often Train looks for reports
-    }
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    from ray.cluster_utils import Cluster
-
-    # A short path: Ray's sockets lie in folders below its own, and theirs may have 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="acf-", ignore_cleanup_errors=True) as name:
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        folder = Path(name)
-        nodes = [
-            {"num_cpus": 4, "include_dashboard": False, "env_vars": environ(folder, node), "resources": {node: 100}}
-            for node in WATTS
-        ]
-        cluster = Cluster(initialize_head=True, head_node_args=nodes[0])
-        try:
-            cluster.add_node(wait=False, **nodes[1])
-            cluster.wait_for_nodes()
-            ray.init(address=cluster.address, log_to_driver=False)
-            yield folder
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
 
 
 def loop(config: dict[str, Any]) -> None:
@@ -101,17 +57,17 @@ def fitted(folder: Path, name: str, callbacks: list[Any], **config: Any) -> Any:
 
 
 def test_reports_have_what_the_workers_nodes_used_over_all_tries(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    two_nodes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # Ray reads it from the environment of the driver: that is what is tested.
     monkeypatch.setenv("RAY_TRAIN_CALLBACKS", "aiocarbon.integrations.ray_train.CarbonCallback")
     monkeypatch.setenv("AIOCARBON_EPOCHS", "6")
     monkeypatch.setenv("AIOCARBON_JOURNAL", str(tmp_path))
-    result = fitted(folder, "retried", [CarbonCallback(epochs=6, journal=tmp_path)], fails_at=2)
+    result = fitted(two_nodes.folder, "retried", [CarbonCallback(epochs=6, journal=tmp_path)], fails_at=2)
     used = result.metrics
     assert used["loss"] == pytest.approx(0.25)
     # The node of the worker, not the other one; and two callbacks at once count once.
-    assert used["carbon/power_w"] == pytest.approx(WATTS["n2"], rel=5e-3)
+    assert used["carbon/power_w"] == pytest.approx(two_nodes.watts["n2"], rel=5e-3)
     assert used["carbon/coverage"] == pytest.approx(1.0, abs=0.02)
     assert used["carbon/age_s"] < 10.0
     rows = result.metrics_dataframe["carbon/energy_kwh"].dropna()
@@ -121,11 +77,14 @@ def test_reports_have_what_the_workers_nodes_used_over_all_tries(
     (run,) = load(tmp_path).runs
     node = {node.host: (node.it_energy_kwh or 0.0) * J_PER_KWH for node in run.nodes}
     assert used["carbon/it_energy_kwh"] * J_PER_KWH <= node["n2"] * 1.001
-    assert node["n1"] == pytest.approx(WATTS["n1"] * run.duration_s, rel=0.2)
+    assert node["n1"] == pytest.approx(two_nodes.watts["n1"] * run.duration_s, rel=0.2)
 
 
-def test_the_public_callback_tells_what_the_cluster_has_used_and_ends_the_training_on_its_budget(folder: Path) -> None:
-    limit_j = 2.5 * sum(WATTS.values())
+def test_the_public_callback_tells_what_the_cluster_has_used_and_ends_the_training_on_its_budget(
+    two_nodes: Any,
+) -> None:
+    folder = two_nodes.folder
+    limit_j = 2.5 * sum(two_nodes.watts.values())
 
     async def main() -> tuple[Any, Any]:
         async with ClusterTracker(name="totals", journal=folder / "totals", interval_s=INTERVAL_S) as cluster:
@@ -145,7 +104,7 @@ def test_the_public_callback_tells_what_the_cluster_has_used_and_ends_the_traini
     # As much as all meters say, from where the tracker was entered.
     for row in known:
         joules = row["carbon/it_energy_kwh"] * J_PER_KWH
-        watts = sum(WATTS.values())  # live figures of a node may be some seconds old
+        watts = sum(two_nodes.watts.values())  # live figures of a node may be some seconds old
         assert joules == pytest.approx(watts * row["carbon/duration_s"], rel=0.05, abs=3.0 * watts)
     assert known[-1]["carbon/it_energy_kwh"] <= run.it_energy_kwh
 

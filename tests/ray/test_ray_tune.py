@@ -6,9 +6,7 @@ import contextlib
 import pickle
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -27,51 +25,12 @@ from aiocarbon.integrations._ray_link import Training, _handles  # noqa: E402  #
 from aiocarbon.integrations.ray_tune import CarbonCallback  # noqa: E402
 
 ROOT = str(Path(aiocarbon.__file__).parents[1])
-WATTS = {"n1": 100.0, "n2": 250.0}
 INTERVAL_S = 0.2
 LIMIT_J = 300.0
 MOST = 200
 NOTHING = contextlib.nullcontext()
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.filterwarnings("default")]
-
-
-def environ(folder: Path, name: str) -> dict[str, str]:
-    locks = folder / f"locks-{name}"
-    locks.mkdir(mode=0o700, exist_ok=True)
-    return {
-        "AIOCARBON_NODE": name,
-        "AIOCARBON_METERS": f"simulated:{WATTS[name]}",
-        "AIOCARBON_LOCK_DIR": str(locks),
-        "AIOCARBON_OFFLINE": "true",
-        "AIOCARBON_LOCATION": "DK",
-        "AIOCARBON_PUE": "1.0",
-        "AIOCARBON_CACHE": "none",
-        "PYTHONPATH": ROOT,
-    }
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    from ray.cluster_utils import Cluster
-
-    # A short path: Ray's sockets lie in folders below its own, and theirs may have 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="act-", ignore_cleanup_errors=True) as name:
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        folder = Path(name)
-        nodes = [
-            {"num_cpus": 4, "include_dashboard": False, "env_vars": environ(folder, node), "resources": {node: 100}}
-            for node in WATTS
-        ]
-        cluster = Cluster(initialize_head=True, head_node_args=nodes[0])
-        try:
-            cluster.add_node(wait=False, **nodes[1])
-            cluster.wait_for_nodes()
-            ray.init(address=cluster.address, log_to_driver=False)
-            yield folder
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
 
 
 def train(config: dict[str, Any]) -> None:
@@ -101,10 +60,10 @@ def joules(metrics: dict[str, Any]) -> float:
 # -- on the cluster ------------------------------------------------------------------------------------------------
 
 
-def test_each_trial_has_its_part_and_ends_on_its_budget(folder: Path) -> None:
+def test_each_trial_has_its_part_and_ends_on_its_budget(two_nodes: Any) -> None:
     callback = CarbonCallback(name="parts", interval_s=INTERVAL_S, budget=Budget(energy_kwh=kwh_from_j(LIMIT_J)))
     spends, ends, fails = fitted(
-        folder,
+        two_nodes.folder,
         "parts",
         [
             {"node": "n1", "results": MOST},
@@ -114,7 +73,7 @@ def test_each_trial_has_its_part_and_ends_on_its_budget(folder: Path) -> None:
         [callback],
     )
     # A trial alone on a node has all that the node uses.
-    assert spends.metrics["carbon/power_w"] == pytest.approx(WATTS["n1"], rel=5e-3)
+    assert spends.metrics["carbon/power_w"] == pytest.approx(two_nodes.watts["n1"], rel=5e-3)
     assert spends.metrics["carbon/coverage"] == pytest.approx(1.0, abs=0.01)
     assert joules(spends.metrics) > 0.9 * LIMIT_J  # or its prediction is above it
     assert spends.metrics["carbon/budget_exceeded"] == 1.0
@@ -126,14 +85,18 @@ def test_each_trial_has_its_part_and_ends_on_its_budget(folder: Path) -> None:
     together = joules(ends.metrics) + joules(fails.metrics)
     for result in (ends, fails):
         duration_s = result.metrics["carbon/duration_s"]
-        assert 0.49 * WATTS["n2"] * duration_s <= joules(result.metrics) <= 1.005 * WATTS["n2"] * duration_s
+        assert (
+            0.49 * two_nodes.watts["n2"] * duration_s
+            <= joules(result.metrics)
+            <= 1.005 * two_nodes.watts["n2"] * duration_s
+        )
     # No joule is told twice, and all that is told the tracker has.
     run = callback.report
     assert run is not None
     by_node = {node.host: (node.it_energy_kwh or 0.0) * J_PER_KWH for node in run.nodes}
     assert together <= by_node["n2"] * 1.001
     assert joules(spends.metrics) <= by_node["n1"] * 1.001
-    assert by_node["n1"] == pytest.approx(WATTS["n1"] * run.duration_s, rel=0.2)
+    assert by_node["n1"] == pytest.approx(two_nodes.watts["n1"] * run.duration_s, rel=0.2)
     # Each result has figures as they were then.
     rows = spends.metrics_dataframe
     used = rows["carbon/energy_kwh"].dropna()
@@ -146,15 +109,17 @@ def test_each_trial_has_its_part_and_ends_on_its_budget(folder: Path) -> None:
 
 
 def test_without_code_and_beside_another_callback_no_joule_counts_twice(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    two_nodes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Ray reads it from the environment of the driver: that is what is tested.
     monkeypatch.setenv("RAY_TUNE_CALLBACKS", "aiocarbon.integrations.ray_tune.CarbonCallback")
     callback = CarbonCallback(interval_s=INTERVAL_S)
     stop = {"training_iteration": 4}
-    (result,) = fitted(folder, "two", [{"node": "n2", "results": 6}], [callback], stop=stop)
+    (result,) = fitted(two_nodes.folder, "two", [{"node": "n2", "results": 6}], [callback], stop=stop)
     assert result.metrics["training_iteration"] == 4
-    assert joules(result.metrics) == pytest.approx(WATTS["n2"] * result.metrics["carbon/duration_s"], rel=5e-3)
+    assert joules(result.metrics) == pytest.approx(
+        two_nodes.watts["n2"] * result.metrics["carbon/duration_s"], rel=5e-3
+    )
     assert "carbon/budget_exceeded" not in result.metrics
     assert not any(key.startswith("carbon/remaining_") for key in result.metrics)
     predicted = result.metrics_dataframe["carbon/predicted_energy_kwh"].dropna()
