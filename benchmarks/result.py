@@ -160,6 +160,7 @@ def child(
     options: Sequence[str] = (),
     timeout_s: float = 600.0,
     python: str = sys.executable,
+    cwd: Path | str = "/",
 ) -> Any:
     """Run Python code in a fresh process and return the JSON value that it printed last.
 
@@ -171,6 +172,7 @@ def child(
         options: Options of the interpreter.
         timeout_s: Longest run.
         python: Path of the interpreter.
+        cwd: Where it runs.
 
     Raises:
         ChildError: It failed or took too long.
@@ -181,7 +183,7 @@ def child(
     env["AIOCARBON_LOCK_DIR"] = "none"
     command = [*before, python, *options, "-c", code, *arguments]
     try:
-        done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ChildError(f"{shlex.join(command[:3])}: {error}") from error
     if done.returncode != 0 or not done.stdout.strip():

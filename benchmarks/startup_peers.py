@@ -7,7 +7,6 @@ is trained: what the process uses is the tracker's. aiocarbon may cost no more t
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from benchmarks.contenders import ASYNC, PEERS, SYNC, Entry, in_child, made, pyt
 from benchmarks.pairs import bootstrap
 from benchmarks.progress import progress
 from benchmarks.result import ROOT, ChildError, Row, at_most, info, skipped
+from benchmarks.usage import cpu_s_of
 
 NAME: Final = "startup_peers"
 QUESTION: Final = "what do aiocarbon and the tools that its users know cost before anything is trained?"
@@ -44,6 +44,9 @@ LIMITED: Final = ("import", "enter_ms", "begin_ms", "stall_ms", "rss_mib", "cpu_
 """Those in which aiocarbon shall be below every other that does the same work."""
 OF_WORK: Final = ("enter_ms", "stall_ms", "cpu_s")
 """Those in which one that leaves out a part of the work is no measure."""
+BEGIN_S: Final = 4.0
+"""After so long a program that is tracked from outside has begun, and what is imported late is there."""
+
 STILL: Final = ("rss_mib", "cpu_s", "threads", "switches")
 
 
@@ -65,7 +68,7 @@ def run(*, quick: bool) -> list[Row]:
                 except ChildError as error:
                     why[entry.name] = f"failed: {str(error).strip().splitlines()[-1][:120]}"
         rows = [row for key in FIGURES for row in rows_of(key, found, why, is_judged=not quick)]
-        rows.append(_cli_row(environ, rounds, seconds))
+        rows.append(_cli_row(environ, rounds, seconds, Path(folder)))
     return rows
 
 
@@ -126,23 +129,21 @@ def rows_of(
     return rows
 
 
-def _cli_row(environ: Mapping[str, str], rounds: int, seconds: float) -> Row:
-    """CPU seconds of a minute of `aiocarbon run`, beyond those of the same run that is over at once."""
+def _cli_row(environ: Mapping[str, str], rounds: int, seconds: float, folder: Path) -> Row:
+    """CPU seconds of a minute of `aiocarbon run`, from some seconds after its begin on."""
     metric, unit = "CPU seconds of a tracked minute: aiocarbon run", "s"
     if why := why_not(ASYNC):
         return skipped(metric, unit, why)
-    each = []
-    for _ in range(rounds):
-        short, long = (_cli_cpu_s(environ, length) for length in (3.0, 3.0 + seconds))
-        each.append((long - short) / seconds * 60.0)
+    each = [_cli_cpu_s(environ, seconds, folder) / seconds * 60.0 for _ in range(rounds)]
     return info(metric, statistics.median(each), unit, f"median of {len(each)}, {min(each):.3g} to {max(each):.3g}")
 
 
-def _cli_cpu_s(environ: Mapping[str, str], seconds: float) -> float:
+def _cli_cpu_s(environ: Mapping[str, str], seconds: float, folder: Path) -> float:
     options = ("run", "--location", "DK", "--offline", "--")
-    command = [python(), "-m", "aiocarbon", *options, "sleep", str(seconds)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [python(), "-m", "aiocarbon", *options, "sleep", str(BEGIN_S + seconds + 1.0)]
     env = {**os.environ, **environ, "PYTHONPATH": str(ROOT), "AIOCARBON_LOCK_DIR": "none"}
-    subprocess.run(command, env=env, cwd="/", check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    with subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        time.sleep(BEGIN_S)
+        before = cpu_s_of(run.pid)
+        time.sleep(seconds)
+        return cpu_s_of(run.pid) - before

@@ -180,7 +180,9 @@ class Taking:
         for turn in order(self.stop.most, SEED):
             bar.show(what, len(pairs), self.stop.most)
             found = {
-                is_on: in_child("blocks:alone", asked, environ=environ, before=command if is_on else ())
+                is_on: in_child(
+                    "blocks:alone", asked, environ=environ, before=command if is_on else (), cwd=self.file.parent
+                )
                 for is_on in turn
             }
             pairs.append((found[False], found[True]))

@@ -99,3 +99,15 @@ def _threads() -> int:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return 0
+
+
+def cpu_s_of(pid: int) -> float:
+    """CPU seconds of another process and all its threads, ended ones too, by its CPU clock (clock_getcpuclockid(3)).
+
+    Raises:
+        OSError: There is no such process, or it is another user's.
+    """
+    clock = ctypes.c_int()
+    if error := ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)):
+        raise OSError(error, os.strerror(error))
+    return time.clock_gettime_ns(clock.value) / 1e9

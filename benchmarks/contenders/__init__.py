@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from benchmarks.result import PACKAGES, child
@@ -218,6 +219,7 @@ def in_child(
     environ: Mapping[str, str] | None = None,
     before: Sequence[str] = (),
     timeout_s: float = 600.0,
+    cwd: Path | str = "/",
 ) -> Any:
     """Run `benchmarks.workloads.MODULE:FUNCTION(asked)` under the contenders' interpreter; what it returns.
 
@@ -235,7 +237,8 @@ def in_child(
         f"from benchmarks.workloads.{module} import {name}\n"
         "print(json.dumps(" + name + "(json.loads(sys.argv[1]))), file=told, flush=True)\n"
     )
-    return child(code, json.dumps(asked), environ=environ, before=before, timeout_s=timeout_s, python=python())
+    told = json.dumps(asked)
+    return child(code, told, environ=environ, before=before, timeout_s=timeout_s, python=python(), cwd=cwd)
 
 
 def threads_environ(threads: int, environ: Mapping[str, str] | None = None) -> dict[str, str]:
