@@ -155,9 +155,11 @@ class Joined:
             node.covered_ns += union_ns((view.begin_ns, view.end_ns) for view in group)
             left = (view for view in group if view.process.end is None and not is_let_go(view, told_ns[host]))
             node.open += tuple({found[view.process.ident] for view in left})
+            by_start: dict[Start, list[View]] = {}
             for view in group:
-                start = found[view.process.ident]
-                self._expected.setdefault(start.restart, Expected()).take(view, start)
+                by_start.setdefault(found[view.process.ident], []).append(view)
+            for start, of in by_start.items():
+                self._expected.setdefault(start.restart, Expected()).take(of, start)
         return found
 
     def _take_facts(self, view: View, span: tuple[int, int]) -> None:

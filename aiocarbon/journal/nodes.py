@@ -79,7 +79,7 @@ def beside_others(run: RunReport, view: View) -> RunReport:
     """The report of a run of which one process told, with the nodes that it was to have beside that one's."""
     process = view.process
     expected = Expected()
-    expected.take(view, Start(0, "", 0))
+    expected.take([view], Start(0, "", 0))
     if expected.count < 2:
         return run
     length_s = s_from_ns(expected.length_ns)

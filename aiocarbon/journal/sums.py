@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from aiocarbon._core.nodes import NAMES_TOLD, names
@@ -94,21 +94,23 @@ class Expected:
         self.hosts: dict[str, None] = {}
         self.lengths_ns: dict[Start, int] = {}
 
-    def take(self, view: View, start: Start) -> None:
-        """Take what a process says of its start."""
-        self.hosts[view.process.facts.host] = None
-        self.lengths_ns[start] = max(self.lengths_ns.get(start, 0), view.end_ns - view.begin_ns)
-        who = view.process.facts.identity
-        if who is None:
-            return
-        if who.expected_nodes and who.expected_nodes is not self.newest:  # all processes of a start name the same ones
-            self.names.update(dict.fromkeys(who.expected_nodes))
-            self.newest = who.expected_nodes
-        self.count = max(self.count, who.expected_node_count or 0, len(self.names))
+    def take(self, views: Sequence[View], start: Start) -> None:
+        """Take what the processes of a start say of it, all those of one machine at once."""
+        self.hosts[views[0].process.facts.host] = None
+        length_ns = max(view.end_ns for view in views) - min(view.begin_ns for view in views)
+        self.lengths_ns[start] = max(self.lengths_ns.get(start, 0), length_ns)
+        for view in views:
+            who = view.process.facts.identity
+            if who is None:
+                continue
+            if who.expected_nodes and who.expected_nodes is not self.newest:  # all of a start name the same ones
+                self.names.update(dict.fromkeys(who.expected_nodes))
+                self.newest = who.expected_nodes
+            self.count = max(self.count, who.expected_node_count or 0, len(self.names))
 
     @property
     def length_ns(self) -> int:
-        """How long its starts lasted, each as long as the process of it that lasted longest."""
+        """How long its starts lasted, each from its first process's begin to its last one's end, where that is most."""
         return sum(self.lengths_ns.values())
 
     @property

@@ -342,7 +342,7 @@ def _in_metres(item: Equivalent) -> tuple[float, str]:
 
 def _overhead(report: RunReport) -> str:
     cost = report.overhead
-    if not cost.readings:
+    if not cost.readings and not cost.cpu_s:
         return "not known"  # its journal breaks off
     share = (
         f" ({numbers.rounded(100.0 * cost.cpu_s / report.duration_s, 2)} % of a core)" if report.duration_s > 0 else ""

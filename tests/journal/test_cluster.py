@@ -480,6 +480,17 @@ def test_a_node_lost_half_way_is_told_by_its_seconds(tmp_path: Path) -> None:
     assert any("1 of 2 processes did not end" in text and "n2" in text for text in run.warnings)
 
 
+def test_processes_that_begin_and_end_apart_cover_no_more_than_was_expected(tmp_path: Path) -> None:
+    who = start("a", expected_nodes="n[1-2]", expected_node_count=2)
+    world = [
+        Process(host="n1", boot="b1", pid=1, end=590, who=who),
+        Process(host="n1", boot="b1", pid=2, begin=10, who=who),
+        Process(host="n2", boot="b2", pid=3, who=who),
+    ]
+    run = the_run(tmp_path, *world)
+    assert [(node.covered_s, node.expected_s) for node in run.nodes] == [(600.0, 600.0)] * 2
+
+
 def test_a_run_whose_nodes_all_told_is_complete(tmp_path: Path) -> None:
     who = start("a", expected_nodes="n[1-2]", expected_node_count=2)
     run = the_run(tmp_path, *(Process(host=f"n{n}", boot=f"b{n}", pid=n, who=who) for n in (1, 2)))

@@ -157,6 +157,11 @@ def test_run_that_broke_off_is_not_told_as_one_that_ended() -> None:
     assert "it goes on, or broke off" in said(is_final=False)
 
 
+def test_cost_of_one_that_followed_the_readings_of_another_is_told() -> None:
+    assert "0.020 CPU s for measuring" in said(overhead=Overhead(cpu_s=0.02, readings=0, missed_ticks=0))
+    assert "overhead    not known" in said(overhead=Overhead(cpu_s=0.0, readings=0, missed_ticks=0))
+
+
 def test_given_intensity_is_called_given() -> None:
     use = dataclasses.replace(REPORT.intensity_sources[0], quality="given", g_per_kwh=449.06)
     assert "449.1 gCO2eq/kWh, as given" in said(intensity_sources=(use,))
