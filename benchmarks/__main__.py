@@ -19,11 +19,12 @@ from benchmarks import result as results
 from benchmarks.result import RESULTS, Result
 
 NAMES: Final = (
-    "accuracy", "accuracy_peers", "startup", "startup_peers", "latency", "grid", "when", "overhead", "training",
-    "memory", "one_reader", "cluster", "prediction", "spans", "scale", "durability", "records", "page", "frameworks",
+    "accuracy", "accuracy_peers", "hardware", "startup", "startup_peers", "latency", "grid", "when", "overhead",
+    "training", "memory", "one_reader", "cluster", "prediction", "spans", "scale", "durability", "records", "page",
+    "frameworks",
 )  # fmt: skip
 GROUPS: Final = {
-    "accuracy": ("accuracy", "accuracy_peers"),
+    "accuracy": ("accuracy", "accuracy_peers", "hardware"),
     "startup": ("startup", "startup_peers"),
     "overhead": ("overhead", "training"),
     "scale": ("scale", "memory", "cluster", "records"),

@@ -23,7 +23,7 @@ INTRODUCTION: Final = """\
 Measured on a virtual machine with two cores of an AMD EPYC, against simulated sensors whose joules are known exactly (a
 compiled fake NVML, a powercap tree); the files are in `benchmarks/results/`, each with its commit, and
 `python -m benchmarks.figures` makes this table of them. No real GPU was at hand: the NVML meter has not been run on one
-yet.
+yet; `python -m benchmarks hardware` compares its counter, its power, `nvidia-smi` and Zeus on yours.
 """
 
 CLOSE: Final = """\

@@ -2,7 +2,8 @@
 
 What is judged are CPU seconds of a step, of all threads: time itself scatters by several percent on a machine that
 others use too. Pairs are taken until the 95 % interval of the change is ±0.4 % wide, at most 300; where that was not
-reached nothing passes. The tools that users know train the same steps. One GPU of the fake NVML is there for all.
+reached nothing passes. The tools that users know train the same steps. One GPU of the fake NVML is there for all that
+trains on the CPU; what trains on a real GPU, where there is one, is measured by that one's own driver.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from benchmarks.contenders import (
     BY_NAME,
     PEERS,
     SYNC,
-    has_module,
     in_child,
     made,
     python,
+    succeeds,
     threads_environ,
     why_not,
 )
 from benchmarks.pairs import Ratio, Stop, order, ratio
 from benchmarks.progress import Bar, progress
 from benchmarks.result import ChildError, Row, at_most, info, skipped
-from benchmarks.workloads.steps import NEEDS_TORCH, SEED
+from benchmarks.workloads.steps import NEEDS_CUDA, NEEDS_TORCH, SEED
 
 NAME: Final = "training"
 QUESTION: Final = "by how much does a step of training take longer with a tracker?"
@@ -86,6 +87,8 @@ CASES: Final = (
     Case(step="loop", is_quick=True),
     *(Case(step="numpy", contender=peer.name, is_quick=True) for peer in PEERS),
     *(Case(step="cnn", contender=peer.name) for peer in PEERS),
+    *(Case(step=step) for step in NEEDS_CUDA),
+    *(Case(step=NEEDS_CUDA[0], contender=peer.name) for peer in PEERS),
 )
 
 
@@ -106,18 +109,22 @@ def run(*, quick: bool, only: str = "") -> list[Row]:
     cases = [case for case in CASES if only in case.name and (case.is_quick or not quick)]
     library, why = made.library()
     rows: list[Row] = []
-    has_torch = any(case.step in NEEDS_TORCH for case in cases) and has_module("torch")
+    has_torch = any(case.step in NEEDS_TORCH for case in cases) and succeeds("import torch")
+    has_cuda = has_torch and succeeds("import torch; torch.zeros(1).cuda()")
     with tempfile.TemporaryDirectory() as folder, progress() as bar:
         environ = made.gpus(library, made.ONE_GPU, Path(folder))
         for number, case in enumerate(cases, 1):
             missing = why_not(BY_NAME.get(case.contender, ASYNC))
             if case.step in NEEDS_TORCH and not has_torch:
                 missing = missing or f"torch is not installed for {python()}"
+            if case.step in NEEDS_CUDA and not has_cuda:
+                missing = missing or "torch finds no GPU here"
             if missing:
                 rows.append(skipped(f"{case.name}: CPU time of a step", "%", missing))
                 continue
             stop = FEW if quick else WHOLE if case.is_limited else SOME
-            taken = Taking(case, stop, QUICK if quick else Lengths(), Path(folder) / f"pairs-{number}", environ)
+            beside = dict(os.environ) if case.step in NEEDS_CUDA else environ
+            taken = Taking(case, stop, QUICK if quick else Lengths(), Path(folder) / f"pairs-{number}", beside)
             try:
                 found, no_count = taken.pairs(bar, f"{number}/{len(cases)} {case.name}")
             except ChildError as error:

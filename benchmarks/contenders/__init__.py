@@ -248,7 +248,7 @@ def threads_environ(threads: int, environ: Mapping[str, str] | None = None) -> d
     return made | {name: str(threads) for name in names}
 
 
-def has_module(name: str) -> bool:
-    """Whether the contenders' interpreter can import a module."""
-    done = subprocess.run([python(), "-c", f"import {name}"], capture_output=True, check=False, timeout=120)
+def succeeds(code: str) -> bool:
+    """Whether the contenders' interpreter runs some code without an error."""
+    done = subprocess.run([python(), "-c", code], capture_output=True, check=False, timeout=120)
     return done.returncode == 0

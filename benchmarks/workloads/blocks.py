@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.contenders import Contender, make
 from benchmarks.pairs import Stop, order
 from benchmarks.usage import Instructions, Usage, usage
-from benchmarks.workloads.steps import STEPS, Step
+from benchmarks.workloads.steps import NEEDS_TORCH, STEPS, Step
 
 
 def train(asked: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def train(asked: dict[str, Any]) -> dict[str, Any]:
     Returns:
         "pairs": each (without, with), both what a step took; "why": why instructions are not counted.
     """
-    if asked["step"] in ("cnn", "transformer"):
+    if asked["step"] in NEEDS_TORCH:
         import torch
 
         torch.set_num_threads(asked["threads"])

@@ -43,24 +43,26 @@ def numpy_step() -> Step:
     return _plain(once)
 
 
-def _torch_step(make: Callable[[Any], Any], shape: tuple[int, ...]) -> Step:
+def _torch_step(make: Callable[[Any], Any], shape: tuple[int, ...], device: str) -> Step:
     import torch
 
     torch.manual_seed(SEED)
-    model = make(torch)
+    model = make(torch).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    x, y = torch.randn(*shape), torch.randint(0, 10, (shape[0],))
+    x, y = torch.randn(*shape).to(device), torch.randint(0, 10, (shape[0],)).to(device)
 
     def once() -> None:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return _plain(once)
 
 
-def cnn_step() -> Step:
-    """A step of a convolutional net in PyTorch on 8 images of 28 x 28."""
+def cnn_step(images: int = 8, device: str = "cpu") -> Step:
+    """A step of a convolutional net in PyTorch on images of 28 x 28."""
 
     def make(torch: Any) -> Any:
         nn = torch.nn
@@ -75,11 +77,11 @@ def cnn_step() -> Step:
             nn.Linear(16 * 7 * 7, 10),
         )
 
-    return _torch_step(make, (8, 1, 28, 28))
+    return _torch_step(make, (images, 1, 28, 28), device)
 
 
-def transformer_step() -> Step:
-    """A step of a transformer of two layers in PyTorch on 4 sequences of 32 vectors of 64."""
+def transformer_step(sequences: int = 4, device: str = "cpu") -> Step:
+    """A step of a transformer of two layers in PyTorch on sequences of 32 vectors of 64."""
 
     def make(torch: Any) -> Any:
         nn = torch.nn
@@ -88,7 +90,7 @@ def transformer_step() -> Step:
             nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Flatten(), nn.Linear(2048, 10)
         )
 
-    return _torch_step(make, (4, 32, 64))
+    return _torch_step(make, (sequences, 32, 64), device)
 
 
 def python_step() -> Step:
@@ -132,12 +134,15 @@ def loop_step() -> Step:
     return step
 
 
-STEPS: Final = {
+STEPS: Final[dict[str, Callable[[], Step]]] = {
     "numpy": numpy_step,
     "cnn": cnn_step,
     "transformer": transformer_step,
     "python": python_step,
     "matmul": matmul_step,
     "loop": loop_step,
+    "cnn on the GPU": lambda: cnn_step(2048, "cuda"),
+    "transformer on the GPU": lambda: transformer_step(512, "cuda"),
 }
-NEEDS_TORCH: Final = ("cnn", "transformer")
+NEEDS_CUDA: Final = ("cnn on the GPU", "transformer on the GPU")
+NEEDS_TORCH: Final = ("cnn", "transformer", *NEEDS_CUDA)
