@@ -21,6 +21,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = Path(__file__).with_name("results")
+OURS: Final = "AIOCARBON_"
 PACKAGES: Final = ("aiocarbon", "anyio", "nvidia-ml-py", "structlog", "tenacity", "uvloop")
 
 
@@ -152,6 +153,11 @@ class ChildError(RuntimeError):
     """A child process failed; the message holds what it printed."""
 
 
+def with_root(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment whose Python finds this repository, and keeps byte code: who compiles each time is no measure."""
+    return {k: v for k, v in environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"PYTHONPATH": str(ROOT)}
+
+
 def child(
     code: str,
     *arguments: str,
@@ -177,8 +183,7 @@ def child(
     Raises:
         ChildError: It failed or took too long.
     """
-    env = {k: v for k, v in (environ or os.environ).items() if not k.startswith("AIOCARBON_") or "FAKE_NVML" in k}
-    env["PYTHONPATH"] = str(ROOT)
+    env = with_root({k: v for k, v in (environ or os.environ).items() if not k.startswith(OURS) or "FAKE_NVML" in k})
     # Made-up devices have one id in all runs: they must not be taken for those of another run beside this one.
     env["AIOCARBON_LOCK_DIR"] = "none"
     command = [*before, python, *options, "-c", code, *arguments]

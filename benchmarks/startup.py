@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from benchmarks.result import ROOT, ChildError, Row, at_most, child, info, skipped
+from benchmarks.result import ChildError, Row, at_most, child, info, skipped, with_root
 
 NAME: Final = "startup"
 QUESTION: Final = "how long do import, entering and leaving take?"
@@ -58,7 +58,7 @@ def run(*, quick: bool) -> list[Row]:
 
 def _took_ms(code: str) -> tuple[float, float]:
     """Wall and CPU time of a fresh interpreter that runs some code."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = with_root(os.environ)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], env=env, cwd="/", check=True)

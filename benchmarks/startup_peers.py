@@ -19,7 +19,7 @@ from benchmarks import contenders
 from benchmarks.contenders import ASYNC, PEERS, SYNC, Entry, in_child, made, python, why_not
 from benchmarks.pairs import bootstrap
 from benchmarks.progress import progress
-from benchmarks.result import ROOT, ChildError, Row, at_most, info, skipped
+from benchmarks.result import ChildError, Row, at_most, info, skipped, with_root
 from benchmarks.usage import cpu_s_of
 
 NAME: Final = "startup_peers"
@@ -87,7 +87,7 @@ def _one(entry: Entry, environ: Mapping[str, str], seconds: float) -> dict[str, 
 def _took_ms(code: str, environ: Mapping[str, str]) -> float:
     """Wall time of a fresh interpreter that runs some code, cut off from the network."""
     whole = f"from benchmarks.contenders.offline import cut\ncut()\n{code}"
-    env = {**environ, "PYTHONPATH": str(ROOT)}
+    env = with_root(environ)
     best = []
     for _ in range(3):  # the least of three: whatever else runs only adds
         began = time.perf_counter()
@@ -141,7 +141,7 @@ def _cli_row(environ: Mapping[str, str], rounds: int, seconds: float, folder: Pa
 def _cli_cpu_s(environ: Mapping[str, str], seconds: float, folder: Path) -> float:
     options = ("run", "--location", "DK", "--offline", "--")
     command = [python(), "-m", "aiocarbon", *options, "sleep", str(BEGIN_S + seconds + 1.0)]
-    env = {**os.environ, **environ, "PYTHONPATH": str(ROOT), "AIOCARBON_LOCK_DIR": "none"}
+    env = with_root({**os.environ, **environ, "AIOCARBON_LOCK_DIR": "none"})
     with subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         time.sleep(BEGIN_S)
         before = cpu_s_of(run.pid)

@@ -40,7 +40,7 @@ versions = contenders.versions
 
 CLI: Final = "aiocarbon run"
 WHOLE: Final = Stop()
-SOME: Final = Stop(most=15)
+SOME: Final = Stop(most=10)
 FEW: Final = Stop(least=3, most=3)
 
 

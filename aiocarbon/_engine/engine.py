@@ -120,7 +120,7 @@ class Engine:
                 ticked=self._ticked,
             )
             self._mates.lend(self._sampler)
-            self.latch = self._sampler.latch  # read every meter now
+            self.look = self._sampler.look  # read every meter for an edge
             started()
             await self._stop.wait()
             self._sampler.stop()

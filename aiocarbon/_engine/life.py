@@ -221,10 +221,10 @@ class Life(Marks):
         self.tape.alert()  # before those who wait for it go on
         self.verdicts.exceed()
 
-    def _read_soon(self) -> None:
-        """Have the meters read, unless that is under way."""
+    def _read_soon(self, t_ns: int) -> None:
+        """Have the meters read for an edge, unless that is under way."""
         if self._session is not None and not self._is_over and (self._reading is None or self._reading.done()):
-            self._reading = self.call(lambda engine: engine.latch())
+            self._reading = self.call(lambda engine: engine.look(t_ns))
 
     def _hurry(self) -> None:
         """Have the engine take the spans off the tape out of its turn."""

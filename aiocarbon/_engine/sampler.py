@@ -31,6 +31,10 @@ WATCH_PERIOD_NS = 5 * NS_PER_MS
 WATCH_NS = 120 * NS_PER_MS
 """How long a counter is watched to its next change after a mark (NVML refreshes every 20 to 100 ms)."""
 
+EDGE_WATCHES, EDGE_WATCH_NS = 8, 5 * NS_PER_S
+"""So many edges of spans at once are watched like marks, then one in so long: each costs up to 24 reads a counter, and
+an asynchronous training has thousands of edges."""
+
 PROBE_NS = 500 * NS_PER_MS
 """How long a sensor's refresh is sought when it is first read."""
 
@@ -82,6 +86,7 @@ class Sampler:
         self._is_bursting = False
         self._is_watching = False
         self._told: set[tuple[str, str]] = set()
+        self._edges_watched_ns = 0
         self.interval_ns = NS_PER_S
         self.missed_ticks = 0
         self.readings = 0
@@ -142,6 +147,14 @@ class Sampler:
         asked_ns = self._mates.ask()
         await self.read_own()
         await self.sweep(await self._mates.arrive(asked_ns))
+
+    async def look(self, t_ns: int) -> None:
+        """Read every device out of its turn, for a span's edge just past; watch counters behind it if it may."""
+        self._edges_watched_ns = max(self._edges_watched_ns, t_ns - EDGE_WATCHES * EDGE_WATCH_NS)
+        if self._edges_watched_ns + EDGE_WATCH_NS <= t_ns:
+            self._edges_watched_ns += EDGE_WATCH_NS
+            self.watch(t_ns)
+        await self.latch()
 
     async def read_own(self) -> None:
         """Read every device now that this process reads."""

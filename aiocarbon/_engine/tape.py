@@ -50,7 +50,7 @@ current: Final[ContextVar[Any]] = ContextVar("aiocarbon.span", default=None)
 """The span, of whichever run, in which a task's code runs; it may be closed."""
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """What is called for a run that never was."""
 
 
@@ -95,6 +95,8 @@ class Tape:
         call: Calls the engine out of its turn.
         on_odd: Called in the user's thread where a span is to be opened while `is_on` is False and the run is on: acts
             on a broken budget.
+        now: Stamps edges, monotonic nanoseconds.
+        read: Has the meters read for an edge just past, whose stamp it is given.
 
     Attributes:
         edges: Those that wait.
@@ -118,7 +120,7 @@ class Tape:
         call: Callable[[], None],
         on_odd: Callable[[], None],
         now: Callable[[], int] = time.monotonic_ns,
-        read: Callable[[], object] = _nothing,
+        read: Callable[[int], object] = _nothing,
     ) -> None:
         self.now = now
         self.read_due_ns = 0
@@ -222,7 +224,7 @@ class Tape:
     def read_soon(self, t_ns: int) -> None:
         """Have the meters read, for an edge from `read_due_ns` on."""
         self.read_due_ns = t_ns + READ_EVERY_NS
-        self._read()
+        self._read(t_ns)
 
     def look(self) -> None:
         """See how many edges wait; called now and then."""

@@ -35,7 +35,7 @@ class Rig:
         self.clock = clock
         self.begin_ns = clock.monotonic_ns()
         self.tape = session.sharing.tape = Tape(
-            lambda: None, lambda: None, clock.monotonic_ns, lambda: engine.group.start_soon(engine.latch)
+            lambda: None, lambda: None, clock.monotonic_ns, lambda t_ns: engine.group.start_soon(engine.look, t_ns)
         )
         self.tape.devices = lambda: [track.device for track in session.tracks]
         self.tape.begin()
