@@ -11,12 +11,13 @@ import importlib
 import json
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import result as results
-from benchmarks.result import RESULTS, Result
+from benchmarks.result import RESULTS, Result, Row
 
 NAMES: Final = (
     "accuracy", "accuracy_peers", "hardware", "startup", "startup_peers", "latency", "grid", "when", "overhead",
@@ -87,7 +88,11 @@ def _run(name: str, asked: argparse.Namespace) -> Result:
     options = (" --quick" if asked.quick else "") + (f" --only {asked.only!r}" if asked.only else "")
     more: dict[str, Any] = {"only": asked.only} if asked.only else {}
     began = time.monotonic()
-    rows = benchmark.run(quick=asked.quick, **more)
+    try:
+        rows = benchmark.run(quick=asked.quick, **more)
+    except Exception as error:  # one that fails is told, and the others go on
+        traceback.print_exc()
+        rows = [Row(name, None, "", ok=False, note=f"failed: {type(error).__name__}: {error}")]
     return Result(
         name=name,
         question=benchmark.QUESTION,

@@ -14,7 +14,7 @@ from aiocarbon.journal.read import gather, tell
 from aiocarbon.page.html import page
 from benchmarks import chromium
 from benchmarks.made_runs import BEGIN_S, put
-from benchmarks.result import Row, at_most, info, skipped
+from benchmarks.result import Row, at_most, has_loopback, info, skipped
 
 NAME: Final = "page"
 QUESTION: Final = "how large is the page of a day's run, and how soon does it open?"
@@ -36,6 +36,9 @@ def run(*, quick: bool) -> list[Row]:
         rows = [_made(folder, "day", "24 h, 11 devices"), _made(folder, "many", f"{many} runs of an hour")]
         if not chromium.found():
             return [*rows, skipped("until a day's page is drawn whole", "s", "no Chromium is installed", OPEN_S)]
+        if not has_loopback():
+            why = "127.0.0.1 cannot be reached here, where Chromium listens"
+            return [*rows, skipped("until a day's page is drawn whole", "s", why, OPEN_S)]
         return [*rows, *asyncio.run(_opened(folder, 3 if quick else TIMES))]
 
 

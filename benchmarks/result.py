@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -147,6 +148,15 @@ def commit() -> str:
 
 def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def has_loopback() -> bool:
+    """Whether programs of this machine reach each other at 127.0.0.1; in a network namespace of its own none may."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()[:2], 5.0):
+            return True
+    except OSError:
+        return False
 
 
 class ChildError(RuntimeError):

@@ -6,12 +6,13 @@ import json
 import math
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from benchmarks import accuracy_peers, contenders, plots, startup_peers, table, training
-from benchmarks.__main__ import GROUPS, NAMES
+from benchmarks.__main__ import GROUPS, NAMES, main
 from benchmarks.accuracy_peers import SCENES, Outcome, Scene, judge, rows_of
 from benchmarks.contenders import ALL, ASYNC, PEERS, TRACKERS, made, python, why_not
 from benchmarks.pairs import Stop
@@ -197,6 +198,25 @@ def test_every_case_names_a_step_and_a_contender_that_exist() -> None:
         assert case.step in STEPS
         assert case.contender in (*contenders.BY_NAME, training.CLI)
     assert len({case.name for case in training.CASES}) == len(training.CASES)
+
+
+def test_one_benchmark_that_fails_is_told_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(**_: object) -> list[Row]:
+        raise OSError("no such thing")
+
+    # `all` imports what it runs by name: a module that fails has to stand there.
+    broken = types.SimpleNamespace(QUESTION="q?", run=fails)
+    works = types.SimpleNamespace(QUESTION="q?", run=lambda **_: [Row("figure", 1.0, "ms")])
+    monkeypatch.setitem(sys.modules, "benchmarks.scale", broken)
+    monkeypatch.setitem(sys.modules, "benchmarks.memory", works)
+    for name in ("cluster", "records"):
+        monkeypatch.setitem(sys.modules, f"benchmarks.{name}", works)
+    assert main(["scale", "--quick"]) == 1
+    text = capsys.readouterr().out
+    assert "failed: OSError: no such thing" in text
+    assert text.count("figure") == 3
 
 
 def test_groups_hold_benchmarks_that_exist() -> None:

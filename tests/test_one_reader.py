@@ -41,18 +41,20 @@ def tell(report):
     }), flush=True)
 
 arguments = json.loads(sys.argv[1])
-with sync.Tracker(intensity=400, pue=1.0, location="DE", offline=True, **arguments) as tracker:
-    tell(tracker.snapshot())
-    for line in sys.stdin:
-        word = line.strip()
-        if word == "end":
-            break
-        if word == "fork" and os.fork() == 0:
-            time.sleep(600)
-        if word == "epoch":
-            with tracker.epoch():
-                time.sleep(0.2)  # what this epoch does
+word = "again"
+while word == "again":
+    with sync.Tracker(intensity=400, pue=1.0, location="DE", offline=True, **arguments) as tracker:
         tell(tracker.snapshot())
+        for line in sys.stdin:
+            word = line.strip()
+            if word in ("again", "end"):
+                break
+            if word == "fork" and os.fork() == 0:
+                time.sleep(600)
+            if word == "epoch":
+                with tracker.epoch():
+                    time.sleep(0.2)  # what this epoch does
+            tell(tracker.snapshot())
 tell(tracker.report())
 """
 
@@ -265,6 +267,21 @@ def test_a_reader_that_ends_hands_over_without_a_word(machine: Machine) -> None:
     assert end["readings"] > 0
     machine.check()
     assert machine.left() == []
+
+
+def test_one_that_comes_back_again_and_again_finds_the_same_device(machine: Machine) -> None:
+    """Its short runs end before a follower has said that it is there."""
+    (comes,) = machine.start()
+    (stays,) = machine.start()
+    comes.ask_until(lambda told: told["duration_s"] > 0.5)
+    for _ in range(4):
+        comes.ask("again")
+    for rank in (comes, stays):
+        rank.ask_until(lambda told: told["duration_s"] > 2.0)
+        told = rank.end()
+        assert told["energy_j"] == pytest.approx(POWER_W * told["duration_s"], rel=1e-3)
+        assert not any("stood still" in line for line in told["warnings"])
+    machine.check()
 
 
 def test_a_follower_s_epoch_has_a_reading_behind_its_end_however_seldom_the_reader_reads(machine: Machine) -> None:

@@ -173,7 +173,9 @@ class Mates:
         self._say(0)
         try:
             self._audience.tell(is_left=True)
-            for _, share in self._shared:
+            for track, share in self._shared:
+                if is_followed or share.number > 1:
+                    self.claims.remember(share, track)
                 if share.writer is not None and not is_followed and share.look():
                     folder.remove(share.writer.name)
                 share.leave()
