@@ -130,6 +130,10 @@ def run(*, quick: bool, only: str = "") -> list[Row]:
             except ChildError as error:
                 rows.append(skipped(f"{case.name}: CPU time of a step", "%", _last_line(error)))
                 continue
+            except KeyboardInterrupt:  # what was measured until then is kept
+                late = cases[number - 1 :]
+                rows += [skipped(f"{one.name}: CPU time of a step", "%", "ended by Ctrl-C before") for one in late]
+                break
             rows += rows_of(case, stop, found, no_count, is_judged=case.is_limited and not quick)
     if library is None:
         rows.append(skipped("the GPU of the fake NVML", "", why))
