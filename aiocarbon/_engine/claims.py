@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aiocarbon._core.reading import Quantity
 from aiocarbon._core.ringform import Pulse, Title
@@ -61,10 +61,6 @@ class Claims:
         clock: The engine's clock.
     """
 
-    # Of devices that others share, by folder and key: the newest ring's number, and where a made-up one began. Both go
-    # on when this process comes back, or those who still follow it would take it for an older one.
-    _known: ClassVar[dict[tuple[str, str], tuple[int, int | None]]] = {}
-
     def __init__(self, base: str | None, *, is_asked_for: bool, clock: Clock) -> None:
         self._base = base
         self._is_asked_for = is_asked_for
@@ -92,10 +88,9 @@ class Claims:
             return
         is_made_up = getattr(track.meter, "zero_ns", None) is not None
         share = Share(commons.key_of(track.device, spec if is_made_up else ""))
-        share.number, zero_ns = self._known.get((self._base, share.key), (0, None))
-        if zero_ns is not None:
-            track.meter.zero_ns = zero_ns  # type: ignore[attr-defined]  # a simulated one: it had one before
         try:
+            if is_made_up:
+                self._begin_with_others(share.key, track)
             number, end = self.claim(share, self.title(track), pulse_of(track, 0))
             self.take(share, track, number, end)
         except (OSError, ValueError) as error:
@@ -103,10 +98,13 @@ class Claims:
         else:
             track.share = share
 
-    def remember(self, share: Share, track: Track) -> None:
-        """Keep in mind how far the rings of a device are that others share."""
-        if self._base is not None:
-            self._known[self._base, share.key] = share.number, getattr(track.meter, "zero_ns", None)
+    def _begin_with_others(self, key: str, track: Track) -> None:
+        """Let a made-up device begin where it did for those who read it before, who may go on with it."""
+        _, reader = self._enter().newest(key) or (0, None)
+        if reader is not None:
+            if reader.title.zero_ns >= 0:
+                track.meter.zero_ns = reader.title.zero_ns  # type: ignore[attr-defined]  # `join` has looked
+            reader.close()
 
     def _enter(self) -> Commons:
         from aiocarbon._engine.commons import Commons
@@ -181,6 +179,8 @@ class Claims:
         from aiocarbon._engine.bell import PREFIX
 
         folder = self._enter()
+        if share.users is None:
+            share.users = ring.Users(folder.fd, share.key)
         for _ in range(TRIES):
             number, reader = folder.newest(share.key) or (0, None)
             dead_bell = ""
@@ -219,7 +219,6 @@ class Claims:
             track.segment = title.segment
             if title.zero_ns >= 0:
                 track.meter.zero_ns = title.zero_ns  # type: ignore[attr-defined]  # a simulated one: `join` has looked
-                self.remember(share, track)
             self._adopt(title.boot_offset_ns)
         share.catch_up(track)
         share.note(track, f"read by process {title.pid} of this machine for this one")

@@ -96,6 +96,13 @@ class Commons:
             if old < number:
                 self.remove(f"{key}.{old}")
 
+    def clear(self, key: str) -> None:
+        """Remove what is left of a device that no process shares any more."""
+        for number in [*self._numbers(key)]:
+            if not self._is_used(name := f"{key}.{number}"):
+                self.remove(name)
+        self.remove(ring.USERS.format(key))
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is still there."""
         with contextlib.suppress(FileNotFoundError):  # another process was quicker
@@ -118,6 +125,8 @@ class Commons:
             except OSError:
                 return False
             return True
+        if name.endswith(ring.USERS.format("")):
+            return ring.are_used(self.fd, name)
         found = None if name.startswith(".") else ring.read(self.fd, name)
         try:
             return found is not None and found.is_locked()

@@ -24,6 +24,7 @@ no sensor), nor meters that were handed in as objects. Simulated devices are: th
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -162,23 +163,20 @@ class Mates:
             session.warn(self.claims.problem)
 
     def leave_if_idle(self) -> None:
-        """Give all rings up after the last run, for those who follow to go on with; remove what nobody follows.
+        """Give all rings up after the last run, for those who share to go on with; remove what nobody shares any more.
 
         It waits for nothing; the end of the process may cut the engine's own end short.
         """
         folder, bell = self.claims.commons, self.claims.bell
         if folder is None or self._engine.sessions:
             return
-        is_followed = self._audience.forget_silent()
+        self._audience.forget_silent()
         self._say(0)
         try:
             self._audience.tell(is_left=True)
-            for track, share in self._shared:
-                if is_followed or share.number > 1:
-                    self.claims.remember(share, track)
-                if share.writer is not None and not is_followed and share.look():
-                    folder.remove(share.writer.name)
-                share.leave()
+            for _, share in self._shared:
+                if share.part():
+                    folder.clear(share.key)
             if bell is not None:
                 folder.remove(bell.name)
         except OSError as error:
@@ -210,7 +208,8 @@ class Mates:
         """Read a device by this process alone, after trouble with files."""
         log.debug("mates.part", device=track.device.id, why=str(error))
         if track.share is not None:
-            track.share.leave()
+            with contextlib.suppress(OSError):
+                track.share.part()
             track.share.note(track, "")
             track.share = None
         self._hands.refresh_tasks()

@@ -11,6 +11,7 @@ After a fork the child closes its copies: a lock lives as long as any copy of it
 from __future__ import annotations
 
 import os
+import struct
 import weakref
 from collections.abc import Iterable
 from typing import Final, Protocol
@@ -22,6 +23,12 @@ from aiocarbon._core.ringform import Pulse, Record, Title
 READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 MAKE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 MODE: Final = 0o600
+USERS: Final = ".{}.users"
+"""The file of those who share a device, by its key."""
+
+USERS_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+FLOCK: Final = "hhqqi4x"
+"""`struct flock` of fcntl(2) on 64-bit Linux: type, whence, start, length, process."""
 
 
 class Held(Protocol):
@@ -55,6 +62,63 @@ def close(holder: Held) -> None:
     if fd >= 0:
         _held.discard(holder)
         os.close(fd)
+
+
+class Users:
+    """Those who share a device, whoever reads it: each holds a lock that others see until it leaves, however it dies.
+
+    A ring comes and goes with who reads, and who follows a former one may not have found the newest yet.
+
+    Attributes:
+        fd: Its descriptor; -1 once closed.
+
+    Raises:
+        OSError: The file cannot be made, or not be locked.
+    """
+
+    def __init__(self, folder_fd: int, key: str) -> None:
+        import fcntl
+
+        self.fd = os.open(USERS.format(key), USERS_FLAGS, MODE, dir_fd=folder_fd)
+        hold(self)
+        _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK)
+
+    def leave(self) -> bool:
+        """Be none of them any more; True if there is no other.
+
+        Raises:
+            OSError: The file cannot be asked.
+        """
+        import fcntl
+
+        try:
+            _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_UNLCK)
+            return _lock(self.fd, fcntl.F_OFD_GETLK, fcntl.F_WRLCK) == fcntl.F_UNLCK
+        finally:
+            close(self)
+
+
+def are_used(folder_fd: int, name: str) -> bool:
+    """Whether a process holds a file of users."""
+    import fcntl
+
+    try:
+        fd = os.open(name, os.O_RDWR, dir_fd=folder_fd)
+    except FileNotFoundError:
+        return False
+    try:
+        return _lock(fd, fcntl.F_OFD_GETLK, fcntl.F_WRLCK) != fcntl.F_UNLCK
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, command: int, kind: int) -> int:
+    """Ask for a lock of the open file, not of the process, whose other descriptors would drop it; the answer's kind."""
+    import fcntl
+
+    answer = fcntl.fcntl(fd, command, struct.pack(FLOCK, kind, os.SEEK_SET, 0, 1, 0))
+    found: int = struct.unpack(FLOCK, answer)[0]
+    return found
 
 
 class Writer:

@@ -14,7 +14,7 @@ from aiocarbon._core.units import NS_PER_MS, ns_from_s
 from aiocarbon._logging import get_logger
 
 if TYPE_CHECKING:
-    from aiocarbon._engine.ring import Reader, Writer
+    from aiocarbon._engine.ring import Reader, Users, Writer
     from aiocarbon._engine.track import Track
 
 log = get_logger("share")
@@ -63,6 +63,7 @@ class Share:
         self.number = 0
         self.writer: Writer | None = None
         self.reader: Reader | None = None
+        self.users: Users | None = None  # made with the first claim
         self.since_ns = self.seen_ns = 0
         self.lost_ns = 0
         self.is_replaced = False
@@ -99,6 +100,16 @@ class Share:
         reader, self.reader = self.reader, None
         if reader is not None:
             reader.close()
+
+    def part(self) -> bool:
+        """Leave for good; True if no other process shares the device.
+
+        Raises:
+            OSError: It cannot be found out.
+        """
+        self.leave()
+        users, self.users = self.users, None
+        return users is not None and users.leave()
 
     # -- the one that reads ------------------------------------------------------------------------------------
 

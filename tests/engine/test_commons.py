@@ -135,15 +135,49 @@ def test_old_files_of_dead_processes_are_removed_and_those_in_use_are_not(common
     young.close()
     heard, deaf = Bell(commons.fd), Bell(commons.fd)
     deaf.close()
+    ring.Users(commons.fd, "b").leave()
+    users = ring.Users(commons.fd, "a")
     Path(commons.path, ".d.1.draft").write_text("")
     long_ago = time.time() - 400
     for name in os.listdir(commons.fd):
         if name != "c.1":
             os.utime(os.path.join(commons.path, name), (long_ago, long_ago))
     commons.tidy()
-    assert sorted(os.listdir(commons.fd)) == sorted(["a.1", "c.1", heard.name])
+    assert sorted(os.listdir(commons.fd)) == sorted([".a.users", "a.1", "c.1", heard.name])
+    users.leave()
     living.close()
     heard.close()
+
+
+def test_the_last_of_those_who_share_a_device_knows_it_however_the_others_went(commons: Commons) -> None:
+    first, second = (ring.Users(commons.fd, "k") for _ in range(2))
+    code = (
+        "import sys; from aiocarbon._engine import ring; ring.Users(int(sys.argv[1]), 'k'); print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(commons.fd)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=[commons.fd],
+    ) as third:
+        assert third.stdout is not None
+        third.stdout.readline()
+        assert not first.leave()
+        third.kill()
+    assert second.leave()
+    assert second.fd == -1
+
+
+def test_what_is_left_of_a_device_goes_with_the_last_who_shared_it(commons: Commons) -> None:
+    users = ring.Users(commons.fd, "k")
+    dead, other = (ring.make(commons.fd, name, TITLE, PULSE) for name in ("k.1", "j.1"))
+    assert dead is not None
+    assert other is not None
+    dead.close()
+    assert users.leave()
+    commons.clear("k")
+    assert os.listdir(commons.fd) == ["j.1"]
+    other.close()
 
 
 def test_one_device_has_one_key_in_all_processes_and_others_have_others() -> None:
