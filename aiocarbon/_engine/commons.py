@@ -101,7 +101,7 @@ class Commons:
         for number in [*self._numbers(key)]:
             if not self._is_used(name := f"{key}.{number}"):
                 self.remove(name)
-        self.remove(ring.USERS.format(key))
+        self.remove(f".{key}{ring.USERS}")
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is still there."""
@@ -125,7 +125,7 @@ class Commons:
             except OSError:
                 return False
             return True
-        if name.endswith(ring.USERS.format("")):
+        if name.endswith(ring.USERS):
             return ring.are_used(self.fd, name)
         found = None if name.startswith(".") else ring.read(self.fd, name)
         try:

@@ -23,8 +23,8 @@ from aiocarbon._core.ringform import Pulse, Record, Title
 READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 MAKE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 MODE: Final = 0o600
-USERS: Final = ".{}.users"
-"""The file of those who share a device, by its key."""
+USERS: Final = ".users"
+"""Behind a dot and a device's key: the file of those who share it."""
 
 USERS_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 FLOCK: Final = "hhqqi4x"
@@ -79,7 +79,7 @@ class Users:
     def __init__(self, folder_fd: int, key: str) -> None:
         import fcntl
 
-        self.fd = os.open(USERS.format(key), USERS_FLAGS, MODE, dir_fd=folder_fd)
+        self.fd = os.open(f".{key}{USERS}", USERS_FLAGS, MODE, dir_fd=folder_fd)
         hold(self)
         _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK)
 
