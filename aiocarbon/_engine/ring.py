@@ -81,7 +81,11 @@ class Users:
 
         self.fd = os.open(f".{key}{USERS}", USERS_FLAGS, MODE, dir_fd=folder_fd)
         hold(self)
-        _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK)
+        try:
+            _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK)
+        except OSError:
+            close(self)
+            raise
 
     def leave(self) -> bool:
         """Be none of them any more; True if there is no other.
