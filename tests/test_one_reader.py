@@ -41,13 +41,13 @@ def tell(report):
     }), flush=True)
 
 arguments = json.loads(sys.argv[1])
-word = "again"
-while word == "again":
+word = ""
+while word != "end":
     with sync.Tracker(intensity=400, pue=1.0, location="DE", offline=True, **arguments) as tracker:
         tell(tracker.snapshot())
         for line in sys.stdin:
             word = line.strip()
-            if word in ("again", "end"):
+            if word in ("again", "rest", "end"):
                 break
             if word == "fork" and os.fork() == 0:
                 time.sleep(600)
@@ -55,6 +55,9 @@ while word == "again":
                 with tracker.epoch():
                     time.sleep(0.2)  # what this epoch does
             tell(tracker.snapshot())
+    if word == "rest":
+        tell(tracker.report())
+        sys.stdin.readline()
 tell(tracker.report())
 """
 
@@ -281,6 +284,22 @@ def test_one_that_comes_back_again_and_again_finds_the_same_device(machine: Mach
         told = rank.end()
         assert told["energy_j"] == pytest.approx(POWER_W * told["duration_s"], rel=1e-3)
         assert not any("stood still" in line for line in told["warnings"])
+    machine.check()
+
+
+def test_one_that_comes_back_when_others_have_begun_the_device_anew_counts_what_it_is_there_for(
+    machine: Machine,
+) -> None:
+    (comes,) = machine.start()
+    comes.ask_until(lambda told: told["duration_s"] > 0.5)
+    comes.ask("rest")
+    assert machine.left() == []
+    (stays,) = machine.start()
+    comes.ask()
+    for rank in (comes, stays):
+        rank.ask_until(lambda told: told["duration_s"] > 1.0)
+        told = rank.end()
+        assert told["energy_j"] == pytest.approx(POWER_W * told["duration_s"], rel=1e-3)
     machine.check()
 
 

@@ -220,6 +220,9 @@ class Claims:
             if title.zero_ns >= 0:
                 track.meter.zero_ns = title.zero_ns  # type: ignore[attr-defined]  # a simulated one: `join` has looked
             self._adopt(title.boot_offset_ns)
+        elif title.zero_ns not in (-1, getattr(track.meter, "zero_ns", -1)):
+            # This process comes back to a made-up device that others have begun anew: its curve goes on all the same.
+            share.shift = track.meter.ahead_of(track.device, title.zero_ns)  # type: ignore[attr-defined]  # as above
         share.catch_up(track)
         share.note(track, f"read by process {title.pid} of this machine for this one")
 

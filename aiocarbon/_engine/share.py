@@ -64,6 +64,7 @@ class Share:
         self.writer: Writer | None = None
         self.reader: Reader | None = None
         self.users: Users | None = None  # made with the first claim
+        self.shift = 0.0  # added to the values that are followed: a made-up counter may have begun at another instant
         self.since_ns = self.seen_ns = 0
         self.lost_ns = 0
         self.is_replaced = False
@@ -88,6 +89,7 @@ class Share:
         """Follow a ring from now on."""
         self.leave()
         self.number, self.reader, self.since_ns = number, reader, now_ns
+        self.shift = 0.0
         self.role = Role.FOLLOWS
 
     def leave(self) -> None:
@@ -231,7 +233,7 @@ class Share:
         count = 0
         for record in records:
             t_ns, half_ns = record.t_ns, record.half_ns
-            track.derivation.add(Reading(t_ns - half_ns, t_ns + half_ns, record.value))
+            track.derivation.add(Reading(t_ns - half_ns, t_ns + half_ns, record.value + self.shift))
             self.seen_ns = max(self.seen_ns, t_ns)
             count += 1
         return count

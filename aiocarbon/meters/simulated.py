@@ -134,6 +134,22 @@ class SimulatedMeter:
             wave_ns -= wave_ns % ns_from_s(self._refresh_s)
         return Reading(t0_ns, t1_ns, self._value(wave, s_from_ns(wave_ns)))
 
+    def ahead_of(self, device: Device, zero_ns: int) -> float:
+        """By how much this counter is ahead, now, of one of the same wave that began at another instant.
+
+        Args:
+            device: One of this meter's.
+            zero_ns: The other one's `zero_ns`.
+
+        Returns:
+            Microjoules; 0 for a power sensor, which holds no sum, and for a meter that is closed.
+        """
+        wave = self._waves.get(device.id)
+        if self._epoch_ns is None or wave is None or self._quantity is not Quantity.ENERGY:
+            return 0.0
+        own, other = (max(0, self._clock() - zero) for zero in (self._epoch_ns, zero_ns))
+        return self._value(wave, s_from_ns(own)) - self._value(wave, s_from_ns(other))
+
     def close(self) -> None:
         """End the waves."""
         self._epoch_ns = None
