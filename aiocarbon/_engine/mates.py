@@ -25,6 +25,7 @@ no sensor), nor meters that were handed in as objects. Simulated devices are: th
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -175,8 +176,7 @@ class Mates:
         try:
             self._audience.tell(is_left=True)
             for _, share in self._shared:
-                if share.part():
-                    folder.clear(share.key)
+                share.part(functools.partial(folder.clear, share.key))
             if bell is not None:
                 folder.remove(bell.name)
         except OSError as error:
@@ -209,7 +209,7 @@ class Mates:
         log.debug("mates.part", device=track.device.id, why=str(error))
         if track.share is not None:
             with contextlib.suppress(OSError):
-                track.share.part()
+                track.share.part(lambda: None)
             track.share.note(track, "")
             track.share = None
         self._hands.refresh_tasks()

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from aiocarbon._core import ringform as form
@@ -27,6 +28,8 @@ USERS: Final = ".users"
 """Behind a dot and a device's key: the file of those who share it."""
 
 USERS_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+USERS_TRIES: Final = 100
+USERS_WAIT_S: Final = 0.001
 FLOCK: Final = "hhqqi4x"
 """`struct flock` of fcntl(2) on 64-bit Linux: type, whence, start, length, process."""
 
@@ -79,25 +82,41 @@ class Users:
     def __init__(self, folder_fd: int, key: str) -> None:
         import fcntl
 
-        self.fd = os.open(f".{key}{USERS}", USERS_FLAGS, MODE, dir_fd=folder_fd)
-        hold(self)
-        try:
-            _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK)
-        except OSError:
-            close(self)
-            raise
+        self.fd = -1
+        name = f".{key}{USERS}"
+        for _ in range(USERS_TRIES):
+            self.fd = os.open(name, USERS_FLAGS, MODE, dir_fd=folder_fd)
+            hold(self)
+            try:
+                _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK)
+                if _inode(folder_fd, name) == os.fstat(self.fd).st_ino:
+                    return
+            except BlockingIOError:
+                time.sleep(USERS_WAIT_S)
+            except OSError:
+                close(self)
+                raise
+            close(self)  # the last of the former ones has just removed it, or is about to
+        raise OSError(f"{name}: it was removed {USERS_TRIES} times")
 
-    def leave(self) -> bool:
-        """Be none of them any more; True if there is no other.
+    def leave(self, clear: Callable[[], None]) -> None:
+        """Be none of them any more.
+
+        Args:
+            clear: Called if there is no other one, and before another one can come.
 
         Raises:
-            OSError: The file cannot be asked.
+            OSError: The file cannot be asked, or what `clear` raises.
         """
         import fcntl
 
         try:
+            # Given back first: of two that leave at one time, each would else wait for the other.
             _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_UNLCK)
-            return _lock(self.fd, fcntl.F_OFD_GETLK, fcntl.F_WRLCK) == fcntl.F_UNLCK
+            _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_WRLCK)
+            clear()
+        except BlockingIOError:
+            pass  # others go on
         finally:
             close(self)
 

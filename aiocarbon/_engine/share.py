@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -103,15 +103,19 @@ class Share:
         if reader is not None:
             reader.close()
 
-    def part(self) -> bool:
-        """Leave for good; True if no other process shares the device.
+    def part(self, clear: Callable[[], None]) -> None:
+        """Leave for good.
+
+        Args:
+            clear: Called if no other process shares the device.
 
         Raises:
-            OSError: It cannot be found out.
+            OSError: It cannot be found out, or what `clear` raises.
         """
         self.leave()
         users, self.users = self.users, None
-        return users is not None and users.leave()
+        if users is not None:
+            users.leave(clear)
 
     # -- the one that reads ------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ def test_old_files_of_dead_processes_are_removed_and_those_in_use_are_not(common
     young.close()
     heard, deaf = Bell(commons.fd), Bell(commons.fd)
     deaf.close()
-    ring.Users(commons.fd, "b").leave()
+    ring.Users(commons.fd, "b").leave(lambda: None)
     users = ring.Users(commons.fd, "a")
     Path(commons.path, ".d.1.draft").write_text("")
     long_ago = time.time() - 400
@@ -144,12 +145,13 @@ def test_old_files_of_dead_processes_are_removed_and_those_in_use_are_not(common
             os.utime(os.path.join(commons.path, name), (long_ago, long_ago))
     commons.tidy()
     assert sorted(os.listdir(commons.fd)) == sorted([".a.users", "a.1", "c.1", heard.name])
-    users.leave()
+    users.leave(lambda: None)
     living.close()
     heard.close()
 
 
 def test_the_last_of_those_who_share_a_device_knows_it_however_the_others_went(commons: Commons) -> None:
+    alone: list[str] = []
     first, second = (ring.Users(commons.fd, "k") for _ in range(2))
     code = (
         "import sys; from aiocarbon._engine import ring; ring.Users(int(sys.argv[1]), 'k'); print(flush=True); input()"
@@ -162,10 +164,27 @@ def test_the_last_of_those_who_share_a_device_knows_it_however_the_others_went(c
     ) as third:
         assert third.stdout is not None
         third.stdout.readline()
-        assert not first.leave()
+        first.leave(lambda: alone.append("first"))
         third.kill()
-    assert second.leave()
+    second.leave(lambda: alone.append("second"))
+    assert alone == ["second"]
     assert second.fd == -1
+
+
+def test_who_comes_while_the_last_one_clears_waits_and_has_a_file_that_the_others_see(commons: Commons) -> None:
+    found: list[ring.Users] = []
+
+    def clear() -> None:
+        pool.submit(lambda: found.append(ring.Users(commons.fd, "k")))
+        time.sleep(0.02)  # the other one tries meanwhile, in vain
+        assert found == []
+        commons.clear("k")
+
+    with ThreadPoolExecutor(1) as pool:
+        ring.Users(commons.fd, "k").leave(clear)
+    (late,) = found
+    assert os.fstat(late.fd).st_ino == os.stat(".k.users", dir_fd=commons.fd).st_ino
+    late.leave(lambda: None)
 
 
 def test_what_is_left_of_a_device_goes_with_the_last_who_shared_it(commons: Commons) -> None:
@@ -174,8 +193,7 @@ def test_what_is_left_of_a_device_goes_with_the_last_who_shared_it(commons: Comm
     assert dead is not None
     assert other is not None
     dead.close()
-    assert users.leave()
-    commons.clear("k")
+    users.leave(lambda: commons.clear("k"))
     assert os.listdir(commons.fd) == ["j.1"]
     other.close()
 
