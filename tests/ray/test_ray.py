@@ -286,6 +286,7 @@ async def test_actors_tasks_and_the_driver_are_one_run(
         assert first.power_w is not None
         assert tracking.prediction is not None
         assert tracking.prediction.epochs_seen == 1
+        await until(tracking, lambda run: "rollout" in spans(run))  # what is told stays
         keeper = ray.get_actor(keeper_name(ray.get_runtime_context().get_job_id()), NAMESPACE)
         ray.kill(keeper, no_restart=False)  # Ray starts it again; what it kept lies in files
         ray.kill(actor, no_restart=False)
