@@ -1,6 +1,6 @@
 """The README's table of aiocarbon beside the tools that its users know, from the results that are kept, as Markdown.
 
-It shows what the files hold and nothing else; a figure that no file holds is a dash.
+It shows what the files hold: a figure that no file holds is a dash, a result that is not kept is named.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     for step in STEPS:
         metrics = [f"{step}, {entry.name}: CPU time of a step" for entry in WHO]
         lines.append(_line(f"CPU time of a step more: {step}", results, "training", metrics))
-    return "\n".join([*lines, "", *_about(results)])
+    lacking = [name for name in NAMES if name not in results]
+    told = [f"Not kept yet: {', '.join(f'`python -m benchmarks {name}`' for name in lacking)}.  "] if lacking else []
+    held = [line for line in lines if not any(line.endswith(f"`python -m benchmarks {name}` |") for name in lacking)]
+    return "\n".join([*held, "", *_about(results), *told])
 
 
 def _line(label: str, results: Mapping[str, Mapping[str, Any]], name: str, metrics: Sequence[str]) -> str:
