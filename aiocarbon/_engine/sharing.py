@@ -126,14 +126,11 @@ class Sharing:
             while attribution.finish(feed.at_ns, STEP):
                 yield
         self._learn(attribution)
-        now = time.monotonic_ns()
         is_wanted = self._wanted_ns is not None and feed.at_ns >= self._wanted_ns
-        if is_last or is_wanted or now >= self._due_ns:
+        if is_last or is_wanted or time.monotonic_ns() >= self._due_ns:
             if is_wanted:
                 self._wanted_ns = None
             yield from self._tell(attribution, begin, upto)
-            took = time.monotonic_ns() - now
-            self._due_ns = now + round(took / TELL_SHARE)
 
     def _begin(self, begin: Mark, upto: Mark, edges: list[Edge]) -> tuple[Attribution, Feed]:
         from aiocarbon._core.attribution import Attribution
@@ -153,11 +150,15 @@ class Sharing:
     def _tell(self, attribution: Attribution, begin: Mark, upto: Mark) -> Iterator[None]:
         from aiocarbon._core.shares import Account, steps_of
 
+        # In CPU time, and without the import: on a busy machine, and the first time, accounts would else be rare, and a
+        # process that is killed would have told nothing of its newest seconds.
+        began_ns = time.thread_time_ns()
         shares = yield from steps_of(attribution, upto.t_ns)
         known_g = self._ledger.cut(begin, upto).carbon.co2eq_g
         factor = known_g / shares.co2eq_g if shares.co2eq_g > 0.0 else 1.0
         assert self.tape is not None  # it was asked above
         self.newest = Account(shares=shares, co2eq_factor=factor, dropped=self.tape.dropped)
+        self._due_ns = time.monotonic_ns() + round((time.thread_time_ns() - began_ns) / TELL_SHARE)
 
     # -- children ----------------------------------------------------------------------------------------------
 
