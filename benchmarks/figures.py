@@ -6,7 +6,6 @@ README to it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -127,7 +126,7 @@ LINES: Final = (
 
 def kept(folder: Path = RESULTS) -> dict[str, Rows]:
     """The rows of the kept results, by the benchmark's name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8"))["rows"] for path in folder.glob("*.json")}
+    return {name: result["rows"] for name, result in table.read(folder).items()}
 
 
 def block(results: Mapping[str, Rows]) -> str:

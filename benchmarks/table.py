@@ -22,24 +22,20 @@ NAMES: Final = ("accuracy_peers", "startup_peers", "training")
 
 
 def read(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
-    """The kept results that the table is made of, by name; those that are missing are left out."""
-    found = {}
-    for name in NAMES:
-        path = folder / f"{name}.json"
-        if path.exists():
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    """The kept results, by the benchmark's name."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The table.
 
     Args:
-        results: What `read` gives.
+        results: What `read` gives; those of other benchmarks are left alone.
 
     Returns:
         Markdown: a line for each question, a column for each contender with its version, and where it comes from.
     """
+    results = {name: results[name] for name in NAMES if name in results}
     versions: dict[str, str] = {}
     for result in results.values():
         versions |= result["versions"]

@@ -116,17 +116,22 @@ def adds_up(report: Any) -> bool:
     return True
 
 
+async def split_behind(rig: Rig) -> int:
+    """An instant behind which energy was split already."""
+    rig.opened("left open")
+    await rig.clock.advance(5.0)
+    at_ns = rig.clock.monotonic_ns()
+    await rig.clock.advance(0.1)
+    await rig.engine.snapshot(rig.session)
+    return at_ns
+
+
 def test_an_end_that_is_told_late_lies_where_energy_was_split_up_to_and_the_parts_make_the_run() -> None:
     """On a busy machine the user's thread stands still between the stamp of the end and its telling."""
     clock = FakeClock()
 
     async def body(rig: Rig) -> None:
-        rig.opened("left open")
-        await clock.advance(5.0)
-        stamp_ns = clock.monotonic_ns()
-        await clock.advance(0.1)
-        await rig.engine.snapshot(rig.session)
-        report = await rig.ended(stamp_ns)
+        report = await rig.ended(await split_behind(rig))
         assert adds_up(report)
         assert report.duration_s == pytest.approx(5.1)
 
@@ -138,12 +143,7 @@ def test_a_report_of_an_instant_before_that_up_to_which_energy_is_split_adds_up(
     clock = FakeClock()
 
     async def body(rig: Rig) -> None:
-        rig.opened("left open")
-        await clock.advance(5.0)
-        asked_ns = clock.monotonic_ns()
-        await clock.advance(0.1)
-        await rig.engine.snapshot(rig.session)
-        rig.session.publish(asked_ns)
+        rig.session.publish(await split_behind(rig))
         assert adds_up(rig.session.published)
 
     run([watts(clock)], clock, body)

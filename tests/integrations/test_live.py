@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -220,20 +220,7 @@ def test_a_meter_that_is_lost_in_a_real_run() -> None:
     assert now.power_w is None
 
 
-def killed(host: Any) -> None:
-    """End an engine as an error of its own does."""
-
-    async def fail() -> None:
-        raise RuntimeError("scripted")
-
-    async def verb(engine: Any) -> None:
-        engine.group.start_soon(fail)
-
-    host.call(verb)
-    host._thread.join()
-
-
-def test_an_engine_that_died_has_no_power_and_no_intensity() -> None:
+def test_an_engine_that_died_has_no_power_and_no_intensity(killed: Callable[[Any], None]) -> None:
     run = tracker()
     with run:
         live = Live(run)

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,20 +179,7 @@ def test_a_wrong_setting_is_refused_before_anything_starts() -> None:
         Callback(unknown=1)
 
 
-def killed(host: Any) -> None:
-    """End an engine as an error of its own does."""
-
-    async def fail() -> None:
-        raise RuntimeError("scripted")
-
-    async def verb(engine: Any) -> None:
-        engine.group.start_soon(fail)
-
-    host.call(verb)
-    host._thread.join()
-
-
-def test_a_strict_run_raises_what_the_instrument_cannot_do() -> None:
+def test_a_strict_run_raises_what_the_instrument_cannot_do(killed: Callable[[Any], None]) -> None:
     carbon = Callback(strict=True)
     carbon.on_begin()
     tracker = carbon.tracker
