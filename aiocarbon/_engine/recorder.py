@@ -285,7 +285,6 @@ class Recorder:
             except JournalError as error:
                 self._fail(error)
                 return
-            self._is_open = True
             del self._waiting[: len(batch) - len(ticks)]
             if ticks:
                 self._ticked_ns = ticks[-1]
@@ -293,6 +292,8 @@ class Recorder:
     def _write(self, header: records.Record | None, batch: list[records.Record], state: dict[str, Any]) -> None:
         if header is not None:
             self._writer.open(header)
+            self._is_open = True  # whatever becomes of what follows: there is one file of this process
+            self._writer.put_tail(state)  # before any other record: beside an empty tail nothing was told
         if batch:
             self._writer.append(batch)
         self._writer.put_tail(state)

@@ -164,6 +164,8 @@ def _take_tail(process: Process) -> None:
     except OSError as error:
         process.problems.append(f"{path} cannot be read: {error.strerror or error}; the last minute may be missing")
         return
+    if not data and not len(process.rows):
+        return  # killed before anything was told
     record = records.unsealed(data)
     try:
         if record is None:

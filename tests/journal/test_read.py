@@ -243,6 +243,14 @@ def test_without_a_usable_tail_the_last_line_is_the_end(tmp_path: Path, tail: by
     assert any("a.tail" in problem for problem in loaded.problems) == (tail is not None)
 
 
+def test_a_process_that_was_killed_before_it_told_anything_has_lost_nothing(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.jsonl", a_run(ended=False)[:1])
+    path.with_suffix(".tail").write_bytes(b"")
+    loaded = load(path)
+    assert loaded.problems == ()
+    assert joules(loaded.runs[0]) == 0
+
+
 def test_a_tail_older_than_the_last_line_changes_nothing(tmp_path: Path) -> None:
     path = put(tmp_path / "a.jsonl", a_run(ended=False), tail=state("tick", 15))
     assert joules(load(path).runs[0]) == pytest.approx(2000)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -155,3 +157,31 @@ def test_a_run_whose_journal_cannot_be_written_is_measured_with_one_warning(tmp_
     assert "the tracking goes on without it" in warning
     assert report.epochs_total == 3
     assert report.it_energy_kwh > 0
+
+
+FILE_OF_A_HEADER_AT_MOST = """
+import resource, sys, time
+from aiocarbon.meters.simulated import Constant, SimulatedMeter
+from aiocarbon.sync import Tracker
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
+with Tracker(
+    meters=[SimulatedMeter(wave=Constant(100))], journal=sys.argv[1], location="DK", interval_s=0.02, intensity=300
+) as tracker:
+    for _ in range(5):
+        with tracker.epoch():
+            time.sleep(0.1)
+print(tracker.report().epochs_total)
+"""
+
+
+def test_a_disk_that_holds_the_first_line_and_no_more_collects_one_file(tmp_path: Path) -> None:
+    def journal(name: str, bytes_at_most: int) -> bytes:
+        command = [sys.executable, "-c", FILE_OF_A_HEADER_AT_MOST, str(tmp_path / name), str(bytes_at_most)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout == "5\n"
+        (path,) = (tmp_path / name).glob("*/*.jsonl")
+        return path.read_bytes()
+
+    first = journal("roomy", 1 << 20).index(b"\n")
+    assert journal("full", first + 20).count(b"\n") == 1
