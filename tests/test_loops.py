@@ -251,7 +251,7 @@ assert not any(t.is_alive() for t in engines)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_dead_engine_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dead_engine_is_logged_once_with_what_killed_it_and_where(caplog: pytest.LogCaptureFixture) -> None:
     meter = ScriptedMeter(energy_uj=[0, 1000, SystemExit(3)])
     with caplog.at_level(logging.ERROR, logger="aiocarbon"):
         with sync.Tracker(meters=[meter], interval_s=0.02, **KNOWN) as tracker:
@@ -262,3 +262,4 @@ def test_a_dead_engine_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
                     pass
         engine_dead = [r for r in caplog.records if "engine.dead" in r.getMessage()]
     assert len(engine_dead) == 1
+    assert "SystemExit: 3 (testing.py:" in engine_dead[0].getMessage()

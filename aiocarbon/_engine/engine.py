@@ -26,7 +26,7 @@ from aiocarbon._engine.clock import Clock, SystemClock
 from aiocarbon._engine.known import SETTLE_NS
 from aiocarbon._engine.mates import Mates
 from aiocarbon._engine.notices import Notices, note, tell_of
-from aiocarbon._engine.opening import make_session
+from aiocarbon._engine.opening import begun, make_session
 from aiocarbon._engine.sampler import Sampler
 from aiocarbon._engine.scoping import open_scope
 from aiocarbon._engine.session import Session
@@ -296,7 +296,7 @@ class Engine:
 
     async def close_all(self) -> None:
         """End every run that nobody ended."""
-        for session in list(self.sessions):
+        for session in begun(self.sessions):
             now = self.clock.monotonic_ns()
             await self.close(session, now, 0, ended_well=False, intensity_wait_s=EXIT_WAIT_S)
 
@@ -374,7 +374,7 @@ class Engine:
             kept = kept_instants(self.sessions, derivation.curve.folded_ns, before)
             derivation.folded(derivation.curve.fold(before, kept, at_most=FOLD_MOST))
         self.settle()
-        for session in self.sessions:
+        for session in begun(self.sessions):
             session.fold(now - KEEP_POINTS_NS)
             session.scope.want(now)
             session.publish(now)

@@ -130,9 +130,9 @@ class Host:
             self._loop = None
             pending = list(self._pending)
         if error is not None:
-            log.error("engine.dead", why=f"{type(error).__name__}: {error}")
+            log.error("engine.dead", why=_plain(error))
         for future in pending:
-            _settle(future, error=EngineError(f"the engine died: {type(error).__name__}: {error}"))
+            _settle(future, error=EngineError(f"the engine died: {_plain(error)}"))
 
     def stop(self) -> None:
         """Let the engine end; waits for its thread only shortly."""
@@ -147,6 +147,17 @@ class Host:
     def join(self) -> None:
         """Wait for the thread, shortly."""
         self._thread.join(JOIN_S)
+
+
+def _plain(error: BaseException | None) -> str:
+    """What an error says, and where it was raised; of a group, what each one in it says."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(_plain, error.exceptions))
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})" if trace is not None else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _settle(future: Future[Any], *, result: Any = None, error: BaseException | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,11 @@ def make_session(
     for note in (*filter(None, (who.advice,)), *place.notes):
         session.warn(note)
     return session
+
+
+def begun(sessions: Iterable[Session]) -> list[Session]:
+    """Those that have begun: one whose meters are still read for the first time has no instant to tell of."""
+    return [session for session in sessions if session.newest is not None]
 
 
 def _among_spans(settings: Settings) -> Split:

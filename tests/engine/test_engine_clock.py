@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import anyio
 import pytest
 
 from aiocarbon._core.identity import alone
+from aiocarbon._core.reading import Device, Reading
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.session import Session
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
@@ -148,3 +150,62 @@ def test_two_sessions_share_the_shortest_interval_and_give_it_back() -> None:
         assert report.pue.value == 1.0
 
     run(meter, clock, body)
+
+
+class SlowAtFirst(SimulatedMeter):
+    """Its first reading takes long, as that of a management controller that was asleep."""
+
+    def __init__(self, clock: FakeClock, takes_s: float) -> None:
+        super().__init__(wave=Constant(50.0), refresh_s=0.001, device_id="slow", clock=clock.monotonic_ns)
+        self._hand, self._takes_ns = clock, round(takes_s * 1e9)
+
+    def read(self, device: Device) -> Reading:
+        until_ns, self._takes_ns = self._hand.monotonic_ns() + self._takes_ns, 0
+        self._hand.wait(threading.Event(), until_ns)
+        return super().read(device)
+
+
+async def opening(engine: Engine, clock: FakeClock, group: Any, opened: list[Session]) -> None:
+    """Begin to open another run, and leave it in the midst of that."""
+
+    async def open_it() -> None:
+        meters = (SlowAtFirst(clock, takes_s=3.5),)
+        opened.append(await engine.open({"location": "DK", "pue": 1.0, "meters": meters}, alone("other")))
+
+    group.start_soon(open_it)
+    await clock.advance(0.0)
+    assert len(engine.sessions) == 2
+    assert not opened
+
+
+def test_ticks_while_another_run_is_being_opened_harm_neither() -> None:
+    clock = FakeClock()
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        opened: list[Session] = []
+        async with anyio.create_task_group() as group:
+            await opening(engine, clock, group, opened)
+            await clock.advance(3.0)
+            assert not opened
+            await clock.advance(3.0)
+        (other,) = opened
+        report, theirs = await ended(engine, session, clock), await ended(engine, other, clock)
+        assert report.it_energy_kwh * J_PER_KWH == pytest.approx(100.0 * report.duration_s, rel=1e-3)
+        assert theirs.it_energy_kwh * J_PER_KWH == pytest.approx(50.0 * theirs.duration_s, rel=1e-3)
+
+    run(watts(clock), clock, body)
+
+
+def test_a_process_that_ends_while_another_run_is_being_opened_ends_the_one_that_had_begun() -> None:
+    clock = FakeClock()
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        async with anyio.create_task_group() as group:
+            await opening(engine, clock, group, [])
+            group.start_soon(engine.close_all)
+            await clock.advance(10.0)
+        report = session.published
+        assert report is not None
+        assert report.is_final
+
+    run(watts(clock), clock, body)
