@@ -24,9 +24,15 @@ class Frozen:
         self._marks: list[Mark] = []
 
     def between(self, mark: Mark) -> Mark:
-        """A mark with no sum below those of the last frozen one before it, nor above those of the first behind it."""
-        i = bisect.bisect_right(self._marks, mark.t_ns, key=lambda frozen: frozen.t_ns)
-        return bounded(mark, self._marks[i - 1] if i else None, self._marks[i] if i < len(self._marks) else None)
+        """A mark with no sum below those of the last frozen one before it, nor above those of the first behind it.
+
+        One at its own instant is both: what was frozen there stays.
+        """
+        i = bisect.bisect_left(self._marks, mark.t_ns, key=lambda frozen: frozen.t_ns)
+        behind = self._marks[i] if i < len(self._marks) else None
+        if behind is not None and behind.t_ns == mark.t_ns:
+            return bounded(mark, behind, behind)
+        return bounded(mark, self._marks[i - 1] if i else None, behind)
 
     def add(self, mark: Mark, *, earliest_ns: int) -> None:
         """Freeze a mark.
