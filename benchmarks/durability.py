@@ -19,7 +19,7 @@ from aiocarbon.journal.process import Process
 from aiocarbon.journal.read import gather, load
 from aiocarbon.journal.view import View
 from aiocarbon.meters.waves import Ramp
-from benchmarks.result import ROOT, Row, at_most, info
+from benchmarks.result import Row, at_most, info, with_root
 
 NAME: Final = "durability"
 QUESTION: Final = "what is left of a run that SIGKILL ends again and again, and does anything count twice?"
@@ -144,7 +144,7 @@ def live(folder: Path, epoch_ns: int, *, lasts_s: float | None, interval_s: floa
         epochs: How many it does; 0 for no end.
     """
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("AIOCARBON_", "SLURM"))}
-    environ |= {"PYTHONPATH": str(ROOT), "AIOCARBON_LOCK_DIR": "none"}
+    environ = with_root(environ) | {"AIOCARBON_LOCK_DIR": "none"}
     command = [sys.executable, "-c", CHILD, str(folder), str(epoch_ns), str(interval_s), str(epochs)]
     life = Life()
     with tempfile.TemporaryFile() as said:

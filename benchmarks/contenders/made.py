@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.fake_nvml import NoCompilerError, build, child_environ
-from benchmarks.result import ROOT
+from benchmarks.result import ROOT, with_root
 
 ONE_GPU: Final = "gpu NVIDIA H100\nwave 0 square 2 0.5 60 600\n"
 RANGE_UJ: Final = 1_000_000_000
@@ -114,7 +114,7 @@ def moved(files: Sequence[Path], text: str, t0_ns: int) -> Iterator[None]:
         t0_ns: Its time zero on CLOCK_MONOTONIC.
     """
     command = [sys.executable, "-c", MOVER, text, str(t0_ns), str(RANGE_UJ), *map(str, files)]
-    mover = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    mover = subprocess.Popen(command, env=with_root(os.environ))
     try:
         yield
     finally:
