@@ -6,6 +6,7 @@ It shows what the files hold: a figure that no file holds is a dash, a result th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +51,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(_line(label, results, "startup_peers", metrics))
     for step in STEPS:
         metrics = [f"{step}, {entry.name}: CPU time of a step" for entry in WHO]
-        lines.append(_line(f"CPU time of a step more: {step}", results, "training", metrics))
+        lines.append(_line(f"CPU time of a step more (95 % interval): {step}", results, "training", metrics))
     lacking = [name for name in NAMES if name not in results]
     told = [f"Not kept yet: {', '.join(f'`python -m benchmarks {name}`' for name in lacking)}.  "] if lacking else []
     held = [line for line in lines if not any(line.endswith(f"`python -m benchmarks {name}` |") for name in lacking)]
@@ -59,17 +60,26 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _line(label: str, results: Mapping[str, Mapping[str, Any]], name: str, metrics: Sequence[str]) -> str:
     rows = {row["metric"]: row for row in results.get(name, {}).get("rows", ())}
-    cells = " | ".join(_cell(rows.get(metric)) for metric in metrics)
-    return f"| {label} | {cells} | `python -m benchmarks {name}` |"
+    cells = []
+    for metric in metrics:
+        # What was asked of a change stands in rows beside it: that it is told from none, and how narrowly.
+        asked = [row["ok"] for other, row in rows.items() if other.startswith(f"{metric.partition(': ')[0]}: ")]
+        cells.append(_cell(rows.get(metric), is_missed=name == "training" and False in asked))
+    return f"| {label} | {' | '.join(cells)} | `python -m benchmarks {name}` |"
 
 
-def _cell(row: Mapping[str, Any] | None) -> str:
+def _cell(row: Mapping[str, Any] | None, *, is_missed: bool) -> str:
     if row is None:
         return "-"
     if row["value"] is None:
         return "fails" if not row["note"].startswith(("not installed", "torch is not")) else "-"
-    missed = " (**missed**)" if row["ok"] is False else ""
-    return f"{row['value']:.3g} {row['unit']}".rstrip() + missed
+    missed = " (**missed**)" if row["ok"] is False or is_missed else ""
+    value = row["value"]
+    interval = re.match(r"95 % interval (\S+ to \S+)", row["note"])
+    if interval is not None:  # a change, which may be none
+        return f"{value:+.2f} % ({interval[1]}){missed}"
+    number = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{number} {row['unit']}".rstrip() + missed
 
 
 def _about(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

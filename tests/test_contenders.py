@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -279,3 +280,20 @@ def test_the_main_table_shows_what_is_kept_and_a_dash_for_the_rest() -> None:
     assert "zeus 1.2" in text
     assert "no result" in text
     assert all(line.count("|") == text.splitlines()[0].count("|") for line in text.splitlines() if line.startswith("|"))
+
+
+def test_a_change_is_shown_with_its_interval_and_missed_if_it_is_told_from_none_or_was_not_narrow() -> None:
+    def row(metric: str, value: float, *, ok: bool | None = None, note: str = "") -> dict[str, Any]:
+        return {"metric": metric, "value": value, "unit": "%", "ok": ok, "note": note}
+
+    change = "CPU time of a step"
+    rows = [
+        row(f"numpy, aiocarbon async: {change}", 0.2, note="95 % interval -0.1 to +0.5 (±0.3), half of the 10 pairs"),
+        row("numpy, aiocarbon async: half-width of the interval", 0.3, ok=True),
+        row(f"cnn, aiocarbon async: {change}", 0.2, note="95 % interval -1.1 to +1.5 (±1.3), half of the 300 pairs"),
+        row("cnn, aiocarbon async: half-width of the interval", 1.3, ok=False),
+    ]
+    kept = {"rows": rows, "machine": {"cpu": "", "cores": 2}, "versions": {}, "commit": "abc", "quick": False}
+    lines = table.table({"training": kept}).splitlines()
+    cells = [line.split("|")[2].strip() for line in lines if change in line]
+    assert cells == ["+0.20 % (-0.1 to +0.5)", "+0.20 % (-1.1 to +1.5) (**missed**)", "-"]
