@@ -18,9 +18,9 @@ def train(asked: dict[str, Any]) -> dict[str, Any]:
     """Take pairs of blocks until there are enough.
 
     Args:
-        asked: "contender", "meters", "interval_s", "step", "threads", "block_s", "warm_s", "settle_s" (trained and not
-            counted before each block: what entering and leaving set off is no steady state), "stop" (fields of
-            `Stop`), "seed", and "progress": a file that gets one byte a pair, or "".
+        asked: "contender", "meters", "interval_s", "step", "threads", "block_s", "warm_s", "entered_s" and "left_s"
+            (trained and not counted behind entering and leaving: what they set off is no steady state), "stop"
+            (fields of `Stop`), "seed", and "progress": a file that gets one byte a pair, or "".
 
     Returns:
         "pairs": each (without, with), both what a step took; "why": why instructions are not counted.
@@ -59,7 +59,7 @@ class _Blocks:
         stop = Stop(**asked["stop"])
         await self.block(asked["warm_s"])
         await self._switch(True)  # imports and whatever is done once in a process, before anything is counted
-        await self.block(asked["settle_s"])
+        await self.block(asked["warm_s"])
         pairs: list[tuple[dict[str, Any], dict[str, Any]]] = []
         for turn in order(stop.most, asked["seed"]):
             found = {is_on: await self._one(is_on) for is_on in turn}
@@ -73,7 +73,6 @@ class _Blocks:
 
     async def _one(self, is_on: bool) -> dict[str, Any]:
         await self._switch(is_on)
-        await self.block(self._asked["settle_s"])
         return await self.block(self._asked["block_s"])
 
     async def _switch(self, is_on: bool) -> None:
@@ -82,9 +81,11 @@ class _Blocks:
             await self._contender.enter()
             if not self._contender.has_run:
                 await self._contender.begin_epochs()
+            await self.block(self._asked["entered_s"])
         elif not is_on and self._contender is not None:
             contender, self._contender = self._contender, None
             await contender.exit()
+            await self.block(self._asked["left_s"])
 
     async def block(self, seconds: float) -> dict[str, Any]:
         """Train for so many seconds; what a step took."""
