@@ -110,7 +110,7 @@ class Lengths:
     warm_s: float = 5.0
 
 
-QUICK: Final = Lengths(block_s=0.3, entered_s=0.3, left_s=0.1, warm_s=0.3)
+QUICK: Final = Lengths(block_s=0.3, entered_s=1.0, left_s=0.1, warm_s=0.3)
 
 
 def run(*, quick: bool, only: str = "") -> list[Row]:
