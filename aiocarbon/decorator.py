@@ -105,8 +105,12 @@ def _async_generator(function: Function, inside: Function, settings: dict[str, A
             async with contextlib.aclosing(function(*args, **kwargs)) as items:
                 async for item in items:
                     yield item
-        finally:
+        except BaseException as error:
+            await tracker.__aexit__(type(error), error, error.__traceback__)
+            raise
+        else:
             await tracker.aclose()
+        finally:
             _remember(run, tracker)
 
     return run

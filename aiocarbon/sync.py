@@ -87,19 +87,18 @@ class Tracker(_async.Verbs, EpochVerbs):
             EngineError: The engine could not begin, and the run is strict.
         """
         from aiocarbon._engine.bridge import block
-        from aiocarbon._engine.life import OPEN_LIMIT_S
 
         self._handle.verdicts.refuse_coroutines()
         future = self._handle.open()
         try:
-            block(future, OPEN_LIMIT_S)
+            block(future, self._handle.open_limit_s)
         except (ConfigError, UsageError):
             raise
         except (AiocarbonError, TimeoutError) as error:
             self._handle.go_on_without(error)
         except BaseException:
             # Interrupted while entering: nobody will leave, so the run ends as soon as it has begun.
-            future.add_done_callback(lambda _: self._handle.close(time.monotonic_ns(), ended_well=False))
+            self._handle.close(time.monotonic_ns(), ended_well=False)
             raise
         self._tape.follow()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import aiocarbon._core.ledger  # noqa: F401  # entering needs it: loaded here, where no loop waits for it
 from aiocarbon._engine.bridge import answer, shield, sleep
 from aiocarbon._engine.handle import Handle
-from aiocarbon._engine.life import CLOSE_LIMIT_S, OPEN_LIMIT_S
+from aiocarbon._engine.life import CLOSE_LIMIT_S
 from aiocarbon._marks import Child, EpochMark, Epochs, EpochVerbs, StepVerbs, wait_for
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
 from aiocarbon.settings import UNSET, Unset, check_arguments
@@ -163,14 +163,14 @@ class Tracker(Verbs, EpochVerbs):
         """
         future = self._handle.open()
         try:
-            await answer(future, OPEN_LIMIT_S)
+            await answer(future, self._handle.open_limit_s)
         except (ConfigError, UsageError):
             raise
         except (AiocarbonError, TimeoutError) as error:
             self._handle.go_on_without(error)
         except BaseException:
             # Cancelled while entering: nobody will leave, so the run ends as soon as it has begun.
-            future.add_done_callback(lambda _: self._handle.close(time.monotonic_ns(), ended_well=False))
+            self._handle.close(time.monotonic_ns(), ended_well=False)
             raise
         self._tape.follow()
 

@@ -20,13 +20,14 @@ from benchmarks import result as results
 from benchmarks.result import RESULTS, Result, Row
 
 NAMES: Final = (
-    "accuracy", "accuracy_peers", "hardware", "startup", "startup_peers", "latency", "grid", "when", "overhead",
-    "training", "memory", "one_reader", "cluster", "prediction", "spans", "scale", "durability", "records", "page",
-    "frameworks",
+    "accuracy", "accuracy_peers", "hardware", "startup", "startup_peers", "latency", "lateness", "grid", "when",
+    "overhead", "training", "memory", "one_reader", "cluster", "prediction", "spans", "scale", "durability", "records",
+    "page", "frameworks",
 )  # fmt: skip
 GROUPS: Final = {
     "accuracy": ("accuracy", "accuracy_peers", "hardware"),
     "startup": ("startup", "startup_peers"),
+    "latency": ("latency", "lateness", "grid", "spans"),
     "overhead": ("overhead", "training"),
     "scale": ("scale", "memory", "cluster", "records"),
     "all": NAMES,

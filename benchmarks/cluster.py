@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 import statistics
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.progress import joined
 from benchmarks.result import Row, at_most, child, info
 
 NAME: Final = "cluster"
@@ -158,11 +161,11 @@ print(json.dumps({
 def run(*, quick: bool) -> list[Row]:
     """All figures."""
     many, few = (400, 100) if quick else (NODES, FEW)
-    rows: list[Row] = []
+    parts: dict[str, Callable[[], list[Row]]] = {}
     for devices in (2, 12):
-        rows += _written(devices, quick=quick)
-        rows += _merged(devices, many, few, is_limited=not quick)
-    return rows
+        parts[f"{devices} devices, written"] = partial(_written, devices, quick=quick)
+        parts[f"{devices} devices, merged"] = partial(_merged, devices, many, few, is_limited=not quick)
+    return joined(parts)
 
 
 def _written(devices: int, *, quick: bool) -> list[Row]:

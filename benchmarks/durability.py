@@ -19,6 +19,7 @@ from aiocarbon.journal.process import Process
 from aiocarbon.journal.read import gather, load
 from aiocarbon.journal.view import View
 from aiocarbon.meters.waves import Ramp
+from benchmarks.progress import each
 from benchmarks.result import Row, at_most, info, with_root
 
 NAME: Final = "durability"
@@ -247,7 +248,7 @@ def run(*, quick: bool) -> list[Row]:
     """All figures."""
     kills = QUICK_KILLS if quick else KILLS
     verdicts = []
-    for seed in range(-(-kills // CHAIN)):
+    for seed in each(range(-(-kills // CHAIN)), lambda seed: f"run {seed}"):
         folder = Path(tempfile.mkdtemp(prefix="durability-"))
         try:
             verdicts.append(chain(folder, min(CHAIN, kills - seed * CHAIN), seed))

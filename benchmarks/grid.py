@@ -7,12 +7,14 @@ again and again; how much later than asked it wakes is a stall. The same without
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
+from benchmarks.progress import each
 from benchmarks.result import ROOT, Row, at_most, child, has_loopback, info, skipped
 
 NAME: Final = "grid"
@@ -110,7 +112,10 @@ async def main():
 print(json.dumps(asyncio.run(main())))
 """
 
-KINDS: Final = ("answers", "two weeks", "hangs", "429", "500", "HTML", "truncated", "huge", "nulls", "absurd")
+KINDS: Final = (
+    "answers", "two weeks", "hangs", "429", "500", "HTML", "truncated", "huge", "nulls", "absurd", "refuses",
+    "swallows",
+)  # fmt: skip
 CONTROL: Final = "offline"
 LIMIT_MS: Final = 3.0
 IMPORT_LIMIT_MS: Final = 15.0
@@ -124,15 +129,15 @@ def run(*, quick: bool) -> list[Row]:
         return [skipped("longest stall by a source", "ms", "127.0.0.1 cannot be reached here: no source answers")]
     rounds, seconds = (1, "1") if quick else (5, "2")
     heard: dict[str, list[dict[str, Any]]] = {}
-    for _ in range(rounds):  # in turn, so that a slow moment of the machine meets all
-        for kind in (CONTROL, *KINDS):
-            with _serving(kind) as url:
-                code = f"import os; os.environ.update({_variables(url)!r})\n{CHILD}"
-                heard.setdefault(kind, []).append(child(code, kind, seconds))
+    for kind in each((CONTROL, *KINDS) * rounds):  # in turn, so that a slow moment of the machine meets all
+        with serving(kind) as url:
+            code = f"import os; os.environ.update({at_place(url)!r})\n{CHILD}"
+            heard.setdefault(kind, []).append(child(code, kind, seconds))
     return [row for kind, runs in heard.items() for row in _rows(kind, runs)]
 
 
-def _variables(url: str) -> dict[str, str]:
+def at_place(url: str) -> dict[str, str]:
+    """The environment in which the source of Great Britain is asked at a URL, each time."""
     return {"AIOCARBON_CARBONINTENSITY_GB_URL": url, "AIOCARBON_CACHE": "none"}
 
 
@@ -162,8 +167,25 @@ def _middle_under(values: list[float], limit: float) -> tuple[float, str, float,
 
 
 @contextmanager
-def _serving(kind: str) -> Iterator[str]:
-    """A server that answers in one way, in a process of its own."""
+def serving(kind: str) -> Iterator[str]:
+    """The URL of a server that answers in one way, in a process of its own; or of what is none.
+
+    Args:
+        kind: One of `KINDS`. "refuses" has no server; "swallows" takes no packet: a full backlog drops who knocks.
+    """
+    if kind == "refuses":
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            port = gone.getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+        return
+    if kind == "swallows":
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as knocking:
+            for _ in range(3):
+                caller = knocking.enter_context(socket.socket())
+                caller.setblocking(False)
+                caller.connect_ex(deaf.getsockname())
+            yield f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        return
     server = subprocess.Popen([sys.executable, "-c", SERVER, kind], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert server.stdout is not None

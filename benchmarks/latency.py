@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from typing import Any, Final
 
+from benchmarks.progress import each
 from benchmarks.result import ChildError, Row, at_most, child, info, skipped
 
 NAME: Final = "latency"
@@ -135,7 +136,10 @@ def run(*, quick: bool) -> list[Row]:
     for loop in ("asyncio", "uvloop"):
         try:
             # In turn, so that a slow moment of the machine meets both.
-            heard = [(child(CHILD, loop, "cold", "5"), child(CHILD, loop, "warm", str(epochs))) for _ in range(rounds)]
+            heard = [
+                (child(CHILD, loop, "cold", "5"), child(CHILD, loop, "warm", str(epochs)))
+                for _ in each([loop] * rounds)
+            ]
         except ChildError as error:
             if "No module named 'uvloop'" not in str(error):
                 raise

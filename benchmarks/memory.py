@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.fake_nvml import NoCompilerError, build, child_environ
+from benchmarks.progress import joined
 from benchmarks.result import ROOT, Row, at_most, child, info
 
 NAME: Final = "memory"
@@ -106,11 +107,13 @@ SCENARIO: Final = "".join(f"gpu NVIDIA H100\nwave 0 square {1.3 + i / 5:g} 0.5 {
 
 def run(*, quick: bool) -> list[Row]:
     """All figures."""
-    return [
-        *_everything_rows(),
-        *_reading_rows(200_000 if quick else 10_000_000),
-        *_engine_rows(4.0 if quick else 60.0),
-    ]
+    return joined(
+        {
+            "everything running": _everything_rows,
+            "readings": lambda: _reading_rows(200_000 if quick else 10_000_000),
+            "the whole engine": lambda: _engine_rows(4.0 if quick else 60.0),
+        }
+    )
 
 
 def _everything_rows() -> list[Row]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.fake_nvml import NoCompilerError, build, child_environ
+from benchmarks.progress import each
 from benchmarks.result import ROOT, Row, at_most, child, info, skipped
 
 NAME: Final = "overhead"
@@ -151,7 +152,7 @@ def run(*, quick: bool) -> list[Row]:
             file.write_text(scenario)
             environ = None if library is None or not scenario else child_environ(library, file)
             asked = {"meters": meters, "powercap": folder, "bare_s": seconds / 3, "seconds": seconds}
-            heard = [_one(asked, files, environ) for _ in range(rounds)]
+            heard = [_one(asked, files, environ) for _ in each([name] * rounds)]
         rows += _rows(name, heard, limit)
     return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
@@ -69,6 +69,28 @@ def progress(out: TextIO = sys.stderr) -> Iterator[Bar]:
     with Progress(console=Console(file=out), transient=True) as drawn:
         task: Any = drawn.add_task("", total=None)
         yield Bar(lambda what, done, total: drawn.update(task, description=what, completed=done, total=total))
+
+
+def each(items: Sequence[T], say: Callable[[T], str] = str) -> Iterator[T]:
+    """Go through pieces of long work with a bar.
+
+    Args:
+        items: The pieces.
+        say: What one is called.
+    """
+    with progress() as bar:
+        for done, item in enumerate(items):
+            bar.show(say(item), done, len(items))
+            yield item
+
+
+def joined(parts: Mapping[str, Callable[[], Sequence[T]]]) -> list[T]:
+    """What all parts of long work give, in their order, with a bar.
+
+    Args:
+        parts: By what each is called.
+    """
+    return [found for name in each(list(parts)) for found in parts[name]()]
 
 
 def _lines(out: TextIO, every_s: float = 10.0) -> Callable[[str, int, int], None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from typing import Any, Final
 
+from benchmarks.progress import joined
 from benchmarks.result import Row, at_most, child, info
 
 NAME: Final = "scale"
@@ -130,7 +131,13 @@ print(json.dumps({"error": said_j / true_j - 1.0, "cpu_s": time.process_time() -
 
 def run(*, quick: bool) -> list[Row]:
     """All figures."""
-    return [*_many_rows(quick=quick), *_month_rows(quick=quick), *_long_rows(quick=quick)]
+    return joined(
+        {
+            "1,000 devices": lambda: _many_rows(quick=quick),
+            "a month": lambda: _month_rows(quick=quick),
+            "the whole engine": lambda: _long_rows(quick=quick),
+        }
+    )
 
 
 def _many_rows(*, quick: bool) -> list[Row]:

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
+from benchmarks.progress import joined
 from benchmarks.result import ChildError, Row, at_most, child, info, skipped
 
 NAME: Final = "spans"
@@ -45,7 +46,8 @@ def run(main, loop):
 ENTERING: Final = (
     COMMON
     + """
-repeats, loop, count = int(sys.argv[1]), sys.argv[2], 250  # short, so that most are not interrupted
+repeats, loop, beside = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+count = 250  # short, so that most are not interrupted
 
 def clocks():
     return time.thread_time_ns(), time.perf_counter_ns()
@@ -82,6 +84,10 @@ def forms(span):
 async def main():
     async with aiocarbon.Tracker(**ARGUMENTS) as tracker:
         of = forms(tracker.span)
+        kept = [tracker.span("beside") for _ in range(beside)]
+        for span in kept:
+            contextvars.Context().run(span.__enter__)
+        await asyncio.sleep(1.5)
         heard = {name: [] for name in ("async with", *of)}
         for _ in range(repeats):
             heard["async with"].append(await awaited(tracker.span))
@@ -251,6 +257,7 @@ print(json.dumps(run(main(), loop)))
 )
 
 
+CONCURRENT: Final = (1, 100, 10_000)
 PACE: Final = 50_000.0
 """Spans a second of the paced run."""
 
@@ -260,30 +267,52 @@ LEAST_TOLD: Final = 500_000
 
 def run(*, quick: bool) -> list[Row]:
     """All figures."""
-    return [
-        *_entering_rows(20 if quick else 1000),
-        *_open_rows(2.0 if quick else 15.0, 1 if quick else 5),
-        *_million_rows(40_000 if quick else 1_000_000, 1 if quick else 3),
-        *_lateness_rows(3 if quick else 16, 1.0 if quick else 3.0),
-    ]
+    repeats = 20 if quick else 1000
+    return joined(
+        {
+            "to enter and leave": lambda: _entering_rows(repeats),
+            "beside others that are open": lambda: _beside_rows(repeats),
+            "thousands open": lambda: _open_rows(2.0 if quick else 15.0, 1 if quick else 5),
+            "a million": lambda: _million_rows(40_000 if quick else 1_000_000, 1 if quick else 3),
+            "lateness": lambda: _lateness_rows(3 if quick else 16, 1.0 if quick else 3.0),
+        }
+    )
 
 
 def _entering_rows(repeats: int) -> list[Row]:
     rows: list[Row] = []
     for loop in ("no loop", "asyncio", "uvloop"):
         try:
-            heard: dict[str, list[list[float]]] = child(ENTERING, str(repeats), loop)
+            heard: dict[str, list[list[float]]] = child(ENTERING, str(repeats), loop, "0")
         except ChildError as error:
             if "No module named 'uvloop'" not in str(error):
                 raise
             rows.append(skipped(f"{loop}: enter and leave", "us", "uvloop is not installed", 3.0))
             continue
-        for form, times in heard.items():
-            us, wall_us = ([each[i] for each in times] for i in (0, 1))
-            tenths = statistics.quantiles(us, n=10)
-            note = f"CPU time, {len(us)} times 250: 80 % {tenths[0]:.2f} to {tenths[-1]:.2f}"
-            note += f"; wall time {statistics.median(wall_us):.2f} us"
-            rows.append(at_most(f"{loop}: enter and leave, {form}", statistics.median(us), "us", 3.0, note))
+        rows += [
+            at_most(f"{loop}: enter and leave, {form}", *_cost(times), 3.0, _story(times))
+            for form, times in heard.items()
+        ]
+    return rows
+
+
+def _cost(times: list[list[float]]) -> tuple[float, str]:
+    """CPU time of one span: median, and its unit."""
+    return statistics.median(cpu_us for cpu_us, _ in times), "us"
+
+
+def _story(times: list[list[float]]) -> str:
+    tenths = statistics.quantiles([cpu_us for cpu_us, _ in times], n=10)
+    wall_us = statistics.median(wall_us for _, wall_us in times)
+    return f"CPU time, {len(times)} times 250: 80 % {tenths[0]:.2f} to {tenths[-1]:.2f}; wall time {wall_us:.2f} us"
+
+
+def _beside_rows(repeats: int) -> list[Row]:
+    """A span while others are open, in tasks of their own."""
+    rows: list[Row] = []
+    for count in CONCURRENT:
+        heard: dict[str, list[list[float]]] = child(ENTERING, str(repeats), "asyncio", str(count - 1))
+        rows.append(info(f"asyncio, {count:,} open at a time: a span", *_cost(heard["with"]), _story(heard["with"])))
     return rows
 
 

@@ -6,11 +6,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from aiocarbon import EngineError, MeterLostError, Tracker, sync
+from aiocarbon._core.reading import Device, Reading
+from aiocarbon._engine.hops import Hop
+from aiocarbon._engine.track import make_track
 from aiocarbon.errors import ReadError
 from aiocarbon.meters.base import Inventory
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
@@ -93,6 +97,12 @@ def test_a_meter_that_opens_to_nothing_is_told(answer: object) -> None:
     assert [d.id for d in tracker.report().devices] == ["simulated-0"]
 
 
+def test_a_sum_that_fits_nowhere_is_told() -> None:
+    with sync.Tracker(meters=[ScriptedMeter(energy_uj=[2**63]), watts()], **QUICK) as tracker:
+        until(tracker, lambda: told(tracker, "no sensor can"))
+    assert tracker.report().ended_well
+
+
 @pytest.mark.parametrize("value", ["7", None, b"7", [7]])
 def test_an_answer_that_is_no_number_is_a_read_that_failed(value: Any) -> None:
     odd = ScriptedMeter(energy_uj=[lambda: value])
@@ -105,6 +115,55 @@ def test_a_read_that_answers_nothing_at_all_is_told() -> None:
     with sync.Tracker(meters=[Odd(read=lambda device: None), watts()], **QUICK) as tracker:
         until(tracker, lambda: told(tracker, "no reading"))
     assert tracker.report().ended_well
+
+
+@pytest.mark.parametrize("stamps", [(0.5, 1.5), (None, None), (2**70, 2**70)])
+def test_a_read_at_no_instant_is_told_and_costs_no_other_device_its_engine(stamps: tuple[Any, Any]) -> None:
+    odd = Odd(read=lambda device: Reading(*stamps, 5))
+    with sync.Tracker(meters=[odd, watts()], **QUICK) as tracker:
+        until(tracker, lambda: told(tracker, "no reading") or told(tracker, "no sensor can"))
+        until(tracker, lambda: tracker.report().it_energy_kwh > 0.0)
+    assert tracker.report().ended_well
+    assert not told(tracker, "engine died")
+
+
+def test_a_run_that_wants_other_meters_while_one_is_asked_what_it_found_ends_no_engine() -> None:
+    other = sync.Tracker(meters=[ScriptedMeter(energy_uj=growing())], **QUICK)
+    began = threading.Event()
+
+    def check() -> Any:
+        if not began.is_set():
+            other.start()
+            began.set()
+        return ()
+
+    with sync.Tracker(meters=[Odd(check=check), watts()], **QUICK) as tracker:
+        until(tracker, began.is_set)
+        until(tracker, lambda: tracker.report().it_energy_kwh > 0.0)
+        other.stop()
+    assert tracker.report().ended_well
+    assert not told(tracker, "engine died")
+
+
+def test_what_was_read_before_a_device_that_hangs_counts() -> None:
+    release, hangs = threading.Event(), threading.Event()
+
+    class Hanging(ScriptedMeter):
+        def read(self, device: Device) -> Reading:
+            hangs.set()
+            release.wait(30)
+            return super().read(device)
+
+    meters = [ScriptedMeter(energy_uj=[7]), Hanging(energy_uj=[7])]
+    tracks = [make_track(meter.device, meter, "s", 1000) for meter in meters]
+    hop = Hop(tracks)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(hop.run)
+        hangs.wait(30)
+        hop.is_abandoned = True
+        release.set()
+        done.result(30)
+    assert [(track, result.value) for track, result in hop.results] == [(tracks[0], 7)]  # type: ignore[union-attr]
 
 
 # -- values -----------------------------------------------------------------------------------------------------

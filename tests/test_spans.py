@@ -554,6 +554,43 @@ def test_a_tracked_async_generator_that_is_closed_has_closed_what_it_decorates(i
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("kind", ["plain", "coroutine", "generator", "async generator"])
+def test_what_is_tracked_and_fails_did_not_end_well(kind: str) -> None:
+    @track(meters=[watts()], **QUICK)
+    def plain() -> None:
+        raise ZeroDivisionError
+
+    @track(meters=[watts()], **QUICK)
+    async def coroutine() -> None:
+        raise ZeroDivisionError
+
+    @track(meters=[watts()], **QUICK)
+    def generator() -> Iterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    @track(meters=[watts()], **QUICK)
+    async def async_generator() -> AsyncIterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async for _ in async_generator():
+            pass
+
+    functions: dict[str, tuple[Any, Callable[[], object]]] = {
+        "plain": (plain, plain),
+        "coroutine": (coroutine, lambda: asyncio.run(coroutine())),
+        "generator": (generator, lambda: list(generator())),
+        "async generator": (async_generator, lambda: asyncio.run(main())),
+    }
+    tracked, call = functions[kind]
+    with pytest.raises(ZeroDivisionError):
+        call()
+    assert tracked.last_report.is_final
+    assert not tracked.last_report.ended_well
+
+
 # -- following tasks and threads ---------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiocarbon._core.intensity import Location
 from aiocarbon._core.ledger import Cut, Mark
@@ -24,11 +24,29 @@ class Overhead:
         cpu_s: CPU seconds of the engine's thread and its workers.
         readings: Readings taken.
         missed_ticks: Ticks that came too late and were dropped.
+        it_energy_kwh: Those CPU seconds at the mean power of a logical CPU of the machine meanwhile: what its
+            processors drew, idle power included, by their number. The run's energy holds it, where its scope is the
+            machine. None where no processor's energy is known.
     """
 
     cpu_s: float
     readings: int
     missed_ticks: int
+    it_energy_kwh: float | None = None
+
+    def __add__(self, other: Overhead) -> Overhead:
+        """Of both together; energy is known if it is of all that cost CPU time."""
+        energies = [cost.it_energy_kwh for cost in (self, other) if cost.cpu_s > 0.0]
+        known = [energy for energy in energies if energy is not None]
+        return Overhead(
+            cpu_s=self.cpu_s + other.cpu_s,
+            readings=self.readings + other.readings,
+            missed_ticks=self.missed_ticks + other.missed_ticks,
+            it_energy_kwh=sum(known) if known and len(known) == len(energies) else None,
+        )
+
+
+NO_OVERHEAD: Final = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ one that comes late makes the newest stretch of the curve be derived again, from
 from __future__ import annotations
 
 import bisect
+import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +25,9 @@ from aiocarbon._core.units import J_PER_UJ, S_PER_NS, ns_from_s
 
 VOUCHED_INTERVALS = 3
 """A power sensor vouches for gaps of at most this many of its reading intervals."""
+
+MOST_UJ = 2.0**63
+"""A sum of microjoules from here on fits no column; no device of this world has it."""
 
 CHECKPOINT_EVERY = 256
 """Readings between two checkpoints; a late reading is welcome for one to two of these."""
@@ -100,6 +104,7 @@ class Derivation:
         self.jitter_ns = refresh_ns // 10
         self.too_late = 0
         self._is_energy = device.quantity is Quantity.ENERGY
+        self._most = MOST_UJ if self._is_energy else math.inf
         self._t = array("q")
         self._half = array("q")
         self._value = array("q" if self._is_energy else "d")
@@ -116,9 +121,9 @@ class Derivation:
             reading: Of this curve's device.
 
         Raises:
-            ValueError: The value is negative or not finite.
+            ValueError: The value is negative or not finite, or a sum beyond what 63 bits hold.
         """
-        if not 0.0 <= reading.value < float("inf"):
+        if not 0.0 <= reading.value < self._most:
             raise ValueError(f"{self.device.id}: {reading.value} is no {self.device.quantity} value")
         entry = (reading.t_ns, reading.half_ns, int(reading.value) if self._is_energy else float(reading.value))
         if entry[0] <= self._closed_ns:

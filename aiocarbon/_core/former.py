@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from aiocarbon._core.body import Overhead
 from aiocarbon._core.intensity import Pue
 from aiocarbon._core.ledger import weakest
 from aiocarbon._core.nodes import Attempt
@@ -116,11 +115,7 @@ def continued(former: Former, live: RunReport) -> RunReport:
         attribution=live.attribution or run.attribution,
         children=_merged(run.children, live.children, lambda child: child.name, _child),
         warnings=(*live.warnings, *(EARLIER + text for text in run.warnings if text not in live.warnings)),
-        overhead=Overhead(
-            cpu_s=run.overhead.cpu_s + live.overhead.cpu_s,
-            readings=run.overhead.readings + live.overhead.readings,
-            missed_ticks=run.overhead.missed_ticks + live.overhead.missed_ticks,
-        ),
+        overhead=run.overhead + live.overhead,
     )
 
 

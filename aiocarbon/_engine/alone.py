@@ -9,15 +9,21 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiocarbon._core.body import Overhead
+from aiocarbon._core.body import NO_OVERHEAD
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.ledger import add_cuts
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon._engine.clock import SystemClock
 from aiocarbon._engine.session import Session
+from aiocarbon._logging import get_logger
+from aiocarbon.errors import AiocarbonError
 
 if TYPE_CHECKING:
     from aiocarbon._core.report import EpochReport, RunReport
+    from aiocarbon._engine.surroundings import Surroundings
+    from aiocarbon.settings import Settings
+
+log = get_logger("tracker")
 
 
 def unmeasured(arguments: Mapping[str, Any], who: Identity) -> Session:
@@ -31,16 +37,30 @@ def unmeasured(arguments: Mapping[str, Any], who: Identity) -> Session:
         ConfigError: A setting of the environment or a file is not accepted.
     """
     from aiocarbon._engine.opening import make_session
-    from aiocarbon._engine.surroundings import resolved, surroundings
 
-    settings = resolved(arguments)
-    none = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
-    session = make_session(settings, who, surroundings(settings, arguments, who), SystemClock(), lambda: none)
+    settings, place = _found(arguments, who)
+    session = make_session(settings, who, place, SystemClock(), lambda: NO_OVERHEAD)
     session.warn("no device could be read: the figures hold nothing; `aiocarbon doctor` tells why")
     now = time.monotonic_ns()
     session.begin(now)
     session.publish(now)
     return session
+
+
+def _found(arguments: Mapping[str, Any], who: Identity) -> tuple[Settings, Surroundings]:
+    """The settings in force and the run's place; the defaults where these cannot be found out."""
+    from aiocarbon._engine.surroundings import resolved, surroundings
+    from aiocarbon.settings import Settings
+
+    try:
+        settings = resolved(arguments)
+        return settings, surroundings(settings, arguments, who)
+    except AiocarbonError:
+        raise
+    except Exception as error:
+        # What kept the engine from beginning, as a file that may not be read, must not reach the training here.
+        log.warning("run.unknown", why=f"{type(error).__name__}: {error}")
+        return Settings(), surroundings(Settings(), {})
 
 
 def finish(session: Session, t_ns: int, steps: int) -> RunReport:

@@ -166,7 +166,7 @@ class Bank:
 
     async def check(self) -> None:
         """Ask each meter that looks at its own readings for what it found since: mirrored dies, a still counter."""
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):  # another run may want further ones while a meter is asked
             check = getattr(entry.meter, "check", None)
             if check is not None and not entry.check_failed:
                 for finding in await self._checked(entry, check):

@@ -82,10 +82,12 @@ class Behind:
             session: The run.
             wait_s: How long that may take, seconds.
         """
-        with anyio.move_on_after(wait_s):
-            await self._begun[session].wait()
-        del self._begun[session]
-        poller = self._pollers.pop(session, None)
+        try:
+            with anyio.move_on_after(wait_s):
+                await self._begun[session].wait()
+        finally:  # also where nobody waits any more
+            del self._begun[session]
+            poller = self._pollers.pop(session, None)
         if poller is not None:
             await poller.finish(wait_s)
 

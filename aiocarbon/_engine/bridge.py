@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 T = TypeVar("T")
+TOO_LATE = "the engine did not answer within {:g} s"
 
 
 async def answer(future: Future[T], limit_s: float | None) -> T:
@@ -35,7 +36,7 @@ async def answer(future: Future[T], limit_s: float | None) -> T:
         else:
             await _on_asyncio(future, limit_s)
     if not future.done():
-        raise TimeoutError(f"the engine did not answer within {limit_s:g} s")
+        raise TimeoutError(TOO_LATE.format(limit_s))
     return future.result()
 
 
@@ -128,3 +129,7 @@ def block(future: Future[T], limit_s: float) -> T:
         return future.result(limit_s)
     except CancelledError as error:
         raise TimeoutError("the engine's answer was cancelled") from error
+    except TimeoutError:
+        if future.done():
+            raise
+        raise TimeoutError(TOO_LATE.format(limit_s)) from None

@@ -6,7 +6,6 @@ All methods run on the engine's loop.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -14,7 +13,6 @@ from weakref import WeakKeyDictionary
 import anyio.abc
 from anyio import to_thread
 
-from aiocarbon._core.body import Overhead
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.reading import Finding
 from aiocarbon._core.units import NS_PER_S, ns_from_s, s_from_ns
@@ -23,10 +21,11 @@ from aiocarbon._engine.bank import Bank, Entry
 from aiocarbon._engine.behind import Behind
 from aiocarbon._engine.claims import Claims
 from aiocarbon._engine.clock import Clock, SystemClock
+from aiocarbon._engine.cost import Cost
 from aiocarbon._engine.known import SETTLE_NS
 from aiocarbon._engine.mates import Mates
 from aiocarbon._engine.notices import Notices, note, tell_of
-from aiocarbon._engine.opening import begun, make_session
+from aiocarbon._engine.opening import Closing, begun, make_session
 from aiocarbon._engine.sampler import Sampler
 from aiocarbon._engine.scoping import open_scope
 from aiocarbon._engine.session import Session
@@ -90,6 +89,7 @@ class Engine:
         self._wants: dict[Session, list[Entry]] = {}
         self._orders: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
         self._turns: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
+        self._closings: dict[Session, Closing] = {}
         self._stop: anyio.Event | None = None
         self._usage = usage
         self._suspended_ns = 0
@@ -101,7 +101,6 @@ class Engine:
     async def run(self, started: Callable[[], None]) -> None:
         """Run until `stop`; `started` is called once verbs may be used."""
         self._stop = anyio.Event()
-        self._cpu0_ns = time.thread_time_ns()
         self._boot_minus_mono = self.clock.boot_ns() - self.clock.monotonic_ns()
         async with anyio.create_task_group() as group:
             self.group = group
@@ -120,6 +119,7 @@ class Engine:
                 ticked=self._ticked,
             )
             self._mates.lend(self._sampler)
+            self._cost = Cost(self._sampler)
             self.look = self._sampler.look  # read every meter for an edge
             started()
             await self._stop.wait()
@@ -169,7 +169,7 @@ class Engine:
         with anyio.move_on_after(OPEN_WAIT_S):
             for entry in entries:
                 await entry.opened.wait()
-        session = make_session(settings, who, place, self.clock, self._meter_of_cost(), on_exceeded)
+        session = make_session(settings, who, place, self.clock, self._cost.meter(), on_exceeded)
         scope.serve(self, session)
         self.sessions[session] = settings
         session.look_at_clocks = self._look_at_clocks
@@ -254,10 +254,25 @@ class Engine:
             ended_well: False if nobody ended it.
             intensity_wait_s: How long sources may take for what is missing.
         """
+        closing = self._closings.get(session)
+        if closing is not None:  # asked for again, as where its user did not wait and the process ends
+            if intensity_wait_s < INTENSITY_WAIT_S:
+                closing.patience.cancel()
+            await closing.is_done.wait()
         if session not in self.sessions:
             if session.published is None:
                 raise EngineError("the run was never begun")
             return session.published
+        closing = self._closings[session] = Closing()
+        try:
+            return await self._close(session, t_ns, steps, ended_well, intensity_wait_s)
+        finally:
+            del self._closings[session]
+            closing.is_done.set()
+
+    async def _close(
+        self, session: Session, t_ns: int, steps: int, ended_well: bool, intensity_wait_s: float
+    ) -> RunReport:
         with anyio.move_on_after(EXIT_WAIT_S):
             async with self.order(session):  # marks that are on their way come first
                 await self._sampler.latch()
@@ -272,7 +287,8 @@ class Engine:
         session.settle(t_ns + 2 * SETTLE_NS)
         if session.sharing.is_wanted:
             await self.share(session, t_ns)  # the most of it, before the last figures of the intensity are waited for
-        await self._behind.finish(session, intensity_wait_s)
+        with self._closings[session].patience:
+            await self._behind.finish(session, intensity_wait_s)
         if session.sharing.is_wanted:
             await self.share(session, t_ns, is_last=True)
         with anyio.move_on_after(EPOCH_WAIT_S):
@@ -301,22 +317,6 @@ class Engine:
             await self.close(session, now, 0, ended_well=False, intensity_wait_s=EXIT_WAIT_S)
 
     # -- sessions ----------------------------------------------------------------------------------------------
-
-    def _meter_of_cost(self) -> Callable[[], Overhead]:
-        """What the instrument costs from now on."""
-        cpu0, read0, missed0 = self._cpu_ns(), self._sampler.readings, self._sampler.missed_ticks
-
-        def overhead() -> Overhead:
-            return Overhead(
-                cpu_s=s_from_ns(self._cpu_ns() - cpu0),
-                readings=self._sampler.readings - read0,
-                missed_ticks=self._sampler.missed_ticks - missed0,
-            )
-
-        return overhead
-
-    def _cpu_ns(self) -> int:
-        return time.thread_time_ns() - self._cpu0_ns + self._sampler.worker_cpu_ns
 
     def boot_offset_ns(self) -> int:
         """Boot clock minus monotonic clock, as all journals of one curve have it."""

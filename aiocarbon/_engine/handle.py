@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiocarbon._engine.device_sync import LIMIT_S as SYNC_LIMIT_S
-from aiocarbon._engine.device_sync import prepare, waited
 from aiocarbon._engine.life import DEAD, Life
 from aiocarbon._engine.marks import Style
 from aiocarbon.errors import EngineError
@@ -93,11 +92,11 @@ class Handle(Life):
             self._last_epoch = act(t_ns)
             session.publish(t_ns)
             return None
-        wait = None if self._device_sync is None else prepare(self._device_sync)
+        wait = self.device_sync.prepare()
 
         async def verb(engine: Any) -> Any:
             async with engine.order(session):
-                at = await waited(engine, wait, t_ns, self.tell)
+                at = await self.device_sync.waited(engine, wait, t_ns)
                 return await engine.mark(session, lambda: act(at))
 
         return host.call(verb)
@@ -105,7 +104,7 @@ class Handle(Life):
     @property
     def mark_limit_s(self) -> float:  # type: ignore[override]  # a child's is its run's
         """Longest wait for a mark's report, seconds."""
-        return MARK_LIMIT_S if self._device_sync is None else MARK_LIMIT_S + SYNC_LIMIT_S
+        return MARK_LIMIT_S if self.device_sync.how is None else MARK_LIMIT_S + SYNC_LIMIT_S
 
     def _may_mark(self, verb: str) -> bool:
         if self._is_forked:

@@ -238,9 +238,9 @@ class Shares(Machine):
         """The newest look, if it was before an instant."""
         return t_ns if self._newest_ns is None or self._is_closed else min(t_ns, self._newest_ns)
 
-    def added_to(self, cost: Overhead) -> Overhead:
+    def added_to(self, cost: Overhead, begin_ns: int) -> Overhead:
         """With the CPU time of the workers that looked."""
-        return replace(cost, cpu_s=cost.cpu_s + s_from_ns(self._cpu_ns))
+        return super().added_to(replace(cost, cpu_s=cost.cpu_s + s_from_ns(self._cpu_ns)), begin_ns)
 
     async def aclose(self) -> None:
         """Look no more."""

@@ -11,8 +11,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from random import random
+from typing import TypeGuard
 
 from aiocarbon._core.reading import Quantity, Reading
 from aiocarbon._core.units import NS_PER_MS
@@ -37,7 +38,7 @@ def read_one(track: Track) -> Reading | MeterError | None:
     try:
         reading = track.meter.read(track.device)
         # A plug-in may answer anything; what is no reading must not reach the curve.
-        if not isinstance(reading, Reading) or not isinstance(reading.value, Real):
+        if not _is_sound(reading):
             raise ReadError(f"{track.device.id}: its meter answered {reading!r}, no reading", device=track.device.id)
         is_counter = track.device.quantity is Quantity.ENERGY
         if track.share is not None and not track.share.publish(reading, is_counter=is_counter):
@@ -52,6 +53,16 @@ def read_one(track: Track) -> Reading | MeterError | None:
         return failure
     finally:
         lock.release()
+
+
+def _is_sound(reading: object) -> TypeGuard[Reading]:
+    """Whether what a meter answered is a reading, with whole nanoseconds and a number."""
+    return (
+        isinstance(reading, Reading)
+        and isinstance(reading.value, Real)
+        and isinstance(reading.t0_ns, Integral)
+        and isinstance(reading.t1_ns, Integral)
+    )
 
 
 class Hop:
@@ -81,8 +92,8 @@ class Hop:
                 return done
             if result is not None:
                 done.append((track, result))
+                self.results.append(done[-1])  # at once: what was read before a device that hangs counts
         self.current = None
-        self.results.extend(done)
         return done
 
     def unread(self) -> list[Track]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiocarbon._core.policy import Policy
 from aiocarbon._engine import host as hosts
+from aiocarbon._engine.device_sync import DeviceSync
 from aiocarbon._engine.marks import Marks
 from aiocarbon._engine.tape import Tape
 from aiocarbon._engine.verdicts import Verdicts
@@ -39,6 +40,10 @@ CLOSE_LIMIT_S = 3.5
 
 DEAD = "the engine died in this run: what was measured until then is reported, and coverage tells how much"
 
+BEGAN_LATE = (
+    "the run began late: what was told before (epochs, steps, spans) is not in the report, and no energy of that time"
+)
+
 LATE = (
     f"the run's end was still being made after {CLOSE_LIMIT_S:g} s, and nobody waits longer: this report is the newest "
     "before it; report() gives the final one once it is there"
@@ -55,7 +60,11 @@ class Life(Marks):
         with_root: False where the scope of the process leaves out this process's own CPU time.
         verdicts: Its budget, and what its user says of predictions.
         tape: What its users' threads tell of spans.
+        device_sync: What its marks wait for.
+        open_limit_s: Longest wait for its begin, seconds.
     """
+
+    open_limit_s = OPEN_LIMIT_S
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__()
@@ -64,6 +73,8 @@ class Life(Marks):
         self._begun_ns = 0
         self._host: hosts.Host | None = None
         self._session: Session | None = None
+        self._stand_in: Session | None = None  # for one that the engine did not begin in time, or not at all
+        self._ended: Session | None = None  # the one whose end was asked for
         self._final: RunReport | None = None
         self._is_over = False
         self._is_late = False  # whether nobody waits for its end any more
@@ -72,7 +83,7 @@ class Life(Marks):
         self.strict = bool(arguments.get("strict", False))
         self.interval_s = 1.0
         self.with_root = True
-        self._device_sync: str | Callable[[], object] | None = None
+        self.device_sync = DeviceSync(self.tell)
         self.tape = Tape(self._hurry, self.heed_budget, read=self._read_soon)
         self._hurried: Future[Any] | None = None
         self._reading: Future[Any] | None = None
@@ -106,10 +117,14 @@ class Life(Marks):
 
         async def verb(engine: Any) -> Any:
             who = self.who  # what finds it out is loaded here, where no loop of the user's waits for it
-            self._session = session = await engine.open(arguments, who, self._exceeded, with_root=self.with_root)
+            session = await engine.open(arguments, who, self._exceeded, with_root=self.with_root)
+            with self._lock:
+                self._session = session
             self._who = session.facts.identity or who  # pyproject.toml may have said more
             for message in sorted(self._told):  # before it began, as of a port that is in use
                 session.warn(message)
+            if self._stand_in is not None:
+                self.tell(BEGAN_LATE)
             self._begun_ns = time.monotonic_ns()
             _active.add(self)
             self.first_epoch = session.facts.first_epoch
@@ -120,7 +135,7 @@ class Life(Marks):
             settings = engine.sessions[session]
             self.strict = settings.strict
             self.interval_s = settings.interval_s
-            self._device_sync = settings.device_sync
+            self.device_sync.how = settings.device_sync
             self.verdicts.take(settings)
             session.sharing.tape = self.tape
             self.tape.devices = lambda: [track.device for track in session.tracks]
@@ -133,8 +148,16 @@ class Life(Marks):
         return future
 
     def _opened(self, future: Future[Any]) -> None:
-        if future.cancelled() or future.exception() is not None:
+        session = self._session
+        if future.cancelled() or future.exception() is not None or session is None:
             self._give_back()
+            return
+        with self._lock:
+            if not self._is_over or self._ended is session:
+                return
+            self._ended = session
+        # It was ended before it had begun, as where entering was cancelled.
+        self._end(session, time.monotonic_ns(), 0, ended_well=False)
 
     def go_on_without(self, error: BaseException) -> None:
         """Treat a run that could not begin: the verbs work, nothing is measured, the report says so.
@@ -142,34 +165,52 @@ class Life(Marks):
         Raises:
             EngineError: The run is strict.
         """
-        if self._session is None and not self.strict:
-            from aiocarbon._engine.alone import unmeasured
+        if self.strict:
+            self.close(time.monotonic_ns(), ended_well=False)
+            self.fail(error)
+        from aiocarbon._engine.alone import unmeasured
 
-            self._session = unmeasured(self._arguments, self.who)
-        self.tape.end()
-        self.fail(error)
+        made = unmeasured(self._arguments, self.who)
+        with self._lock:
+            if self._session is None:  # else it has just begun
+                self._session = self._stand_in = made
+        if isinstance(error, TimeoutError):
+            self.tell(f"the run could not begin within {self.open_limit_s:g} s: nothing is measured until it has")
+        else:
+            self.tape.end()
+            self.fail(error)
 
     def close(self, t_ns: int, *, ended_well: bool) -> Future[Any] | None:
         """End the run at an instant; None if there is nothing to end."""
         with self._lock:
             if self._is_over or self._session is None or self._is_forked:
-                self._is_over = True
+                self._is_over = True  # what is being begun ends with its begin
                 return None
             self._is_over = True
-            host, session = self._host, self._session
+            session = self._ended = self._session
+        return self._end(session, t_ns, self._take_steps(), ended_well=ended_well)
+
+    def _end(self, session: Session, t_ns: int, steps: int, *, ended_well: bool) -> Future[Any] | None:
         session.sharing.ends(t_ns)
         self.tape.end()
-        steps = self._take_steps()
-        if host is None:
+        host = self._host
+        if host is None or session is self._stand_in:
             self._finish_alone(session, t_ns, steps)
             return None
-        future = host.call(lambda engine: engine.close(session, t_ns, steps, ended_well))
+
+        async def verb(engine: Any) -> Any:
+            self.device_sync.end()
+            return await engine.close(session, t_ns, steps, ended_well)
+
+        future = host.call(verb)
         future.add_done_callback(lambda done: self._closed(done, session, t_ns, steps))
         return future
 
     def _closed(self, future: Future[Any], session: Session, t_ns: int, steps: int) -> None:
         host = self._host
-        if not future.cancelled() and future.exception() is None:
+        if self._final is not None:
+            pass  # it began when its stand-in had ended already, whose report stays
+        elif not future.cancelled() and future.exception() is None:
             self._final = future.result()
         elif host is not None:
             # The engine that owned the session died or gave it up; now it is ours, and what it measured is reported.
@@ -300,7 +341,7 @@ class Life(Marks):
         session = self._session
         if session is not None and not self._is_forked:
             session.warn(message)
-            if self.is_active and (self._host is None or self._host.is_dead):
+            if self.is_active and (self._host is None or self._host.is_dead or session is self._stand_in):
                 session.publish(time.monotonic_ns())  # no tick of an engine will
 
     def amend(self, message: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import anyio
+
 from aiocarbon._core.body import Facts, Overhead
 from aiocarbon._core.curve import Curve
 from aiocarbon._core.identity import Identity
@@ -73,6 +75,19 @@ def make_session(
     for note in (*filter(None, (who.advice,)), *place.notes):
         session.warn(note)
     return session
+
+
+class Closing:
+    """The end of a run, while it is being made.
+
+    Attributes:
+        patience: In it sources are waited for.
+        is_done: Set once the report is final.
+    """
+
+    def __init__(self) -> None:
+        self.patience = anyio.CancelScope()
+        self.is_done = anyio.Event()
 
 
 def begun(sessions: Iterable[Session]) -> list[Session]:

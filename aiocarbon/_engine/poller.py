@@ -139,6 +139,8 @@ class Poller:
                 await within(self._exchange.clock, limit_s, mend)
         except Exception as error:  # as above: the run ends with what is known
             self._give_up(error)
+        finally:  # also where nobody waits for it any more
+            self._scope.cancel()
         if self._asking is not None and not self._first.is_set():
             source = self._sources[self._asking]
             why = self._exchange.state(source).why or "it had not answered when the run ended"
@@ -148,7 +150,6 @@ class Poller:
                 "where this machine is was still being asked of others when the run ended; give location=, or "
                 "offline=True to send nothing"
             )
-        self._scope.cancel()
         async with self._learning:  # what is just being learnt is cut to its end
             self._tell_guess()
 

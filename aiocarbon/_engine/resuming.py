@@ -35,12 +35,20 @@ def run_meant(resume: str | Path, journal: Path | None) -> tuple[Path, str]:
     if not isinstance(resume, Path):
         return journal or DEFAULT_FOLDER, resume
     run = Path(os.path.abspath(resume))
-    if run.is_dir() and not any(run.glob("*.jsonl")) and any(run.glob("*/*.jsonl")):
+    if _holds_several(run):
         raise ConfigError("resume", str(resume), "the folder of one run: this one holds several")
     try:
         return run.parent, str(check("run_id", run.name))
     except ConfigError as error:
         raise ConfigError("resume", str(resume), "the folder of a run, which has the run's id as its name") from error
+
+
+def _holds_several(folder: Path) -> bool:
+    """Whether this is a folder of runs' folders, as far as it may be read."""
+    try:
+        return folder.is_dir() and not any(folder.glob("*.jsonl")) and any(folder.glob("*/*.jsonl"))
+    except OSError:
+        return False
 
 
 def resumed(settings: Settings, who: Identity) -> dict[str, Any]:

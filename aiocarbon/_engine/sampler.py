@@ -289,9 +289,10 @@ class Sampler:
         for track in tracks:
             wanted = track.wanted_ns
             curve = track.derivation.curve
-            if wanted is None or not len(curve):
+            if wanted is None:
                 continue
-            if curve[-1].t_ns >= wanted or now >= max(until_ns, wanted + WATCH_NS) or not track.is_readable:
+            has_told = len(curve) > 0 and curve[-1].t_ns >= wanted
+            if has_told or now >= max(until_ns, wanted + WATCH_NS) or not track.is_readable:
                 track.wanted_ns = None
 
     def _settle_probe(self, track: Track) -> None:
@@ -332,7 +333,7 @@ class Sampler:
         resets = track.derivation.resets
         try:
             track.derivation.add(reading)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             self._tell(track, "value", f"gave a value that no sensor can: {error}")
             return
         if track.share is not None:

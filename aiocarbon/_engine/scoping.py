@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
+
+from aiocarbon._core.reading import DeviceKind
+from aiocarbon._core.units import kwh_from_j, s_from_ns
 
 if TYPE_CHECKING:
     from aiocarbon._core.body import Overhead
@@ -110,9 +115,15 @@ class Machine:
         """At the run's end: what a reader must know."""
         return iter(())
 
-    def added_to(self, cost: Overhead) -> Overhead:
-        """What the instrument costs, with what looks cost."""
-        return cost
+    def added_to(self, cost: Overhead, begin_ns: int) -> Overhead:
+        """What the instrument costs, with what looks cost, and the energy of that.
+
+        Args:
+            cost: Its CPU time.
+            begin_ns: Begin of the run, monotonic.
+        """
+        power_w = _cpu_power_w([track.derivation.curve for track in self._tracks], begin_ns)
+        return cost if power_w is None else replace(cost, it_energy_kwh=kwh_from_j(power_w * cost.cpu_s))
 
     async def aclose(self) -> None:
         """Give everything back."""
@@ -141,6 +152,26 @@ async def open_scope(
     from aiocarbon._engine.holding import open_shares
 
     return await open_shares(engine, settings, with_root=with_root, make=make)
+
+
+def _cpu_power_w(curves: Iterable[Curve], begin_ns: int) -> float | None:
+    """What a logical CPU of this machine draws on average, watts, idle power included; None where that is not known.
+
+    Args:
+        curves: Of the machine's devices; those of processors that count are taken.
+        begin_ns: From when on, monotonic.
+    """
+    whole_w = 0.0
+    for curve in curves:
+        if curve.device.kind is not DeviceKind.CPU or not curve.device.counted:
+            continue
+        if not len(curve):
+            return None
+        first_ns, last = max(curve[0].t_ns, begin_ns), curve[-1]
+        if last.t_ns <= first_ns:
+            return None
+        whole_w += (last.energy_j - curve.state_at(first_ns).energy_j) / s_from_ns(last.t_ns - first_ns)
+    return whole_w / (os.cpu_count() or 1) or None
 
 
 def _limit() -> Limit | None:

@@ -375,7 +375,7 @@ class Session:
             outside=add_cuts(outside),
             warnings=tuple(self.warnings),
             missing=frozenset(self.missing),
-            overhead=self.scope.added_to(self._overhead()),
+            overhead=self.scope.added_to(self._overhead(), self._begin.t_ns),
             is_final=is_final,
             ended_well=ended_well,
             mended_by_g=self._mended_by_g,

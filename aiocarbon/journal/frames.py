@@ -19,7 +19,11 @@ __all__ = ["frame"]
 PARTS: Final = ("epochs", "devices", "spans", "nodes", "attempts")
 """Fields of a run that are tables of their own."""
 
-NESTED: Final = {"location": ("zone", "name"), "pue": ("value", "source"), "overhead": ("cpu_s", "readings")}
+NESTED: Final = {
+    "location": ("zone", "name"),
+    "pue": ("value", "source"),
+    "overhead": ("cpu_s", "it_energy_kwh", "readings"),
+}
 """Of what a run's field holds several facts of: those that are columns."""
 
 LEFT_OUT: Final = frozenset({"rework", "prediction", "attribution", "identity", "schema"})

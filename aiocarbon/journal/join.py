@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from aiocarbon._core.assemble import scope, uses
-from aiocarbon._core.body import Facts, Overhead
+from aiocarbon._core.body import NO_OVERHEAD, Facts
 from aiocarbon._core.intensity import Pue
 from aiocarbon._core.nodes import NAMES_TOLD, NodeReport, names, partial_notes
 from aiocarbon._core.pool import Pool
@@ -71,7 +71,7 @@ class Joined:
         self._pues: dict[Pue, None] = {}
         self._zones: dict[str, None] = {}
         self._missing: frozenset[Part] = frozenset()
-        self._cost = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
+        self._cost = NO_OVERHEAD
         self._warnings = WarningSum()
         self._rules: dict[str, None] = {}
         self._ends: dict[Start, Ends] = {}
@@ -175,12 +175,7 @@ class Joined:
         self._pues[process.pue] = None
         self._zones[process.facts.location.zone] = None
         self._missing |= view.missing()
-        cost = view.overhead()
-        self._cost = Overhead(
-            cpu_s=self._cost.cpu_s + cost.cpu_s,
-            readings=self._cost.readings + cost.readings,
-            missed_ticks=self._cost.missed_ticks + cost.missed_ticks,
-        )
+        self._cost += view.overhead()
         self.total = max(self.total, 1 + max(process.epochs, default=-1))
         for text in process.warnings:
             self._warnings.add(text, f"{host} (process {process.ident.split('/')[-2]})")

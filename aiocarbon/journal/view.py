@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aiocarbon._core.assemble import epoch_report, run_report
-from aiocarbon._core.body import Body, Overhead
+from aiocarbon._core.body import NO_OVERHEAD, Body, Overhead
 from aiocarbon._core.curve import Curve
 from aiocarbon._core.intensity import IntensityCurve
 from aiocarbon._core.ledger import Cut, Ledger, Mark, add_cuts
@@ -203,11 +203,15 @@ class View:
         """What the instrument itself cost, as far as the journal's end tells it."""
         told: Any = self._last_report().get("overhead")
         try:
+            kwh = told.get("it_energy_kwh")
             return Overhead(
-                cpu_s=float(told["cpu_s"]), readings=int(told["readings"]), missed_ticks=int(told["missed_ticks"])
+                cpu_s=float(told["cpu_s"]),
+                readings=int(told["readings"]),
+                missed_ticks=int(told["missed_ticks"]),
+                it_energy_kwh=None if kwh is None else float(kwh),
             )
-        except (TypeError, KeyError, ValueError):
-            return Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
+        except (AttributeError, TypeError, KeyError, ValueError):
+            return NO_OVERHEAD
 
     def mended_by_g(self) -> float | None:
         """What it changed that intensities were asked for again at the run's end."""

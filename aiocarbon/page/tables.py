@@ -77,6 +77,8 @@ def _facts(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "As much as", f"{numbers.rounded(one.amount, 2)} {one.unit} ({one.source}{year})"
     cost = report.overhead
     spent = f"{numbers.rounded(cost.cpu_s, 2)} CPU s, {cost.readings:,} readings" if cost.readings else "not known"
+    if cost.it_energy_kwh is not None:
+        spent += f", about {numbers.energy(cost.it_energy_kwh, 2)}"
     yield "The instrument itself", spent
 
 

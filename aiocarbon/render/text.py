@@ -344,8 +344,11 @@ def _overhead(report: RunReport) -> str:
     cost = report.overhead
     if not cost.readings and not cost.cpu_s:
         return "not known"  # its journal breaks off
-    share = (
-        f" ({numbers.rounded(100.0 * cost.cpu_s / report.duration_s, 2)} % of a core)" if report.duration_s > 0 else ""
-    )
+    of_it = []
+    if report.duration_s > 0.0:
+        of_it.append(f"{numbers.rounded(100.0 * cost.cpu_s / report.duration_s, 2)} % of a core")
+    if cost.it_energy_kwh is not None:
+        of_it.append(f"about {numbers.energy(cost.it_energy_kwh, 2)}")
+    inside = f" ({', '.join(of_it)})" if of_it else ""
     missed = f", {cost.missed_ticks} ticks missed" if cost.missed_ticks else ""
-    return f"{numbers.rounded(cost.cpu_s, 2)} CPU s for measuring{share}, {cost.readings} readings{missed}"
+    return f"{numbers.rounded(cost.cpu_s, 2)} CPU s for measuring{inside}, {cost.readings} readings{missed}"

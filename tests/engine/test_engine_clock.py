@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 
 from aiocarbon._core.identity import alone
-from aiocarbon._core.reading import Device, Reading
+from aiocarbon._core.reading import Device, DeviceKind, Reading
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.session import Session
+from aiocarbon.errors import ReadError
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
+from aiocarbon.meters.waves import Square
 from aiocarbon.testing import FakeClock, ScriptedMeter
 
 J_PER_KWH = 3.6e6
@@ -207,5 +211,45 @@ def test_a_process_that_ends_while_another_run_is_being_opened_ends_the_one_that
         report = session.published
         assert report is not None
         assert report.is_final
+
+    run(watts(clock), clock, body)
+
+
+def test_a_counter_that_never_answers_is_asked_at_ticks_only() -> None:
+    clock = FakeClock()
+    device = replace(ScriptedMeter(energy_uj=[0]).device, refresh_s=0.1)
+    meter = ScriptedMeter(energy_uj=[ReadError("EIO")], device=device, clock=clock.monotonic_ns)
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(5.0)
+        reads = meter.reads
+        await clock.advance(20.0)
+        assert meter.reads - reads <= 21
+        report = await ended(engine, session, clock)
+        assert report.coverage == 0.0
+
+    run(meter, clock, body)
+
+
+def test_what_the_instrument_used_is_its_cpu_time_at_the_mean_power_of_a_cpu() -> None:
+    clock = FakeClock()
+    wave = Square(period_s=10.0, duty=0.5, low_w=40.0, high_w=360.0)
+    meter = SimulatedMeter(wave=wave, refresh_s=0.001, clock=clock.monotonic_ns, kind=DeviceKind.CPU)
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(20.0)
+        cost = (await ended(engine, session, clock)).overhead
+        assert cost.cpu_s > 0.0
+        assert cost.it_energy_kwh * J_PER_KWH == pytest.approx(cost.cpu_s * 200.0 / (os.cpu_count() or 1), rel=0.01)
+
+    run(meter, clock, body)
+
+
+def test_where_no_processor_is_read_nobody_knows_what_the_instrument_used() -> None:
+    clock = FakeClock()
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(5.0)
+        assert (await ended(engine, session, clock)).overhead.it_energy_kwh is None
 
     run(watts(clock), clock, body)

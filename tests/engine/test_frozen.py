@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiocarbon._core.body import Facts, Overhead
+from aiocarbon._core.body import NO_OVERHEAD, Facts
 from aiocarbon._core.curve import Curve, Point, State
 from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Location, Pue, Quality
 from aiocarbon._core.ledger import Ledger, Mark
@@ -78,8 +78,7 @@ def session_of(curve: Curve) -> Session:
     facts = Facts(
         run_id="r", name="", host="h", location=Location(zone="DK", name="", how="given", is_guess=False), version="0"
     )
-    none = Overhead(cpu_s=0.0, readings=0, missed_ticks=0)
-    return Session(facts, ledger, curves, overhead=lambda: none, equivalents=lambda _: ())
+    return Session(facts, ledger, curves, overhead=lambda: NO_OVERHEAD, equivalents=lambda _: ())
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -159,6 +159,8 @@ def test_run_that_broke_off_is_not_told_as_one_that_ended() -> None:
 
 def test_cost_of_one_that_followed_the_readings_of_another_is_told() -> None:
     assert "0.020 CPU s for measuring" in said(overhead=Overhead(cpu_s=0.02, readings=0, missed_ticks=0))
+    used = Overhead(cpu_s=0.5, readings=10, missed_ticks=0, it_energy_kwh=1.2e-6)
+    assert "% of a core, about 1.2 mWh), 10 readings" in said(overhead=used)
     assert "overhead    not known" in said(overhead=Overhead(cpu_s=0.0, readings=0, missed_ticks=0))
 
 
