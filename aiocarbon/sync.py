@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiocarbon import _marks
 from aiocarbon import tracker as _async
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from aiocarbon.waiting import Order
 
 __all__ = ["Tracker", "confirm_on_terminal", "wait_until_clean"]
+
+LOOK_S: Final = 0.1
+"""A stream sees within this time that the run has ended."""
 
 
 class EpochVerbs(_marks.StepVerbs):
@@ -146,9 +149,59 @@ class Tracker(_async.Verbs, EpochVerbs):
         wait_for(self._handle, self._handle.paused(time.monotonic_ns(), came.waited_s, why))
         return came
 
+    @property
+    def exceeded(self) -> Exceeded:
+        """An event that is set once the budget is used up."""
+        return Exceeded(self._handle)
+
     def snapshot(self) -> RunReport:
         """The report exactly as of now, after a reading of every meter."""
         return wait_for(self._handle, self._handle.snapshot()) or self._handle.report()
+
+    def stream(self, interval_s: float | None = None) -> Iterator[RunReport]:
+        """Live reports, one an interval, until the run ends; the last one is the final report. For a thread of its own.
+
+        Args:
+            interval_s: Seconds between two, within 0.02 to 60; None: the tracker's own interval.
+
+        Raises:
+            ConfigError: The interval is not accepted.
+        """
+        from aiocarbon.settings import check
+
+        every_s = self._handle.interval_s if interval_s is None else check("interval_s", interval_s)
+        due = time.monotonic()
+        while self._handle.is_active:
+            yield self.snapshot()
+            due = max(due + every_s, time.monotonic())
+            while self._handle.is_active and (rest_s := due - time.monotonic()) > 0.0:
+                time.sleep(min(rest_s, LOOK_S))
+        yield self._handle.report()
+
+
+class Exceeded:
+    """An event that is set once the run's budget is used up, for threads."""
+
+    def __init__(self, handle: Marks) -> None:
+        self._handle = handle
+
+    def is_set(self) -> bool:
+        """True once the budget is used up."""
+        return self._handle.verdicts.exceeded.done()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the budget is used up.
+
+        Args:
+            timeout_s: Longest wait, seconds; None: no limit.
+
+        Returns:
+            Whether it is.
+        """
+        from concurrent.futures import wait
+
+        wait([self._handle.verdicts.exceeded], timeout_s)
+        return self.is_set()
 
 
 class Child(_marks.ChildVerbs, EpochVerbs):

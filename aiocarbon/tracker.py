@@ -257,7 +257,7 @@ class Tracker(Verbs, EpochVerbs):
         """Live reports, one an interval, until the run ends; the last one is the final report.
 
         Args:
-            interval_s: Seconds between two, at least 0.02; None: the tracker's own interval.
+            interval_s: Seconds between two, within 0.02 to 60; None: the tracker's own interval.
 
         Raises:
             ConfigError: The interval is not accepted.

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from aiocarbon import UsageError, sync
+from aiocarbon import Budget, ConfigError, UsageError, sync
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 
 KNOWN: dict[str, Any] = {"location": "DK", "pue": 1.0}
@@ -143,3 +143,47 @@ def test_the_energy_of_blocking_work_is_measured_while_it_blocks() -> None:
     assert epoch.report is not None
     last = tracker.report().epochs[0]
     assert last.it_energy_kwh * 3.6e6 == pytest.approx(250 * last.duration_s, rel=0.05)
+
+
+# -- live, from a thread of its own -----------------------------------------------------------------------------
+
+
+def test_a_stream_tells_live_reports_and_ends_with_the_final_one() -> None:
+    with ThreadPoolExecutor(1) as pool, sync.Tracker(meters=[watts()], **KNOWN) as tracker:
+        stream = tracker.stream(0.02)
+        first, second = next(stream), next(stream)
+        assert first.duration_s < second.duration_s
+        rest = pool.submit(list, stream)
+        tracker.stop()
+        last = rest.result(30)[-1]
+    assert not second.is_final
+    assert last.is_final
+
+
+def test_a_stream_that_waits_for_a_minute_ends_with_the_run() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with sync.Tracker(meters=[watts()], **KNOWN) as tracker:
+            stream = tracker.stream(60.0)
+            next(stream)
+            rest = pool.submit(next, stream)
+        assert rest.result(30).is_final
+
+
+def test_an_interval_that_is_none_is_refused() -> None:
+    with sync.Tracker(meters=[watts()], **KNOWN) as tracker, pytest.raises(ConfigError, match="interval_s"):
+        next(tracker.stream(0.0))
+
+
+def test_a_budget_that_is_used_up_is_told_to_a_thread_that_waits() -> None:
+    limit = Budget(energy_kwh=1e-9, action="warn")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        sync.Tracker(meters=[watts()], budget=limit, interval_s=0.02, **KNOWN) as tracker,
+    ):
+        assert pool.submit(tracker.exceeded.wait).result(30)
+        assert tracker.exceeded.is_set()
+
+
+def test_a_budget_that_holds_is_not_exceeded() -> None:
+    with sync.Tracker(meters=[watts()], budget=Budget(energy_kwh=1e9), **KNOWN) as tracker:
+        assert not tracker.exceeded.wait(0.01)

@@ -76,7 +76,7 @@ def run(options: Options) -> int:
         if note and not troubles:
             tracker._handle.tell(note)
         if resolved.budget is not None and resolved.budget.action == "raise":
-            # The blocking tracker has no event to wait for; `end` may be called from the engine's thread.
+            # Nobody waits here: `end` may be called from the engine's thread.
             tracker._handle.verdicts.exceeded.add_done_callback(lambda _: child.end())
 
     def finish(result: ChildResult) -> None:

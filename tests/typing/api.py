@@ -45,6 +45,8 @@ def use_sync() -> None:
             pass
         assert_type(epoch.report, EpochReport | None)
         assert_type(tracker.epochs(3), Iterator[int])
+        assert_type(tracker.stream(1.0), Iterator[RunReport])
+        assert_type(tracker.exceeded.wait(1.0), bool)
         tracker.epoch_start()
         assert_type(tracker.epoch_end(), EpochReport)
     tracker.stop()
