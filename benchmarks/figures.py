@@ -85,11 +85,17 @@ LINES: Final = (
         "latency", "longest stall by the first enter", "{:.1f} ms", "15 ms",
     ),
     Line("longest stall of the loop later", "latency", "", "{:.1f} ms", "3 ms", 3.0),
+    Line(
+        "how late a coroutine wakes (p99), worst of {n} phases, loops and networks",
+        "lateness", ": while it", "{:.2f} ms", "3 ms", 3.0,
+    ),
     Line("`await tracker.epoch()`, median", "latency", r": await epoch\(\), median$", "{:.2f} ms", "1 ms"),
     Line("`tracker.step()`", "latency", r"step\(\), median", "{:.2f} us", "2 us"),
     Line(f"{BEYOND}, one RAPL socket", "overhead", "^one RAPL socket$", CPU, "0.1 %"),
     Line(f"{BEYOND}, eight GPUs and four zones", "overhead", "^eight GPUs and four zones$", CPU, "0.15 %"),
     Line(f"{BEYOND}, power-only GPU, read every 20 ms", "overhead", "^power-only GPU, read every 20 ms$", CPU, "1 %"),
+    Line("1,000 counters read every second", "scale", "^1,000 counters every second: of a core", CPU, ""),
+    Line("128 power sensors read every 20 ms", "scale", "^128 power sensors every 20 ms: of a core", CPU, ""),
     Line("resident memory with everything running", "memory", "interpreter, all running$", "{:.1f} MiB", "40 MiB"),
     Line("growth over 10 million readings", "memory", "^growth over 10 million", "{:.1f} MiB", "flat"),
     Line(

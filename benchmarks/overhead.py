@@ -11,13 +11,15 @@ import statistics
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from benchmarks.fake_nvml import NoCompilerError, build, child_environ
+from benchmarks.pairs import bootstrap
 from benchmarks.progress import each
 from benchmarks.result import ROOT, Row, at_most, child, info, skipped
 
 NAME: Final = "overhead"
+SEED: Final = 20_200_706
 QUESTION: Final = "how much of a core does it take at the default interval, beyond the drivers' own calls?"
 
 CHILD: Final = """
@@ -115,16 +117,35 @@ while time.monotonic() < end:
 print("null")
 """
 
+
+class Case(NamedTuple):
+    """What is read.
+
+    Attributes:
+        name: In the table.
+        meters: Which of ours.
+        zones: Domains of a powercap tree.
+        scenario: Devices of the fake NVML.
+        limit: Percent of a core.
+    """
+
+    name: str
+    meters: tuple[str, ...]
+    zones: tuple[str, ...]
+    scenario: str
+    limit: float
+
+
 CASES: Final = (
-    ("one RAPL socket", ("rapl",), ("package-0",), "", 0.1),
-    (
+    Case("one RAPL socket", ("rapl",), ("package-0",), "", 0.1),
+    Case(
         "eight GPUs and four zones",
         ("nvml", "rapl"),
         ("package-0", "package-0/dram", "package-1", "package-1/dram"),
         "".join(f"gpu NVIDIA H100\nwave 0 square {1.3 + i / 5:g} 0.5 {60 + i} 600\n" for i in range(8)),
         0.15,
     ),
-    (
+    Case(
         "power-only GPU, read every 20 ms",
         ("nvml",),
         (),
@@ -136,30 +157,32 @@ CASES: Final = (
 
 def run(*, quick: bool) -> list[Row]:
     """All cases, in turn: what is measured is a fraction of a percent of a core."""
-    seconds, rounds = (3.0, 1) if quick else (15.0, 3)
-    rows: list[Row] = []
+    seconds, rounds = (3.0, 1) if quick else (8.0, 10)
     try:
-        library = build(ROOT / "benchmarks" / "fake_nvml" / "build")
+        library, why = build(ROOT / "benchmarks" / "fake_nvml" / "build"), ""
     except NoCompilerError as error:
         library, why = None, str(error)
-    for name, meters, zones, scenario, limit in CASES:
-        if "nvml" in meters and library is None:
-            rows.append(skipped(name, "% of a core", why, limit))
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            files = _powercap(Path(folder), zones)
-            file = Path(folder) / "scenario"
-            file.write_text(scenario)
-            environ = None if library is None or not scenario else child_environ(library, file)
-            asked = {"meters": meters, "powercap": folder, "bare_s": seconds / 3, "seconds": seconds}
-            heard = [_one(asked, files, environ) for _ in each([name] * rounds)]
-        rows += _rows(name, heard, limit)
+    cases = [case for case in CASES if library is not None or "nvml" not in case.meters]
+    heard: dict[str, list[dict[str, float]]] = {case.name: [] for case in cases}
+    for case in each(cases * rounds, lambda case: case.name):
+        heard[case.name].append(_one(case, seconds, library))
+    rows: list[Row] = []
+    for case in CASES:
+        if case.name in heard:
+            rows += _rows(case, heard[case.name])
+        else:
+            rows.append(skipped(case.name, "% of a core", why, case.limit))
     return rows
 
 
-def _one(asked: dict[str, Any], files: list[str], environ: dict[str, str] | None) -> dict[str, float]:
-    with ThreadPoolExecutor(1) as pool:
-        moving_s = asked["seconds"] + asked["bare_s"] + 5.0
+def _one(case: Case, seconds: float, library: Path | None) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
+        files = _powercap(Path(folder), case.zones)
+        scenario = Path(folder) / "scenario"
+        scenario.write_text(case.scenario)
+        environ = None if library is None or not case.scenario else child_environ(library, scenario)
+        asked = {"meters": case.meters, "powercap": folder, "bare_s": seconds / 3, "seconds": seconds}
+        moving_s = seconds * 4 / 3 + 5.0
         mover = pool.submit(child, MOVER, str(moving_s), *files) if files else None
         heard: dict[str, float] = child(CHILD, json.dumps(asked), environ=environ)
         if mover is not None:
@@ -167,20 +190,29 @@ def _one(asked: dict[str, Any], files: list[str], environ: dict[str, str] | None
     return heard
 
 
-def _rows(name: str, heard: list[dict[str, float]], limit: float) -> list[Row]:
+def _rows(case: Case, heard: list[dict[str, float]]) -> list[Row]:
     def percent(of: dict[str, float]) -> float:
         return (of["all"] - of["bare"] - of["driver"] - of["summing"]) * 100
 
     ours = [percent(h) for h in heard]
     first = heard[0]
-    note = f"median of {len(heard)}, {min(ours):.3f} to {max(ours):.3f}; {first['readings']:.0f} readings/s"
+    note = f"median of {len(heard)}, {min(ours):.3f} to {max(ours):.3f}"
+    if len(ours) > 2:
+        note += ", 95 % interval {:.3f} to {:.3f}".format(*bootstrap(ours, seed=SEED))
+    note += f"; {first['readings']:.0f} readings/s"
     unit = "% of a core"
     return [
-        at_most(name, statistics.median(ours), unit, limit, f"{note}, {first['devices']:.0f} devices"),
-        info(f"{name}: with the drivers' calls", statistics.median((h["all"] - h["bare"]) * 100 for h in heard), unit),
-        info(f"{name}: the drivers' calls", statistics.median(h["driver"] * 100 for h in heard), unit),
+        at_most(case.name, statistics.median(ours), unit, case.limit, f"{note}, {first['devices']:.0f} devices"),
         info(
-            f"{name}: report.overhead says, drivers included", statistics.median(h["said"] * 100 for h in heard), unit
+            f"{case.name}: with the drivers' calls",
+            statistics.median((h["all"] - h["bare"]) * 100 for h in heard),
+            unit,
+        ),
+        info(f"{case.name}: the drivers' calls", statistics.median(h["driver"] * 100 for h in heard), unit),
+        info(
+            f"{case.name}: report.overhead says, drivers included",
+            statistics.median(h["said"] * 100 for h in heard),
+            unit,
         ),
     ]
 

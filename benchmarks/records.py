@@ -114,7 +114,7 @@ print(json.dumps({
 def run(*, quick: bool) -> list[Row]:
     """All figures."""
     many, month_s = (40, 2 * 86_400) if quick else (RUNS, MONTH_S)
-    repeats = 1 if quick else 3
+    repeats = 1 if quick else 10
     folder = Path(tempfile.mkdtemp(prefix="records-"))
     try:
         size, joules = child(MADE, str(folder / "many"), str(many), str(DEVICES), str(HOUR_S), "8")
