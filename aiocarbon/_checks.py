@@ -60,7 +60,7 @@ def _number(value: Any, low: float, high: float, words: str) -> float:
 def _name(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 200:
         raise ValueError("a text of at most 200 characters")
-    return value
+    return value.encode("utf-8", "replace").decode()  # a script's bytes that are no UTF-8 could not be written down
 
 
 def _budget(value: Any) -> Budget | None:

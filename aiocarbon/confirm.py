@@ -55,6 +55,7 @@ class OwnTerminal:
             # A read in the background would stop the whole process.
             if not os.isatty(terminal) or os.tcgetpgrp(terminal) != os.getpgrp():
                 return None
+            _drain(terminal)
             os.write(terminal, text.encode())
             return self._line(terminal, is_over)
         except OSError:
@@ -73,6 +74,14 @@ class OwnTerminal:
         return None
 
 
+def _drain(terminal: int) -> None:
+    """Forget what was typed before the question: it is no answer to it."""
+    import termios
+
+    with contextlib.suppress(termios.error):
+        termios.tcflush(terminal, termios.TCIFLUSH)
+
+
 async def confirm_on_terminal(prediction: Prediction) -> bool:
     """Ask y/n, once a run, whether the training shall go on, given what the whole of it will use.
 
@@ -87,20 +96,22 @@ async def confirm_on_terminal(prediction: Prediction) -> bool:
         prediction: What the tracker predicts.
     """
     is_over = threading.Event()
-    host = hosts.lease()
 
     async def verb(engine: Engine) -> bool:
         said: bool = await engine.blocking(asked, prediction, is_over)
         return said
 
+    host: hosts.Host | None = None
     try:
+        host = hosts.lease()
         future: Future[bool] = host.call(verb)
         return await answer(future, None)
     except EngineError:  # the instrument's death is no answer: there is nobody to ask
         return asked(prediction, is_over)
     finally:
         is_over.set()
-        hosts.release(host)
+        if host is not None:
+            hosts.release(host)
 
 
 def asked(prediction: Prediction, is_over: threading.Event, terminal: Terminal | None = None) -> bool:

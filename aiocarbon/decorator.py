@@ -93,25 +93,35 @@ def _coroutine(function: Function, inside: Function, settings: dict[str, Any]) -
 def _async_generator(function: Function, inside: Function, settings: dict[str, Any]) -> Function:
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        if Handle.newest_active() is not None:
-            async with contextlib.aclosing(inside(*args, **kwargs)) as items:
-                async for item in items:
-                    yield item
-            return
+        tracker = None if Handle.newest_active() is not None else Tracker(**settings)
         # Two halves instead of `async with`: a scope around a yield would be left in another task.
-        tracker = Tracker(**settings)
-        await tracker.start()
+        if tracker is not None:
+            await tracker.start()
         try:
-            async with contextlib.aclosing(function(*args, **kwargs)) as items:
-                async for item in items:
-                    yield item
+            async with contextlib.aclosing((inside if tracker is None else function)(*args, **kwargs)) as items:
+                resume, told = items.asend, None
+                while True:
+                    try:
+                        item = await resume(told)
+                    except StopAsyncIteration:
+                        break
+                    try:
+                        told = yield item
+                        resume = items.asend
+                    except GeneratorExit:
+                        raise
+                    except BaseException as thrown:
+                        resume, told = items.athrow, thrown  # the consumer's athrow() is the generator's to see
         except BaseException as error:
-            await tracker.__aexit__(type(error), error, error.__traceback__)
+            if tracker is not None:
+                await tracker.__aexit__(type(error), error, error.__traceback__)
             raise
         else:
-            await tracker.aclose()
+            if tracker is not None:
+                await tracker.aclose()
         finally:
-            _remember(run, tracker)
+            if tracker is not None:
+                _remember(run, tracker)
 
     return run
 

@@ -92,9 +92,8 @@ class Tracker(_async.Verbs, EpochVerbs):
         from aiocarbon._engine.bridge import block
 
         self._handle.verdicts.refuse_coroutines()
-        future = self._handle.open()
         try:
-            block(future, self._handle.open_limit_s)
+            block(self._handle.open(), self._handle.open_limit_s)
         except (ConfigError, UsageError):
             raise
         except (AiocarbonError, TimeoutError) as error:
@@ -337,9 +336,8 @@ def wait_until_clean(
 
 
 def _waited(order: Order) -> CleanWait:
-    future = order.begin()
     try:
-        return future.result()
+        return order.begin().result()
     except EngineError as error:
         return order.failed(error)
     finally:

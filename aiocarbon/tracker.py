@@ -161,9 +161,8 @@ class Tracker(Verbs, EpochVerbs):
             UsageError: The tracker was started before.
             EngineError: The engine could not begin, and the run is strict.
         """
-        future = self._handle.open()
         try:
-            await answer(future, self._handle.open_limit_s)
+            await answer(self._handle.open(), self._handle.open_limit_s)
         except (ConfigError, UsageError):
             raise
         except (AiocarbonError, TimeoutError) as error:
@@ -216,9 +215,8 @@ class Tracker(Verbs, EpochVerbs):
 
         self._handle.begun("clean()")
         order = Order(below_g_per_kwh, deadline, duration, **self._handle.place)
-        future = order.begin()
         try:
-            came = await answer(future, None)
+            came = await answer(order.begin(), None)
         except EngineError as error:
             came = order.failed(error)
         except BaseException:

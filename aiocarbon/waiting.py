@@ -64,9 +64,8 @@ async def wait_until_clean(
             past, a duration that is longer than the time up to the deadline.
     """
     order = Order(below_g_per_kwh, deadline, duration, location=location, intensity=intensity, offline=offline)
-    future = order.begin()
     try:
-        return await answer(future, None)
+        return await answer(order.begin(), None)
     except EngineError as error:
         return order.failed(error)
     finally:

@@ -7,15 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from aiocarbon import EngineError, MeterLostError, Tracker, sync
-from aiocarbon._core.reading import Device, Reading
+from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity, Reading
 from aiocarbon._engine.hops import Hop
 from aiocarbon._engine.track import make_track
-from aiocarbon.errors import ReadError
+from aiocarbon.errors import MeterPermissionError, ReadError
 from aiocarbon.meters.base import Inventory
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import ScriptedMeter
@@ -164,6 +165,68 @@ def test_what_was_read_before_a_device_that_hangs_counts() -> None:
         release.set()
         done.result(30)
     assert [(track, result.value) for track, result in hop.results] == [(tracks[0], 7)]  # type: ignore[union-attr]
+
+
+# -- meters that answer late, or fill what others leave ---------------------------------------------------------
+
+
+def test_a_meter_that_fails_late_is_told() -> None:
+    release = threading.Event()
+
+    def late(covered: object = None) -> Inventory:
+        release.wait(30)
+        raise MeterPermissionError("no permission", remedy="ask for it")
+
+    with sync.Tracker(meters=[Odd(open=late), watts()], **QUICK) as tracker:
+        assert not told(tracker, "no permission")
+        release.set()
+        until(tracker, lambda: told(tracker, "no permission"))
+
+
+def test_a_meter_that_never_answers_is_told_at_the_end() -> None:
+    release = threading.Event()
+    odd = Odd(open=lambda covered=None: release.wait(30))
+    try:
+        with sync.Tracker(meters=[odd, watts()], **QUICK) as tracker:
+            pass
+    finally:
+        release.set()
+    assert told(tracker, "had not answered when the run ended")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_cpu_that_is_measured_is_not_modelled_beside_in_whatever_order_meters_are_named(is_first: bool) -> None:
+    device = Device(
+        id="cpu-0",
+        kind=DeviceKind.CPU,
+        name="a CPU",
+        quantity=Quantity.ENERGY,
+        basis=Basis.COUNTER,
+        covers=frozenset({Part.CPU, Part.MEMORY}),
+        refresh_s=0.001,
+    )
+    meters: list[Any] = [ScriptedMeter(energy_uj=growing(), device=device), "model"]
+    with sync.Tracker(meters=meters if is_first else meters[::-1], **QUICK) as tracker:
+        pass
+    assert [d.id for d in tracker.report().devices] == ["cpu-0"]
+
+
+def test_a_device_that_comes_back_with_other_values_is_not_read_on() -> None:
+    class Returns(ScriptedMeter):
+        def open(self, covered: Any = frozenset()) -> Inventory:
+            inventory = super().open(covered)
+            opened.append(1)
+            if len(opened) == 1:
+                return inventory
+            return Inventory(devices=(replace(self.device, quantity=Quantity.POWER, basis=Basis.POWER),))
+
+    opened: list[int] = []
+    script: list[Any] = [1000, 2000, 3000, MeterLostError("fell off the bus"), 350]
+    with sync.Tracker(meters=[Returns(energy_uj=script), watts()], **QUICK) as tracker:
+        until(tracker, lambda: len(opened) >= 2)
+        until(tracker, lambda: told(tracker, "fell off the bus"))
+    (device,) = (d for d in tracker.report().devices if d.id == "scripted-0")
+    assert 0.0 < device.it_energy_kwh * J_PER_KWH <= 2e-3
 
 
 # -- values -----------------------------------------------------------------------------------------------------

@@ -172,3 +172,21 @@ def test_without_a_terminal_the_answer_is_no() -> None:
         check=False,
     )
     assert done.stdout.split("\n")[-2] == "stopped True", done.stderr
+
+
+ASKS = """
+import threading, time
+from aiocarbon.confirm import OwnTerminal
+print("ready", flush=True)
+while not input().startswith("typed"): pass
+print("heard", repr(OwnTerminal().ask("go on? [y/N]", threading.Event())), flush=True)
+"""
+
+
+def test_what_was_typed_before_the_question_is_no_answer_to_it() -> None:
+    with on_a_terminal(ASKS) as (_, terminal):
+        read_until(terminal, "ready")
+        os.write(terminal, b"typed\n\n")  # Enter, pressed once too often
+        read_until(terminal, "[y/N]")
+        os.write(terminal, b"y\n")
+        assert "'y\\n'" in read_until(terminal, "heard") + read_until(terminal, "\n")

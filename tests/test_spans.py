@@ -13,7 +13,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -550,6 +550,30 @@ def test_a_tracked_async_generator_that_is_closed_has_closed_what_it_decorates(i
                 assert span.duration_s >= BRIEFLY_S
             else:
                 assert items.last_report.duration_s >= BRIEFLY_S
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_a_tracked_async_generator_hears_what_is_sent_and_thrown(is_inside: bool) -> None:
+    @track(meters=[watts()], **QUICK)
+    async def environment() -> AsyncGenerator[Any, Any]:
+        told = None
+        while True:
+            try:
+                told = yield told
+            except KeyError:
+                told = "KeyError"
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            if is_inside:
+                await stack.enter_async_context(tracker_of())
+            async with contextlib.aclosing(environment()) as items:
+                assert [await items.asend(what) for what in (None, 1, 2)] == [None, 1, 2]
+                assert await items.athrow(KeyError()) == "KeyError"
+                with pytest.raises(ZeroDivisionError):
+                    await items.athrow(ZeroDivisionError())
 
     asyncio.run(main())
 

@@ -98,12 +98,11 @@ class Bank:
 
         It does not wait: await each entry's `opened`.
         """
-        if specs is not None:
-            return [self._entry(spec, after=()) for spec in specs]
         measuring, filling = meters.default_names()
-        first = [self._entry(name, after=()) for name in measuring]
+        wanted = list(specs) if specs is not None else [*measuring, *filling]
+        first = [self._entry(spec, after=()) for spec in wanted if not _fills(spec, filling)]
         holding = tuple(entry for entry in first if entry.name not in NEVER_CPU)
-        return first + [self._entry(name, after=holding) for name in filling]
+        return first + [self._entry(spec, after=holding) for spec in wanted if _fills(spec, filling)]
 
     def _entry(self, spec: str | Meter, *, after: tuple[Entry, ...]) -> Entry:
         key: object = spec if isinstance(spec, str) else id(spec)
@@ -128,7 +127,7 @@ class Bank:
             entry.findings.extend(inventory.findings)
             entry.tracks.extend(tracks)
             self._mates.begin()
-            self._on_open(entry)
+        self._on_open(entry)
         entry.opened.set()
 
     def _make_tracks(self, spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, Inventory, list[Track]]:
@@ -159,7 +158,7 @@ class Bank:
             sleep=self._sleep_s,
         )
         await self._sleep_s(REOPEN_FIRST_S)
-        track.meter, track.device = await retrying(self._try_reopen, entry, track.device.id)
+        track.meter, track.device = await retrying(self._try_reopen, entry, track.device)
         track.failures = 0
         track.is_lost = False
         log.warning("meter.back", device=track.device.id)
@@ -182,15 +181,18 @@ class Bank:
             log.warning("meter.check", meter=entry.name, why=f"{type(error).__name__}: {error}")
             return []
 
-    async def _try_reopen(self, entry: Entry, ident: str) -> tuple[Meter, Device]:
+    async def _try_reopen(self, entry: Entry, lost: Device) -> tuple[Meter, Device]:
         meter, inventory = await self._blocking(_make_and_open, entry.spec, frozenset())
-        for device in inventory.devices:
-            if device.id == ident:
-                await self._blocking(_probe, meter, device)
-                return meter, device
-        if isinstance(entry.spec, str):
-            await self._close(meter)
-        raise MeterUnavailableError(f"{ident} is still missing", device=ident)
+        try:
+            for device in inventory.devices:
+                if device.id == lost.id and _is_read_alike(device, lost):
+                    await self._blocking(_probe, meter, device)
+                    return meter, device
+            raise MeterUnavailableError(f"{lost.id} is still missing", device=lost.id)
+        except MeterError:
+            if isinstance(entry.spec, str):
+                await self._close(meter)
+            raise
 
     async def _sleep_s(self, seconds: float) -> None:
         await self._clock.sleep_until(self._clock.monotonic_ns() + round(seconds * NS_PER_S))
@@ -228,6 +230,20 @@ def _make_and_open(spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, 
     if not is_inventory or not inventory.devices:
         raise MeterUnavailableError(f"meter {name!r} found no device: open() answered {inventory!r}")
     return meter, inventory
+
+
+def _fills(spec: str | Meter, filling: Iterable[str]) -> bool:
+    """Whether a meter fills what others leave: it is to know of them first."""
+    return isinstance(spec, str) and spec.partition(":")[0] in filling
+
+
+def _is_read_alike(device: Device, former: Device) -> bool:
+    """Whether readings go on a curve: watts are no microjoules, and a counter wraps where it did."""
+    return (device.quantity, device.basis, device.counter_range_uj) == (
+        former.quantity,
+        former.basis,
+        former.counter_range_uj,
+    )
 
 
 def _probe(meter: Meter, device: Device) -> None:

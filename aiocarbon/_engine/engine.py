@@ -24,7 +24,7 @@ from aiocarbon._engine.clock import Clock, SystemClock
 from aiocarbon._engine.cost import Cost
 from aiocarbon._engine.known import SETTLE_NS
 from aiocarbon._engine.mates import Mates
-from aiocarbon._engine.notices import Notices, note, tell_of
+from aiocarbon._engine.notices import Notices, note, tell_of, tell_of_unopened
 from aiocarbon._engine.opening import Closing, begun, make_session
 from aiocarbon._engine.sampler import Sampler
 from aiocarbon._engine.scoping import open_scope
@@ -293,9 +293,10 @@ class Engine:
             await self.share(session, t_ns, is_last=True)
         with anyio.move_on_after(EPOCH_WAIT_S):
             await self._bank.check()
+        tell_of_unopened(session, self._wants.pop(session))
         session.tell_of_lack(self.clock.monotonic_ns())
         report = session.made(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
-        del self.sessions[session], self._wants[session]
+        del self.sessions[session]
         recorder = self._recorders.pop(session, None)
         if recorder is not None:
             with anyio.move_on_after(EXIT_WAIT_S):
@@ -313,8 +314,7 @@ class Engine:
     async def close_all(self) -> None:
         """End every run that nobody ended."""
         for session in begun(self.sessions):
-            now = self.clock.monotonic_ns()
-            await self.close(session, now, 0, ended_well=False, intensity_wait_s=EXIT_WAIT_S)
+            await self.close(session, self.clock.monotonic_ns(), 0, ended_well=False, intensity_wait_s=EXIT_WAIT_S)
 
     # -- sessions ----------------------------------------------------------------------------------------------
 

@@ -282,6 +282,9 @@ class Exchange:
 
         An empty text, for what could not be found out, is kept too, but not longer than a source is left alone.
         """
+        entry = await self._look(key)
+        if entry.asked_s <= self.now_s < entry.due_s:
+            return entry.place, False
         lock = await self._turn(key)
         try:
             entry, now_s = await self._look(key), self.now_s

@@ -178,7 +178,11 @@ _is_registered = False
 
 
 def lease() -> Host:
-    """The process's engine, begun if there is none; give it back with `release`."""
+    """The process's engine, begun if there is none; give it back with `release`.
+
+    Raises:
+        EngineError: No thread can be started.
+    """
     global _host, _is_registered
     with _lock:
         if not _is_registered:
@@ -187,7 +191,10 @@ def lease() -> Host:
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(before=_before_fork, after_in_child=_forget)
         if _host is None or _host.is_dead:
-            _host = Host()
+            try:
+                _host = Host()
+            except RuntimeError as error:  # the container or the user has as many as are allowed
+                raise EngineError(f"no thread can be started for the engine: {error}") from error
         _host.leases += 1
         return _host
 

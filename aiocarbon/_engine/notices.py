@@ -60,6 +60,13 @@ def tell_of(session: Session, entry: Entry, *, is_asked_for: bool) -> None:
         session.missing.add(Part.GPU)
 
 
+def tell_of_unopened(session: Session, entries: Iterable[Entry]) -> None:
+    """Tell a run that ends which meters did not answer until then."""
+    for entry in entries:
+        if not entry.opened.is_set():
+            session.warn(f"{entry.name} had not answered when the run ended: what it would have read is in no figure")
+
+
 def note(session: Session, finding: Finding) -> None:
     """Tell a run a finding, if it is worth telling."""
     if finding.is_warning:

@@ -24,7 +24,7 @@ from aiocarbon._engine.exchange import Exchange
 from aiocarbon._engine.lookback import LookBack
 from aiocarbon._engine.questions import NOW, Kind, Question
 from aiocarbon._engine.surroundings import Surroundings, placed
-from aiocarbon._engine.whereabouts import chain_of, is_own, locate
+from aiocarbon._engine.whereabouts import Found, chain_of, is_own, locate
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import IntensityError, SourceDownError
 from aiocarbon.intensity.guesses import guessed
@@ -165,7 +165,10 @@ class Poller:
             return
         if not is_own(self._settings):
             self._is_locating = self._place.location.is_guess and self._exchange.client is not None
-            found = await locate(self._exchange, self._place, self._environ)
+            try:
+                found = await locate(self._exchange, self._place, self._environ)
+            except IntensityError as error:  # it stays a guess
+                found = Found(location=self._place.location, notice=f"where this machine is was not asked: {error}")
             self._is_locating = False
             if found.notice:
                 self._session.warn(found.notice)

@@ -44,7 +44,18 @@ TICK_S = 60.0
 PATIENCE_NS = 5 * NS_PER_S
 """A tick waits so much longer than an interval for all devices' readings."""
 
+REST_NS = 5 * NS_PER_S
+"""After a failure nothing is appended for so long: what waits would be made into text again at each tick."""
+
 MOST_WAITING = 50_000
+LASTING = frozenset({"device", "place", "intensity", "wall"})
+"""Records without which those behind them tell nothing."""
+
+DROPPED = (
+    f"more than {MOST_WAITING:,} records waited for the journal: the oldest epochs and spans are not in it but in this "
+    "report alone"
+)
+
 MOST_LACKING = 10_000
 HURRY_NS = NS_PER_S
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -71,6 +82,7 @@ class Recorder:
         self._anchors_written = 1
         self._ticked_ns = engine.clock.monotonic_ns()
         self._has_failed = False
+        self._rests_to_ns = 0
         self._is_open = False
         self._is_finished = False
         self._lock = anyio.Lock()
@@ -208,7 +220,21 @@ class Recorder:
         for text in session.warnings[self._warnings_written :]:
             out.append({"k": "warning", "t": self._now(), "text": text})
         self._warnings_written = len(session.warnings)
-        del out[:-MOST_WAITING]
+        self._trim()
+
+    def _trim(self) -> None:
+        """Let no more wait than is bearable: the oldest of what nothing else rests on are dropped."""
+        surplus = len(self._waiting) - MOST_WAITING
+        if surplus <= 0:
+            return
+        kept: list[records.Record] = []
+        for record in self._waiting:
+            if surplus > 0 and record["k"] not in LASTING and record.get("m") != 0:
+                surplus -= 1
+            else:
+                kept.append(record)
+        self._waiting[:] = kept
+        self._session.warn(DROPPED)
 
     def _foreseen(self) -> Iterator[records.Record]:
         session = self._session
@@ -276,13 +302,17 @@ class Recorder:
         async with self._lock:
             self._collect()
             now_ns = self._engine.clock.monotonic_ns()
-            ticks = self._due_ticks(now_ns)
-            batch = [*self._waiting, *map(self._state, ticks)]
+            is_resting = now_ns < self._rests_to_ns and not self._is_finished
+            if is_resting and not self._is_open:
+                return
+            ticks = [] if is_resting else self._due_ticks(now_ns)
+            batch = [] if is_resting else [*self._waiting, *map(self._state, ticks)]
             state = {**self._state(now_ns), **self._spans.for_tail()}
             header = None if self._is_open else self._header()
             try:
                 await self._engine.blocking(self._write, header, batch, state)
             except JournalError as error:
+                self._rests_to_ns = now_ns + REST_NS
                 self._fail(error)
                 return
             del self._waiting[: len(batch) - len(ticks)]
@@ -294,9 +324,11 @@ class Recorder:
             self._writer.open(header)
             self._is_open = True  # whatever becomes of what follows: there is one file of this process
             self._writer.put_tail(state)  # before any other record: beside an empty tail nothing was told
-        if batch:
-            self._writer.append(batch)
-        self._writer.put_tail(state)
+        try:
+            if batch:
+                self._writer.append(batch)
+        finally:  # a full disk has room for what is overwritten in place: the newest state is told there all the same
+            self._writer.put_tail(state)
 
     def _fail(self, error: JournalError) -> None:
         if not self._has_failed:

@@ -31,6 +31,7 @@ from types import FrameType, TracebackType
 from typing import Final, Self
 
 from aiocarbon.cli.gate import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Gate
+from aiocarbon.cli.output import say
 from aiocarbon.cli.terminal import Terminal
 from aiocarbon.errors import UsageError
 
@@ -184,7 +185,7 @@ class ChildProcess:
                     job.received(number)
                 elif not is_ending:
                     is_ending, kill_at_s = True, time.monotonic() + self._kill_after_s
-                    job.send(signal.SIGTERM)
+                    self._ended_by_us = job.send(signal.SIGTERM)
                     job.send(signal.SIGCONT)  # a stopped one would never see the other
             if kill_at_s is not None and time.monotonic() >= kill_at_s:
                 kill_at_s = None
@@ -215,12 +216,21 @@ class _Job:
         self.pid = pid
         self.signals = signals
         self._terminal = terminal
+        self._is_told = False
 
-    def send(self, number: int) -> None:
+    def send(self, number: int) -> bool:
+        """Whether it may be sent a signal: not if it runs as somebody else, as behind sudo."""
         try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
-            os.kill(self.pid, number)  # it left its group; it is not reaped yet, so the number is still its own
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                os.kill(self.pid, number)  # it left its group; it is not reaped yet, so the number is still its own
+        except PermissionError:
+            if not self._is_told:
+                self._is_told = True
+                say("aiocarbon: the command runs as another user, and no signal can be sent to it; it goes on")
+            return False
+        return True
 
     def received(self, number: int) -> None:
         if number == signal.SIGCONT:

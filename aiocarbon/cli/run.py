@@ -80,6 +80,12 @@ def run(options: Options) -> int:
             tracker._handle.verdicts.exceeded.add_done_callback(lambda _: child.end())
 
     def finish(result: ChildResult) -> None:
+        try:
+            tell(result)
+        except Exception as error:  # the command has ended, and its exit code is to come out
+            say(f"aiocarbon: the report could not be made: {type(error).__name__}: {error}")
+
+    def tell(result: ChildResult) -> None:
         stack.close()  # the live line ends before the report is made
         report = _finish(tracker, troubles, ended_well=result.signal is None)
         if result.ended_by_us and not options.quiet:

@@ -60,14 +60,14 @@ def wait(options: WaitOptions, settings: Mapping[str, Any], *, is_quiet: bool = 
     )
     try:
         with _terminable():
-            future = order.begin()
-            future.add_done_callback(lambda _: events.put(None))
-            is_first = True
-            while (waiting := events.get()) is not None:
-                if not is_quiet:
-                    say(f"aiocarbon: {_waiting_words(waiting, options, is_first=is_first)}")
-                is_first = False
             try:
+                future = order.begin()
+                future.add_done_callback(lambda _: events.put(None))
+                is_first = True
+                while (waiting := events.get()) is not None:
+                    if not is_quiet:
+                        say(f"aiocarbon: {_waiting_words(waiting, options, is_first=is_first)}")
+                    is_first = False
                 came = future.result()
             except EngineError as error:
                 came = order.failed(error)

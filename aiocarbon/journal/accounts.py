@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from aiocarbon._core.body import Child, Stint
@@ -216,6 +217,12 @@ class SpanTotals:
         account = account_from(record)
         if self.account is None or account.shares.as_of_ns >= self.account.shares.as_of_ns:
             self.account = account
+
+    def shift(self, by_ns: int) -> None:
+        """Let all instants be later by so many nanoseconds."""
+        if self.account is not None:
+            shares = self.account.shares
+            self.account = replace(self.account, shares=replace(shares, as_of_ns=shares.as_of_ns + by_ns))
 
     def children(self) -> Iterator[Child]:
         """The children, as far as their epochs and spans tell."""

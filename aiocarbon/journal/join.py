@@ -32,6 +32,7 @@ from aiocarbon.journal.sums import (
     WarningSum,
     WindowSum,
     is_let_go,
+    length_ns,
     told_to_ns,
     union_ns,
     united,
@@ -103,7 +104,7 @@ class Joined:
             process = part.view.process
             host, pue = process.facts.host, process.pue.value
             self._whole.add(host, part.whole, pue)
-            self._nodes[host].energy_j += part.whole.energy_j
+            self._nodes[host].energy_j = (self._nodes[host].energy_j or 0.0) + part.whole.energy_j
             joules += part.whole.energy_j
             grams += part.whole.carbon.co2eq_g
             self._ends[starts[process.ident]].energy_j += part.whole.energy_j
@@ -152,7 +153,7 @@ class Joined:
         for host, group in by_host.items():
             node = self._nodes.setdefault(host, NodeSum())
             node.processes += len(group)
-            node.covered_ns += union_ns((view.begin_ns, view.end_ns) for view in group)
+            node.covered_ns += union_ns((view.begin_ns, view.end_ns) for view in group if view.ledger.curves)
             left = (view for view in group if view.process.end is None and not is_let_go(view, told_ns[host]))
             node.open += tuple({found[view.process.ident] for view in left})
             by_start: dict[Start, list[View]] = {}
@@ -260,30 +261,31 @@ class Joined:
     def _by_epoch(self) -> tuple[tuple[EpochReport, ...], Quantities, Quantities | None, str]:
         """Epochs, what lies outside them, what was done again, and a word on the last."""
         order = {start: n for n, starts in enumerate(tries(self._extents)) for start in starts}
-        by_index: dict[int, dict[int, list[WindowSum]]] = {}
+        by_index: dict[int, dict[int, list[tuple[Start, WindowSum]]]] = {}
         for (index, start), found in sorted(self._epochs.items()):
-            by_index.setdefault(index, {}).setdefault(order[start], []).append(found)
+            by_index.setdefault(index, {}).setdefault(order[start], []).append((start, found))
         lost, rest = WindowSum(folds=True), WindowSum(folds=True)
         again: list[int] = []
         lost_ns = epochs_ns = 0
         epochs = []
         for index, by_try in sorted(by_index.items()):
-            done = [n for n, sums in by_try.items() if not any(one.is_partial for one in sums)]
+            done = [n for n, sums in by_try.items() if not any(one.is_partial for _, one in sums)]
             counts = max(done or by_try)
             for n, sums in by_try.items():
                 if n != counts:
                     again.append(index)
-                    lost_ns += _joined(sums, lost)
-            epochs_ns += max(one.length_ns for one in by_try[counts])
+                    lost_ns += self._joined(sums, lost)
+            taken_ns = length_ns(by_try[counts], self._extents)
+            epochs_ns += taken_ns
             if index >= self.total - KEPT_EPOCHS:
-                epochs.append(_epoch(index, by_try[counts], folds=self._folds))
+                epochs.append(_epoch(index, [one for _, one in by_try[counts]], taken_ns, folds=self._folds))
         rest_ns = 0
         for (upto, start), found in self._outside.items():
             later = by_index.get(upto, {}) if upto is not None else {}
             if any(n > order[start] for n in later):
-                lost_ns += _joined([found], lost)
+                lost_ns += self._joined([(start, found)], lost)
             else:
-                rest_ns += _joined([found], rest)
+                rest_ns += self._joined([(start, found)], rest)
         # Starts that ran at one time were outside at one time; no more of it there is than the epochs leave.
         rest_ns = min(rest_ns, max(union_ns(self._spans) - epochs_ns - lost_ns, 0))
         outside = Quantities(**rest.pool.quantities(rest_ns))
@@ -291,6 +293,12 @@ class Joined:
             return tuple(epochs), outside, None, ""
         rework = Quantities(**lost.pool.quantities(lost_ns))
         return tuple(epochs), outside, rework, _rework_note(again, 1 + max(order.values()))
+
+    def _joined(self, sums: list[tuple[Start, WindowSum]], into: WindowSum) -> int:
+        """Add the windows of starts to another; how long they were together, nanoseconds."""
+        for _, one in sums:
+            into.pool.join(one.pool)
+        return length_ns(sums, self._extents)
 
     def _lacks(self, nodes: tuple[NodeReport, ...], last: list[Ends]) -> Iterator[str]:
         """What of the run is not there, or not yet."""
@@ -359,16 +367,7 @@ def _time(at_ns: int) -> str:
     return utc(at_ns * S_PER_NS).isoformat(timespec="seconds")
 
 
-def _joined(sums: Iterable[WindowSum], into: WindowSum) -> int:
-    """Add sums to another; nanoseconds of the longest."""
-    length = 0
-    for one in sums:
-        into.pool.join(one.pool)
-        length = max(length, one.length_ns)
-    return length
-
-
-def _epoch(index: int, sums: list[WindowSum], *, folds: bool) -> EpochReport:
+def _epoch(index: int, sums: list[WindowSum], taken_ns: int, *, folds: bool) -> EpochReport:
     if len(sums) == 1:
         (whole,) = sums
     else:
@@ -376,7 +375,7 @@ def _epoch(index: int, sums: list[WindowSum], *, folds: bool) -> EpochReport:
         for one in sums:
             whole.join(one)
     return EpochReport(
-        **whole.pool.quantities(max(one.length_ns for one in sums)),
+        **whole.pool.quantities(taken_ns),
         index=index,
         devices=whole.pool.devices(),
         steps=whole.steps,

@@ -40,7 +40,7 @@ def node_reports(
         NodeReport(
             host=host,
             processes=node.processes,
-            it_energy_kwh=kwh_from_j(node.energy_j),
+            it_energy_kwh=None if node.energy_j is None else kwh_from_j(node.energy_j),
             covered_s=s_from_ns(node.covered_ns),
             expected_s=s_from_ns(expected_ns[host]) if host in expected_ns else None,
             is_open=not newest.isdisjoint(node.open),
@@ -87,8 +87,8 @@ def beside_others(run: RunReport, view: View) -> RunReport:
         NodeReport(
             host=process.facts.host,
             processes=1,
-            it_energy_kwh=run.it_energy_kwh,
-            covered_s=length_s,
+            it_energy_kwh=run.it_energy_kwh if view.ledger.curves else None,
+            covered_s=length_s if view.ledger.curves else 0.0,
             expected_s=length_s,
             is_open=process.end is None,
         ),

@@ -167,6 +167,7 @@ class Process:
         self.anchors = [anchor._replace(mono_ns=anchor.mono_ns + by_ns) for anchor in self.anchors]
         self.marks = {index: t + by_ns for index, t in self.marks.items()}
         self.rows.shift(by_ns)
+        self.spans.shift(by_ns)
         self.seen_ns += by_ns
 
     def warn(self, text: str) -> None:
@@ -222,7 +223,7 @@ def intensity_of(record: Record) -> tuple[float, IntensityValue, float | None]:
     """
     from_s, value = records.intensity_from(record)
     void_to_s = record.get("void_to_s")
-    _finite(value.g_per_kwh, value.low_g_per_kwh, value.high_g_per_kwh, record["from_s"], void_to_s)
+    _finite(record["from_s"], void_to_s)
     return from_s, value, void_to_s
 
 

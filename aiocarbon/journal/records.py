@@ -53,6 +53,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -96,7 +97,7 @@ def unsealed(data: bytes) -> Record | None:
         if len(body) != length or zlib.crc32(body) != crc:
             return None
         record = json.loads(body)
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, UnicodeDecodeError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
@@ -231,7 +232,30 @@ def intensity_from(record: Mapping[str, Any]) -> tuple[float, IntensityValue]:
     plain["factor_basis"] = FactorBasis(plain["factor_basis"])
     known = {f.name for f in dataclasses.fields(IntensityValue)}
     value = IntensityValue(**{k: v for k, v in plain.items() if k in known})
+    _check_intensity(value)
     return (float("-inf") if record["from_s"] is None else float(record["from_s"])), value
+
+
+def _check_intensity(value: IntensityValue) -> None:
+    low, central, high = (number(g) for g in (value.low_g_per_kwh, value.g_per_kwh, value.high_g_per_kwh))
+    if not 0.0 <= low <= central <= high:
+        raise ValueError("out of range")
+    for valid_s in (value.valid_from_s, value.valid_to_s):
+        if valid_s is not None:
+            number(valid_s)
+    if not all(isinstance(text, str) for text in (value.source, value.zone, value.note)):
+        raise TypeError("no text")
+
+
+def number(value: object) -> float:
+    """The value, which is a finite number.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
 
 
 def place_record(location: Location, pue: Pue) -> Record:
@@ -276,22 +300,22 @@ def identity_from(header: Mapping[str, Any]) -> Identity | None:
     def word(name: str) -> str:
         return str(header.get(name) or "")
 
-    def number(name: str) -> int | None:
+    def whole(name: str) -> int | None:
         return None if header.get(name) is None else int(header[name])
 
-    nodes = header.get("expected_nodes")
+    nodes, count = header.get("expected_nodes"), whole("expected_node_count")
     return Identity(
         run_id=str(header["run_id"]),
         host=str(header["host"]),
         machine=word("machine"),
         job=word("job"),
         attempt=word("attempt"),
-        restart=number("restart"),
-        rank=number("rank"),
-        world=number("world"),
-        local_rank=number("local_rank"),
-        expected_node_count=number("expected_node_count"),
-        expected_tasks=number("expected_tasks"),
+        restart=whole("restart"),
+        rank=whole("rank"),
+        world=whole("world"),
+        local_rank=whole("local_rank"),
+        expected_node_count=count if count is None or count <= nodelist.MOST_NODES else None,
+        expected_tasks=whole("expected_tasks"),
         ended_by=word("ended_by"),
         advice=word("advice"),
         expected_nodes=_nodes(nodes) if isinstance(nodes, str) else None if nodes is None else tuple(map(str, nodes)),

@@ -190,19 +190,7 @@ def _plain(text: str) -> dict[str, Any]:
 
 def _stretch(record: dict[str, Any]) -> Stretch:
     from_s, value = records.intensity_from(record)
-    to_s = _number(record["void_to_s"])
-    low, central, high = (_number(g) for g in (value.low_g_per_kwh, value.g_per_kwh, value.high_g_per_kwh))
-    if not (from_s < to_s and math.isfinite(from_s) and 0.0 <= low <= central <= high and central <= MAX_G_PER_KWH):
+    to_s = records.number(record["void_to_s"])
+    if not (from_s < to_s and math.isfinite(from_s) and value.g_per_kwh <= MAX_G_PER_KWH):
         raise ValueError("out of range")
-    for valid_s in (value.valid_from_s, value.valid_to_s):
-        if valid_s is not None:
-            _number(valid_s)
-    if not all(isinstance(text, str) for text in (value.source, value.zone, value.note)):
-        raise TypeError("no text")
-    return Stretch(from_s, to_s, value, _number(record["asked_s"]))
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
-    return float(value)
+    return Stretch(from_s, to_s, value, records.number(record["asked_s"]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from aiocarbon._core.nodes import NAMES_TOLD, names
 from aiocarbon._core.pool import Pool
-from aiocarbon._core.tries import Start
+from aiocarbon._core.tries import Extent, Start
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon.journal.view import View
 
@@ -70,6 +71,22 @@ class WindowSum:
         self.is_partial = self.is_partial or other.is_partial
 
 
+def length_ns(found: Iterable[tuple[Start, WindowSum]], extents: Mapping[Start, Extent]) -> int:
+    """How long the windows of an epoch were: starts that ran at one time had it together, later ones went on with it.
+
+    Args:
+        found: Its windows by their starts.
+        extents: From when to when each start ran.
+    """
+    total = longest = 0
+    upto_ns = -math.inf
+    for start, one in sorted(found, key=lambda pair: extents[pair[0]].begin_ns):
+        if extents[start].begin_ns >= upto_ns:
+            total, longest = total + longest, 0
+        upto_ns, longest = max(upto_ns, extents[start].end_ns), max(longest, one.length_ns)
+    return total + longest
+
+
 class NodeSum:
     """What is known of one node of the run."""
 
@@ -77,7 +94,7 @@ class NodeSum:
 
     def __init__(self) -> None:
         self.processes = 0
-        self.energy_j = 0.0
+        self.energy_j: float | None = None  # where no process of it read any device
         self.covered_ns = 0
         self.open: tuple[Start, ...] = ()  # those of which a journal has no end
 

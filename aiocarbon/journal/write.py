@@ -120,6 +120,8 @@ class JournalWriter:
     def _forget(self, path: Path) -> None:
         """Take back a file that could not be begun."""
         self.close()
+        self._is_torn = False
+        self._tail_length = 0
         path.unlink(missing_ok=True)
         path.with_suffix(TAIL_SUFFIX).unlink(missing_ok=True)
 

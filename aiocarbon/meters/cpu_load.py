@@ -83,10 +83,11 @@ class StatLoad:
         """Thread-seconds worked since boot.
 
         Raises:
-            ReadError: The file could not be read or does not hold these CPUs.
+            ReadError: The file could not be read, does not hold these CPUs, or tells no time at all, as gVisor's does.
         """
         ticks = 0
         seen = 0
+        tells = False
         for line in _lines(self.path):
             name, *fields = line.split()
             if not name.startswith("cpu"):
@@ -94,6 +95,9 @@ class StatLoad:
             if name == "cpu" if self.cpus is None else name[3:].isdecimal() and int(name[3:]) in self.cpus:
                 ticks += _busy_ticks(fields, self.path)
                 seen += 1
+                tells = tells or any(field.strip("0") for field in fields)
+        if seen and not tells:
+            raise ReadError(f"{self.path} tells no CPU time, not even idle time: a sandbox keeps none", device=MODEL)
         if seen != (1 if self.cpus is None else len(self.cpus)):
             raise ReadError(f"{self.path} lacks CPUs that it held when the meter was opened", device=MODEL)
         return ticks / self.ticks_per_s

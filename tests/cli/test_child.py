@@ -435,6 +435,19 @@ def test_end_before_the_start_counts() -> None:
     assert done.stdout == "15\n"
 
 
+def test_a_child_that_may_not_be_signalled_goes_on_and_that_is_told() -> None:
+    done = scripted(
+        "def refuse(*_): raise PermissionError('not yours')\n"  # as behind sudo
+        "os.killpg = refuse\n"
+        "child = ChildProcess(['sh', '-c', 'sleep 0.3; exit 4'])\n"
+        "child.end()\n"
+        "result = child.run()\n"
+        "print(result.returncode, result.ended_by_us)"
+    )
+    assert done.stdout == "4 False\n"
+    assert done.stderr.count("runs as another user") == 1
+
+
 def test_end_kills_a_child_that_does_not_heed_it() -> None:
     done = scripted(
         "deaf, ready = os.pipe(); os.set_inheritable(ready, True)\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -117,6 +118,26 @@ def test_a_strict_run_that_does_not_begin_in_time_raises_and_ends(monkeypatch: p
     begun = engines() - others
     release.set()
     assert gone(begun)
+
+
+def test_where_no_thread_can_be_started_the_training_runs_unmeasured() -> None:
+    code = """
+import threading
+from aiocarbon import sync
+def refuse(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+with sync.Tracker(location="DK") as tracker:
+    with tracker.epoch():
+        pass
+report = tracker.report()
+assert report.coverage == 0.0, report
+assert any("could be read" in text for text in report.warnings), report.warnings
+came = sync.wait_until_clean(below_g_per_kwh=1.0, location="DK", offline=True)
+print("trained", came.reason)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("trained")
 
 
 # -- the end ----------------------------------------------------------------------------------------------------

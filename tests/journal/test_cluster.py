@@ -392,6 +392,19 @@ def test_a_start_after_one_that_ended_well_goes_on_with_it(tmp_path: Path) -> No
     run = the_run(tmp_path, first, second)
     assert run.rework is None
     assert [joules(epoch) for epoch in run.epochs] == pytest.approx([20_000, 20_000])
+    assert [epoch.duration_s for epoch in run.epochs] == pytest.approx([200.0, 200.0])
+    assert [epoch.power_w for epoch in run.epochs] == pytest.approx([100.0, 100.0])
+
+
+def test_a_node_that_read_no_device_used_nobody_knows_what(tmp_path: Path) -> None:
+    blind = Process(host="blind", boot="b2", pid=2, devices=0, who=start("x"))
+    run = the_run(tmp_path, Process(who=start("x")), blind)
+    (there, lacking) = sorted(run.nodes, key=lambda node: node.host == "blind")
+    assert there.it_energy_kwh == pytest.approx(run.it_energy_kwh)
+    assert lacking.it_energy_kwh is None
+    assert lacking.covered_s == 0.0
+    assert run.status == "partial"
+    assert any("nothing was measured on 1 of 2 nodes (blind)" in text for text in run.warnings)
 
 
 def test_a_start_after_one_that_broke_off_is_another_try_also_without_a_launcher(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from aiocarbon.errors import JournalError
+from aiocarbon.journal import load
 from aiocarbon.journal.records import sealed, unsealed
 from aiocarbon.journal.write import JournalWriter
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
@@ -171,17 +172,40 @@ with Tracker(
     for _ in range(5):
         with tracker.epoch():
             time.sleep(0.1)
-print(tracker.report().epochs_total)
+print(tracker.report().epochs_total, tracker.report().it_energy_kwh)
 """
 
 
-def test_a_disk_that_holds_the_first_line_and_no_more_collects_one_file(tmp_path: Path) -> None:
-    def journal(name: str, bytes_at_most: int) -> bytes:
-        command = [sys.executable, "-c", FILE_OF_A_HEADER_AT_MOST, str(tmp_path / name), str(bytes_at_most)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        assert done.stdout == "5\n"
-        (path,) = (tmp_path / name).glob("*/*.jsonl")
-        return path.read_bytes()
+def limited(folder: Path, bytes_at_most: int) -> tuple[Path, float]:
+    """The journal of a run whose files may have so many bytes, and what its tracker said, kWh."""
+    command = [sys.executable, "-c", FILE_OF_A_HEADER_AT_MOST, str(folder), str(bytes_at_most)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    epochs, kwh = done.stdout.split()
+    assert epochs == "5"
+    (path,) = folder.glob("*/*.jsonl")
+    return path, float(kwh)
 
-    first = journal("roomy", 1 << 20).index(b"\n")
-    assert journal("full", first + 20).count(b"\n") == 1
+
+def test_a_disk_that_holds_the_first_line_and_no_more_collects_one_file(tmp_path: Path) -> None:
+    roomy, _ = limited(tmp_path / "roomy", 1 << 20)
+    full, _ = limited(tmp_path / "full", roomy.read_bytes().index(b"\n") + 20)
+    assert full.read_bytes().count(b"\n") == 1
+
+
+def test_a_disk_that_is_full_in_mid_run_has_the_newest_state_all_the_same(tmp_path: Path) -> None:
+    roomy, _ = limited(tmp_path / "roomy", 1 << 20)
+    begun = roomy.read_bytes().index(b'"k":"epoch"')  # devices and the first mark are told
+    full, kwh = limited(tmp_path / "full", begun)
+    (run,) = load(full.parent).runs
+    assert run.it_energy_kwh == pytest.approx(kwh, rel=0.1)
+
+
+def test_a_header_torn_by_a_full_disk_does_not_spoil_the_next_file(tmp_path: Path) -> None:
+    disk = FillingDisk(10)
+    writer = JournalWriter(tmp_path, "run", "host", put=disk)
+    with pytest.raises(JournalError, match="No space left"):
+        writer.open(HEADER)
+    disk.room = 10**6
+    writer.open(HEADER)
+    writer.close()
+    assert json.loads(lines(writer.path)[0]) == HEADER

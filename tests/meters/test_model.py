@@ -74,6 +74,14 @@ def ice_lake_j(*, threads: float, seconds: float, busy_s: float) -> float:
     return power.idle_w * threads * seconds + (power.full_w - power.idle_w) * busy_s
 
 
+def test_a_sandbox_that_tells_no_cpu_time_is_no_idle_machine(machine: Machine) -> None:
+    stat = machine.proc / "stat"
+    lines = [f"cpu{cpu} 0 0 0 0 0 0 0 0 0 0" for cpu in range(machine.threads)]
+    stat.write_text("\n".join(["cpu  0 0 0 0 0 0 0 0 0 0", *lines, "intr 0", ""]))
+    with pytest.raises(MeterUnavailableError, match="not even idle time"):
+        machine.meter().open()
+
+
 def test_without_a_load_nothing_is_modelled(machine: Machine) -> None:
     (machine.proc / "stat").unlink()
     with pytest.raises(MeterUnavailableError, match="load"):
