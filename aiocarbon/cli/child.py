@@ -6,7 +6,8 @@ Guarantees (POSIX):
   mask and ignored signals are those that we were given, and it leads a process group of its own.
 - Where we are the foreground of a terminal, the child's group is it before the child's first instruction. Ctrl-C
   therefore arrives once, at that group alone, and reading the terminal works. The terminal is taken back when the child
-  stops or ends, or an exception ends us.
+  stops or ends, or an exception ends us. In a pipeline, whose other programs (a pager) may read the terminal, the child
+  gets it only when it reads there.
 - A signal that we are sent goes on to the child's group. We stop when the child stops, go on when we are continued, and
   end when the child ends, whoever else may still hold its pipes.
 - Nothing is polled: we sleep in poll(2) until a signal (SIGCHLD among them) writes a byte into our own pipe.
@@ -22,6 +23,7 @@ import contextlib
 import os
 import select
 import signal
+import stat
 import sys
 import threading
 import time
@@ -132,7 +134,7 @@ class ChildProcess:
             raise UsageError("a child is run from the main thread, where alone Python lets signals be handled")
         if sys.platform == "win32":
             return self._run_simply(before_spawn, after_exit)
-        with Signals() as signals, Terminal() as terminal:
+        with Signals() as signals, Terminal(is_shared=_is_in_pipeline()) as terminal:
             gate = Gate(self._argv, self._environ, signals)
             job = _Job(gate.pid, signals, terminal)
             try:
@@ -240,6 +242,9 @@ class _Job:
 
     def stopped(self, number: int) -> None:
         """The child stopped by signal `number`: stop as well, until somebody continues us."""
+        if number in (signal.SIGTTIN, signal.SIGTTOU) and self._terminal.lend(self.pid, is_asked=True):
+            self.send(signal.SIGCONT)
+            return
         self._terminal.take_back()
         # On a terminal all of our own group stops, as it would at Ctrl-Z: a shell takes back the terminal only when
         # every process of the pipeline that we are in has stopped.
@@ -333,6 +338,15 @@ class Signals:
         for number in _IGNORED_BY_PYTHON:  # at its start, so what it was before cannot be known
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+
+def _is_in_pipeline() -> bool:
+    """Whether a pipe ends or begins at us: who is at its other end may be of our group, and read the terminal."""
+    for descriptor in (0, 1):
+        with contextlib.suppress(OSError):  # closed
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                return True
+    return False
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

@@ -15,9 +15,14 @@ class Terminal:
     """The terminal that controls us, if there is one, and whose turn it is on it.
 
     It is opened by its own name, because a command whose three streams are redirected is still interrupted from there.
+
+    Args:
+        is_shared: True where others of our group may read it, as the pager behind our pipe does: a child that leads a
+            group of its own then has it only when it asks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_shared: bool = False) -> None:
+        self._is_shared = is_shared
         self._fd = -1
         self._is_lent = False
         self._modes: list[int | list[bytes | int]] | None = None
@@ -38,19 +43,31 @@ class Terminal:
         """Whether a terminal controls us."""
         return self._fd >= 0
 
-    def lend(self, group: int) -> None:
-        """Make a group the foreground, if it is our turn to give that."""
+    def lend(self, group: int, *, is_asked: bool = False) -> bool:
+        """Make a group the foreground, if it is our turn to give that.
+
+        Args:
+            group: The child's.
+            is_asked: True if it has stopped since it has to read or write there.
+
+        Returns:
+            Whether it was given.
+        """
+        if self._is_shared and not is_asked:
+            return False
         with self._if_not_hung_up():
             if not self.is_there or os.tcgetpgrp(self._fd) != os.getpgrp():
                 # Continued in the background, it is the shell's to give; unless the child still has it.
                 self._is_lent = self._is_lent and self.is_there and os.tcgetpgrp(self._fd) == group
-                return
+                return False
             if self._modes is None:
                 import termios
 
                 self._modes = termios.tcgetattr(self._fd)
             os.tcsetpgrp(self._fd, group)
             self._is_lent = True
+            return True
+        return False
 
     def take_back(self) -> None:
         """Make our group the foreground again, if we gave it away."""

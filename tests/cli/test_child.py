@@ -67,7 +67,9 @@ while True:
 class Session:
     """A terminal with the small shell on it, which runs one command under `run_child`."""
 
-    def __init__(self, stack: ExitStack, command: list[str], *, foreground: bool, in_pipeline: bool) -> None:
+    def __init__(
+        self, stack: ExitStack, command: list[str], *, foreground: bool, in_pipeline: bool, pager: str
+    ) -> None:
         self.screen = b""
         self.shell: subprocess.Popen[bytes] | None = None
         stack.callback(self._reap)  # after the terminal was closed, which ends what a failed test leaves there
@@ -82,6 +84,8 @@ class Session:
         job = [sys.executable, "-c", RUNNER, str(result_fd), *command]
         if in_pipeline:  # the job's first process, which alone the shell watches, is then not us
             job = ["sh", "-c", '"$@"; exit $?', "sh", *job]
+        if pager:
+            job = ["sh", "-c", f'"$@" | {pager}', "sh", *job]
         shell = [sys.executable, "-c", SHELL, str(tell), str(obey), "fg" if foreground else "bg", *job]
         self.shell = subprocess.Popen(
             shell,
@@ -121,9 +125,9 @@ class Session:
 
 
 @contextmanager
-def session(*command: str, foreground: bool = True, in_pipeline: bool = False) -> Iterator[Session]:
+def session(*command: str, foreground: bool = True, in_pipeline: bool = False, pager: str = "") -> Iterator[Session]:
     with ExitStack() as stack:
-        yield Session(stack, list(command), foreground=foreground, in_pipeline=in_pipeline)
+        yield Session(stack, list(command), foreground=foreground, in_pipeline=in_pipeline, pager=pager)
 
 
 def python(code: str) -> tuple[str, ...]:
@@ -602,3 +606,36 @@ def test_every_process_of_our_own_job_stops_with_us() -> None:
         os.write(terminal.order_fd, b"f")
         terminal.until(b"went on")
         assert terminal.said() == "ended 8 job_had_terminal=True"
+
+
+def test_a_pager_behind_our_pipe_reads_its_keys_while_the_child_writes() -> None:
+    code = "print('x' * 300_000); print('done')"  # more than a pipe holds
+    with session(*python(code), pager="(read line < /dev/tty; echo paged $line; tail -c 5)") as terminal:
+        terminal.type(b"key\n")
+        terminal.until(b"paged key")
+        terminal.until(b"done")
+        assert terminal.said() == "ended 0 job_had_terminal=True"
+
+
+def test_a_child_in_a_pipeline_gets_the_terminal_when_it_reads_there() -> None:
+    code = "line = open('/dev/tty').readline(); print('got', line)"
+    with session(*python(code), pager="cat") as terminal:
+        terminal.type(b"key\n")
+        terminal.until(b"got key")
+        assert terminal.said() == "ended 0 job_had_terminal=True"
+
+
+def test_interrupt_typed_in_a_pipeline_reaches_the_child_once() -> None:
+    code = (
+        "import signal, sys, time\n"
+        "count = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: count.append(1))\n"
+        "print('ready', file=sys.stderr, flush=True)\n"
+        "while not count: time.sleep(0.01)\n"
+        "time.sleep(0.2)\n"
+        "print('interrupts', len(count), file=sys.stderr, flush=True)"
+    )
+    with session(*python(code), pager="(trap '' INT; cat)") as terminal:
+        terminal.until(b"ready")
+        terminal.type(b"\x03")
+        terminal.until(b"interrupts 1")
