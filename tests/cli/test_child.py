@@ -609,8 +609,8 @@ def test_every_process_of_our_own_job_stops_with_us() -> None:
 
 
 def test_a_pager_behind_our_pipe_reads_its_keys_while_the_child_writes() -> None:
-    code = "print('x' * 300_000); print('done')"  # more than a pipe holds
-    with session(*python(code), pager="(read line < /dev/tty; echo paged $line; tail -c 5)") as terminal:
+    code = "print('begun'); print('x' * 300_000); print('done')"  # more than a pipe holds
+    with session(*python(code), pager="(read begun; read line < /dev/tty; echo paged $line; tail -c 5)") as terminal:
         terminal.type(b"key\n")
         terminal.until(b"paged key")
         terminal.until(b"done")
