@@ -91,5 +91,5 @@ def rows_of(case: str, runs: Sequence[Late]) -> Iterator[Row]:
 
 def _quantiles(late: Sequence[float]) -> tuple[float, float, float]:
     """Median, 99th percentile and the longest."""
-    hundredths = statistics.quantiles(late, n=100)
+    hundredths = statistics.quantiles(late, n=100, method="inclusive")
     return hundredths[49], hundredths[98], max(late)
