@@ -257,3 +257,14 @@ async def wait_for(handle: Marks, future: Future[Any] | None) -> Any:
     except (AiocarbonError, TimeoutError) as error:
         handle.fail(error)
         return None
+
+
+class BudgetEvent:
+    """An event that is set once the run's budget is used up."""
+
+    def __init__(self, handle: Marks) -> None:
+        self._handle = handle
+
+    def is_set(self) -> bool:
+        """True once the budget is used up."""
+        return self._handle.verdicts.exceeded.done()

@@ -178,15 +178,8 @@ class Tracker(_async.Verbs, EpochVerbs):
         yield self._handle.report()
 
 
-class Exceeded:
+class Exceeded(_marks.BudgetEvent):
     """An event that is set once the run's budget is used up, for threads."""
-
-    def __init__(self, handle: Marks) -> None:
-        self._handle = handle
-
-    def is_set(self) -> bool:
-        """True once the budget is used up."""
-        return self._handle.verdicts.exceeded.done()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the budget is used up.

@@ -12,7 +12,7 @@ import aiocarbon._core.ledger  # noqa: F401  # entering needs it: loaded here, w
 from aiocarbon._engine.bridge import answer, shield, sleep
 from aiocarbon._engine.handle import Handle
 from aiocarbon._engine.life import CLOSE_LIMIT_S
-from aiocarbon._marks import Child, EpochMark, Epochs, EpochVerbs, StepVerbs, wait_for
+from aiocarbon._marks import BudgetEvent, Child, EpochMark, Epochs, EpochVerbs, StepVerbs, wait_for
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageError
 from aiocarbon.settings import UNSET, Unset, check_arguments
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from aiocarbon._core.report import Prediction, RunReport
     from aiocarbon._core.waited import CleanWait
-    from aiocarbon._engine.marks import Marks
     from aiocarbon._engine.tape import Tape
     from aiocarbon.budget import Budget
     from aiocarbon.meters.base import Meter
@@ -271,15 +270,8 @@ class Tracker(Verbs, EpochVerbs):
         yield self._handle.report()
 
 
-class Exceeded:
+class Exceeded(BudgetEvent):
     """An event that is set once the run's budget is used up, for tasks and cancel scopes."""
-
-    def __init__(self, handle: Marks) -> None:
-        self._handle = handle
-
-    def is_set(self) -> bool:
-        """True once the budget is used up."""
-        return self._handle.verdicts.exceeded.done()
 
     async def wait(self) -> None:
         """Wait until the budget is used up; for ever if it never is."""

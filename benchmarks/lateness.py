@@ -17,6 +17,8 @@ from benchmarks.grid import at_place, serving
 from benchmarks.pairs import bootstrap
 from benchmarks.progress import each
 from benchmarks.result import Row, at_most, child, has_loopback, info, skipped
+from benchmarks.workloads.lateness import CONTROL
+from benchmarks.workloads.steps import SEED
 
 NAME: Final = "lateness"
 QUESTION: Final = "how late does a coroutine wake beside a tracker, with a network, a dead one and a black hole?"
@@ -31,9 +33,7 @@ from benchmarks.workloads.lateness import lateness
 print(json.dumps(lateness(json.loads(sys.argv[1]))))
 """
 
-CONTROL: Final = "no tracker"
 LIMIT_MS: Final = 3.0
-SEED: Final = 20_200_706
 
 Late = dict[str, list[float]]
 """How late each sleep ended, ms, by what went on meanwhile."""

@@ -17,9 +17,9 @@ from benchmarks.fake_nvml import NoCompilerError, build, child_environ
 from benchmarks.pairs import bootstrap
 from benchmarks.progress import each
 from benchmarks.result import ROOT, Row, at_most, child, info, skipped
+from benchmarks.workloads.steps import SEED
 
 NAME: Final = "overhead"
-SEED: Final = 20_200_706
 QUESTION: Final = "how much of a core does it take at the default interval, beyond the drivers' own calls?"
 
 CHILD: Final = """

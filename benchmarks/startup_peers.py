@@ -21,13 +21,13 @@ from benchmarks.pairs import bootstrap
 from benchmarks.progress import progress
 from benchmarks.result import ChildError, Row, at_most, info, skipped, with_root
 from benchmarks.usage import cpu_s_of
+from benchmarks.workloads.steps import SEED
 
 NAME: Final = "startup_peers"
 QUESTION: Final = "what do aiocarbon and the tools that its users know cost before anything is trained?"
 
 versions = contenders.versions
 
-SEED: Final = 20_200_706
 CONTENDERS: Final = (ASYNC, SYNC, *PEERS)
 FIGURES: Final = {
     "import": ("import, over the bare interpreter", "ms"),
