@@ -59,9 +59,9 @@ class FakeClock:
         self._wall = wall_ns - start_ns
         self._boot = 0
         self._changed = threading.Condition()
-        self._sleepers: list[tuple[int, int, anyio.Event]] = []
-        self._count = 0
-        self._waiting = 0
+        self._sleepers: dict[anyio.Event, int] = {}
+        self._waits, self._pauses = list[int](), list[int]()
+        self._has_worked = False  # whether a worker has come to block since it was last looked
         self.workers: Callable[[], int] | None = None
 
     def monotonic_ns(self) -> int:
@@ -95,49 +95,52 @@ class FakeClock:
             await anyio.lowlevel.checkpoint()
             return
         event = anyio.Event()
-        self._count += 1
-        entry = (t_ns, self._count, event)
-        self._sleepers.append(entry)
+        self._sleepers[event] = t_ns
         try:
             await event.wait()
         finally:
-            if entry in self._sleepers:
-                self._sleepers.remove(entry)
+            self._sleepers.pop(event, None)
 
     def wait(self, event: threading.Event, until_ns: int) -> bool:
         """Block a worker until the event is set or an instant of this clock is past."""
+        return self._block(self._waits, event, until_ns)
+
+    def pause(self, event: threading.Event, until_ns: int) -> bool:
+        """The same; `advance` stops at its instant, as at those of sleepers."""
+        return self._block(self._pauses, event, until_ns)
+
+    def _block(self, those: list[int], event: threading.Event, until_ns: int) -> bool:
         with self._changed:
-            self._waiting += 1
+            those.append(until_ns)
+            self._has_worked = True  # what it told before is still to be heard
             while not event.is_set() and self._now < until_ns:
                 self._changed.wait(0.005)
-            self._waiting -= 1
+            those.remove(until_ns)
         return event.is_set()
 
     async def advance(self, by_s: float) -> None:
-        """Move the clock, waking each sleeper at its own instant; returns when all are asleep again.
-
-        Call it in the loop in which the sleepers sleep.
-        """
+        """Move the clock, waking each sleeper of this loop at its own instant; returns when all are asleep again."""
         target = self._now + round(by_s * 1e9)
         while True:
             await self._settle()
-            due = sorted(entry for entry in self._sleepers if entry[0] <= target)
-            if not due:
+            at = min([*self._sleepers.values(), *self._blocked(self._pauses)], default=target + 1)
+            if at > target:
                 break
-            at, _, event = due[0]
-            self._sleepers.remove(due[0])
             self._move(max(at, self._now))
-            event.set()
+            for event in [event for event, until_ns in self._sleepers.items() if until_ns == at][:1]:
+                del self._sleepers[event]
+                event.set()
         self._move(max(target, self._now))  # `skip` may have gone further meanwhile
         await self._settle()
 
     async def _settle(self) -> None:
-        if self.workers is None:
-            await _settle(3)
-            return
-        await _settle(1)
-        while self.workers() > self._waiting:
+        await _settle(3 if self.workers is None else 1)
+        while self.workers and (self._has_worked or self.workers() > len(self._blocked(self._waits + self._pauses))):
+            self._has_worked = False
             await _settle(1)
+
+    def _blocked(self, until: list[int]) -> list[int]:
+        return [until_ns for until_ns in tuple(until) if until_ns > self._now]
 
     def _move(self, to_ns: int) -> None:
         with self._changed:
@@ -189,8 +192,7 @@ class ScriptedMeter:
         self._open_error = open_error
         self._findings = tuple(findings)
         self._clock = clock
-        self.reads = 0
-        self.is_open = False
+        self.reads, self.is_open = 0, False
         is_energy = energy_uj is not None
         self.device = device or Device(
             id="scripted-0",

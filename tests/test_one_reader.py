@@ -145,10 +145,12 @@ class Machine:
         for path in self.journal.rglob("*.jsonl"):
             records = [json.loads(line) for line in path.read_text().splitlines()]
             marks = [r["t"] for r in records if r.get("k") == "mark"]
-            newest = max(r["t"] for r in records if r.get("k") in ("mark", "tick"))
+            told = [r for r in records if r.get("k") in ("mark", "tick")]
             tail = path.with_suffix(".tail")
             if tail.exists():
-                newest = max(newest, json.loads(tail.read_bytes()[18:])["t"])
+                told.append(json.loads(tail.read_bytes()[18:]))
+            # Where it broke off late behind its last reading, no reading vouches for the milliseconds between.
+            newest = max(r["t"] - r.get("x", {}).get("0", [0, 0, 0])[2] for r in told)
             found.append((min(marks), newest))
         return found
 

@@ -77,7 +77,7 @@ def test_energy_epochs_spans_and_prediction_go_on(tmp_path: Path, how: str, monk
     assert second.prediction is not None
     assert (second.prediction.epochs, second.prediction.epochs_seen) == (10, 5)
     assert second.prediction.energy_kwh is not None
-    assert second.prediction.energy_kwh > second.energy_kwh
+    assert second.prediction.energy_kwh > sum(epoch.energy_kwh for epoch in second.epochs)
     assert [attempt.ended_well for attempt in second.attempts] == [False, True]
     (read,) = load(tmp_path).runs
     same(second, read)
@@ -193,7 +193,9 @@ def test_killed_and_resumed_is_one_report_of_what_the_device_used(tmp_path: Path
     assert len(read.attempts) == 4
     assert not any("at one time" in text for text in read.warnings)
     assert [attempt.is_open for attempt in read.attempts] == [True, True, True, False]
-    assert read.it_energy_kwh * 3.6e6 == pytest.approx(300.0 * read.duration_s, rel=0.005)
+    # Where a kill came late behind the newest reading, none vouches for the milliseconds between.
+    assert read.it_energy_kwh * 3.6e6 == pytest.approx(300.0 * read.duration_s * read.coverage, rel=0.005)
+    assert read.coverage > 0.9
     indices = [epoch.index for epoch in read.epochs]
     assert indices == list(range(len(indices)))
 

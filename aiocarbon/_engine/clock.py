@@ -34,6 +34,10 @@ class Clock(Protocol):
         """Block a worker until a monotonic instant is past, or less if the event is set; True if it is."""
         ...
 
+    def pause(self, event: threading.Event, until_ns: int) -> bool:
+        """The same for long: setting the event ends it at once."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -63,6 +67,10 @@ class SystemClock:
         """
         time.sleep(max(until_ns - time.monotonic_ns(), 0) / NS_PER_S)
         return event.is_set()
+
+    def pause(self, event: threading.Event, until_ns: int) -> bool:
+        """Block a worker until an instant is past or the event is set."""
+        return event.wait(max(until_ns - time.monotonic_ns(), 0) / NS_PER_S)
 
 
 OFFSET_LOOKS = 5

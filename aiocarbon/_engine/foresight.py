@@ -69,6 +69,7 @@ class Foresight:
         newest: The newest prediction; None before the first.
         progress: Tells how many steps of the open epoch are done, and of how many, if known.
         worked: Tells what ended since it was last asked of the work that is declared as a class of its own.
+        made: Called when a prediction was made.
         problem: Why there are no predictions any more; empty while there are.
     """
 
@@ -76,6 +77,7 @@ class Foresight:
         self.newest: Prediction | None = None
         self.progress: Callable[[], tuple[int, int | None]] = lambda: (0, None)
         self.worked: Callable[[], Iterable[Work]] = tuple
+        self.made: Callable[[], None] = lambda: None
         self._ledger = ledger
         self._predictor: Predictor | None = None
         self.problem = ""
@@ -85,6 +87,7 @@ class Foresight:
         self._former = former
         self._made_at_s = 0.0
         self._steps = 0
+        self._is_told = False  # whether anything was told since it was last looked for a prediction
         self._is_pause = False
         self._behind: deque[tuple[float, IntensityValue]] = deque(maxlen=round(DAYS * S_PER_DAY / SLOT_S))
         self._horizon: tuple[int, float, Horizon] | None = None
@@ -117,6 +120,7 @@ class Foresight:
             self.epoch(report)
         while self._untold:
             self._untold.popleft()()
+        self._is_told = True
 
     def give_up(self, error: Exception) -> None:
         """Predict nothing any more, because of an error of ours."""
@@ -126,7 +130,7 @@ class Foresight:
 
     def declare(self, epochs: int) -> None:
         """Say how many epochs there will be, where the settings do not."""
-        self._epochs = epochs
+        self._epochs, self._is_told = epochs, True
         if self._predictor is not None and self._predictor.epochs is None:
             self._predictor.epochs = max(epochs - self._first_epoch, 0)
 
@@ -165,6 +169,7 @@ class Foresight:
         """Take what ended of work that comes at a pace of its own, as parts of the open epoch."""
         assert self._predictor is not None  # who calls has looked
         for work in self.worked():
+            self._is_told = True
             self._predictor.declare(work.name, count=work.pieces, every=work.every)
             cut = self._ledger.cut(self._ledger.mark(work.begin_ns), self._ledger.mark(work.end_ns))
             self._predictor.work(work.name, cut.duration_s, _energy_j(cut))
@@ -190,11 +195,11 @@ class Foresight:
         self._take_work()
         steps, total = self.progress()
         if epoch is not None and steps > self._steps:
-            self._steps = steps
+            self._steps, self._is_told = steps, True
             cut = self._ledger.cut(epoch, end)
             self._predictor.progress(cut.duration_s, _energy_j(cut), steps, total)
         duration_s = s_from_ns(run.end_ns - run.begin_ns)
-        if self.newest is None or duration_s >= self._made_at_s * (1.0 + AGAIN_SHARE):
+        if self._is_told if self.newest is None else duration_s >= self._made_at_s * (1.0 + AGAIN_SHARE):
             self.look(run, epoch, end)
 
     @harmless
@@ -202,6 +207,7 @@ class Foresight:
         """Make the prediction anew; the arguments are those of `go_on`."""
         if self._predictor is None:
             return None
+        self._is_told = False
         open_cut = None if epoch is None or epoch.t_ns >= end.t_ns else self._ledger.cut(epoch, end)
         elapsed = (0.0, None) if open_cut is None else (open_cut.duration_s, _energy_j(open_cut))
         outlook = self._predictor.outlook(*elapsed)
@@ -212,6 +218,7 @@ class Foresight:
             now_s, pue = self._ledger.wall.wall_s(end.t_ns), self._ledger.pue.value
             self.newest = foretell(outlook, used=self.used(run), pue=pue, horizon=self.ahead(now_s), now=utc(now_s))
             self._made_at_s = run.duration_s
+            self.made()
         return self.newest
 
     def used(self, run: Cut) -> Quantities:

@@ -150,9 +150,11 @@ class Host:
 
 
 def _plain(error: BaseException | None) -> str:
-    """What an error says, and where it was raised; of a group, what each one in it says."""
+    """What an error says, and where it or what it came from was raised; of a group, what each one in it says."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(map(_plain, error.exceptions))
+    if isinstance(error, EngineError) and error.__cause__ is not None:
+        return f"{error}: {_plain(error.__cause__)}"
     trace = error.__traceback__ if error is not None else None
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

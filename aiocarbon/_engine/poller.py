@@ -53,9 +53,6 @@ CLOCK_OFF_S: Final = 120.0
 FORECAST_AFTER_S: Final = 20.0
 """A run that ends before this needs no forecast, unless it is predicted to."""
 
-FORESIGHT_S: Final = 1.0
-"""How soon a first prediction is seen that needs one."""
-
 FORECAST_EVERY_S: Final = 3 * 3600.0
 FORECAST_HOURS: Final = 48.0
 HURRY_AFTER_S: Final = 0.7
@@ -108,6 +105,8 @@ class Poller:
         self._forecast_due_s = exchange.now_s + FORECAST_AFTER_S
         self._has_looked_ahead = False
         self._scope = anyio.CancelScope()
+        self._nap = anyio.CancelScope()
+        session.foresight.made = self._foreseen
 
     async def run(self) -> None:
         """Poll until `finish`."""
@@ -272,19 +271,16 @@ class Poller:
         awaited = self._sources if self._answering is None else self._sources[: self._answering + 1]
         is_cut_off = exchange.client is None and any(source.traits.is_remote for source in awaited)
         least_s = OFFLINE_REST_S if is_cut_off else LEAST_REST_S
-        can_look = not is_cut_off and any(s.traits.has_forecast or s.traits.has_past for s in self._sources)
-        most_s = FORESIGHT_S if can_look and not self._has_looked_ahead else LOOK_MOST_S
         began_ns, due_s = clock.monotonic_ns(), math.inf
         while True:
             now_ns, now_s = clock.monotonic_ns(), exchange.now_s
-            if not self._has_looked_ahead and self._lookback.is_outlasting(self._grid.until_s):
-                self._forecast_due_s = now_s
             self._forecast_due_s = min(self._forecast_due_s, now_s + FORECAST_EVERY_S)
             due_s = min([due_s, *(exchange.due_s(source) for source in awaited)])
             left_s = max(min(due_s, self._forecast_due_s) - now_s, least_s - (now_ns - began_ns) * S_PER_NS)
             if left_s <= 0.0:
                 return
-            await clock.sleep_until(now_ns + round(min(left_s, most_s) * NS_PER_S))
+            with anyio.CancelScope() as self._nap:
+                await clock.sleep_until(now_ns + round(min(left_s, LOOK_MOST_S) * NS_PER_S))
 
     def _tell(self, source: Source, error: IntensityError, *, is_known: bool = False) -> None:
         """Say, once a kind of failure, why a source is not what is used.
@@ -306,6 +302,11 @@ class Poller:
     @property
     def _ahead(self) -> Question:
         return Question(Kind.FORECAST, hours=FORECAST_HOURS)
+
+    def _foreseen(self) -> None:  # have the forecast asked for, once, as soon as a prediction outlasts what is known
+        if not self._has_looked_ahead and self._lookback.is_outlasting(self._grid.until_s):
+            self._forecast_due_s = self._exchange.now_s
+            self._nap.cancel()
 
     async def _look_ahead(self) -> None:
         """Ask for the forecast now and then: it is what counts if the source falls silent, and what predictions use."""

@@ -6,7 +6,9 @@ deadline; a device that hangs gets a hop of its own; readings of one device reac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.abc
@@ -16,7 +18,7 @@ from aiocarbon._core.counters import estimate_refresh
 from aiocarbon._core.reading import Reading
 from aiocarbon._core.units import NS_PER_MS, NS_PER_S, ns_from_s, s_from_ns
 from aiocarbon._engine.clock import Clock
-from aiocarbon._engine.hops import Burst, Hop, Result
+from aiocarbon._engine.hops import Burst, Hop, Result, Ticker
 from aiocarbon._engine.mates import Mates
 from aiocarbon._engine.track import MOST_POWER_PACE_NS, POWER_PACE_NS, Track
 from aiocarbon._logging import get_logger
@@ -82,6 +84,8 @@ class Sampler:
         self._ticked = ticked
         self._bursts: set[Burst] = set()
         self._tick_scope: anyio.CancelScope | None = None
+        self._ticker: Ticker | None = None
+        self._has_ticked = anyio.Event()
         self._is_stopped = False
         self._is_bursting = False
         self._is_watching = False
@@ -113,7 +117,9 @@ class Sampler:
             burst.stop.set()
 
     def refresh_tasks(self) -> None:
-        """Begin the tasks that new tracks need: bursts for power sensors, a watch for counters to be probed."""
+        """Begin what new tracks need: ticks, bursts for power sensors, a watch for counters to be probed."""
+        if self._ticker is not None:
+            self._ticker.all = self._tracks()
         if not self._is_bursting and any(t.is_quick and t.is_own for t in self._tracks()):
             self._is_bursting = True
             self._group.start_soon(self._burst_for_ever)
@@ -122,23 +128,43 @@ class Sampler:
             self._group.start_soon(self._watch)
 
     async def _tick_for_ever(self, scope: anyio.CancelScope, interval_ns: int) -> None:
+        tell = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, lambda: self._has_ticked.set())
+        due_ns = self._clock.monotonic_ns() + interval_ns
         with scope:
-            due = self._clock.monotonic_ns() + interval_ns
-            while True:
-                await self._clock.sleep_until(due)
-                late = (self._clock.monotonic_ns() - due) // interval_ns
-                self.missed_ticks += late
-                due += (late + 1) * interval_ns
-                await self.sweep(self._idle(t for t in self._tracks() if t.is_readable and not t.is_quick))
-                for track in [t for t in self._tracks() if t.is_slow and t.is_own and not t.is_lost]:
-                    self._group.start_soon(self.sweep, [track])
-                self._mates.tick()
-                self._ticked()
+            while True:  # once, and again after a device hung in it
+                ticker = Ticker(self._tracks(), clock=self._clock, due_ns=due_ns, interval_ns=interval_ns, tell=tell)
+                try:
+                    await self._tick_with(ticker)
+                finally:
+                    ticker.stop.set()
+                due_ns = ticker.due_ns
 
-    def _idle(self, tracks: Iterable[Track]) -> list[Track]:
-        """Those of some tracks that no burst is reading."""
-        busy = {track for burst in self._bursts for track in burst.tracks}
-        return [track for track in tracks if track not in busy]
+    async def _tick_with(self, ticker: Ticker) -> None:
+        """Do what is to be done at each tick, until a device hangs."""
+        self._ticker, self._has_ticked = ticker, anyio.Event()
+        run = functools.partial(to_thread.run_sync, ticker.run, abandon_on_cancel=True, limiter=self._limiter)
+        self._group.start_soon(run)
+        while not ticker.is_abandoned:
+            rest = await self._tick(ticker)
+            self.missed_ticks += ticker.take_missed()
+            self._take(ticker)
+            await self.sweep(rest)
+            for track in [t for t in self._tracks() if t.is_slow and t.is_own and not t.is_lost]:
+                self._group.start_soon(self.sweep, [track])
+            self._mates.tick()
+            self._ticked()
+            ticker.all = self._tracks()
+
+    async def _tick(self, ticker: Ticker) -> list[Track]:
+        """Wait for the next tick; where it overruns, set the device apart that hangs, and tell those behind it."""
+        while True:
+            wait_s = s_from_ns(max(ticker.due_ns - self._clock.monotonic_ns(), 0))
+            with anyio.move_on_after(wait_s + READ_DEADLINE_S):
+                await self._has_ticked.wait()
+                self._has_ticked = anyio.Event()
+                return []
+            if ticker.current is not None:
+                return self._set_apart(ticker)
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -208,10 +234,14 @@ class Sampler:
 
     async def _run_burst(self, burst: Burst, length_ns: int) -> None:
         self._bursts.add(burst)
+        for track in burst.tracks:
+            track.is_in_burst = True
         try:
             await self._hop(burst, s_from_ns(length_ns) + READ_DEADLINE_S)
         finally:
             self._bursts.discard(burst)
+            for track in burst.tracks:
+                track.is_in_burst = False
             self._take(burst)
 
     async def _burst_for_ever(self) -> None:
@@ -311,7 +341,7 @@ class Sampler:
     # -- taking results ----------------------------------------------------------------------------------------
 
     def _take(self, hop: Hop) -> None:
-        self.worker_cpu_ns += hop.cpu_ns
+        self.worker_cpu_ns += hop.take_cpu_ns()
         # What bursts have read meanwhile goes first where it is older: a curve takes late readings, but not for free.
         results = [hop.results.popleft() for _ in range(len(hop.results))]
         for burst in self._bursts:

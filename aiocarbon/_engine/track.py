@@ -34,6 +34,7 @@ class Track:
         is_slow: True after a read overran its deadline: it gets a hop of its own until it answers in time.
         is_lost: True after the meter said that it is gone, until it was opened again.
         is_probed: True once its sensor's refresh is known, or was sought in vain.
+        is_in_burst: True while a burst reads it.
         failures: Reads that failed in a row.
         wanted_ns: A mark waits for this counter to change after this instant; None if none does.
         changed_ns: Instants at which its value was seen to change while it was watched.
@@ -49,6 +50,7 @@ class Track:
     is_slow: bool = False
     is_lost: bool = False
     is_probed: bool = False
+    is_in_burst: bool = False
     failures: int = 0
     wanted_ns: int | None = None
     changed_ns: list[int] = field(default_factory=list)

@@ -744,6 +744,7 @@ def test_a_forecast_is_asked_for_as_soon_as_a_prediction_needs_it_and_else_only_
         assert source.count("forecast") == 0
         ends_at = datetime.fromtimestamp(START_S + 8 * 3600.0, UTC)
         rig.session.foresight.newest = SimpleNamespace(ends_at=ends_at)  # type: ignore[assignment]  # what is looked at
+        rig.session.foresight.made()
         await rig.clock.advance(2.0)
         assert source.count("forecast") == 1
         await rig.clock.advance(60.0)
