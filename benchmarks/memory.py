@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -111,7 +112,7 @@ def run(*, quick: bool) -> list[Row]:
         {
             "everything running": _everything_rows,
             "readings": lambda: _reading_rows(200_000 if quick else 10_000_000),
-            "the whole engine": lambda: _engine_rows(4.0 if quick else 60.0),
+            "the whole engine": lambda: _engine_rows(4.0, 1) if quick else _engine_rows(60.0, 3),
         }
     )
 
@@ -150,13 +151,14 @@ def _reading_rows(total: int) -> list[Row]:
     return rows
 
 
-def _engine_rows(seconds: float) -> list[Row]:
-    first, last, readings = child(ENGINE, str(seconds))
-    note = f"{readings} readings; ten minutes of points are kept on purpose, 48 bytes each in arrays up to 1/8 larger"
-    kept_mib = readings * 48 * 1.125 / 2**20
+def _engine_rows(seconds: float, processes: int) -> list[Row]:
+    """Of several processes: what one allocator keeps by chance is no growth."""
+    heard = [child(ENGINE, str(seconds)) for _ in range(processes)]
+    # Ten minutes of points are kept on purpose, 48 bytes each in arrays up to 1/8 larger.
+    grown = [(last - first, readings * 48 * 1.125 / 2**20) for first, last, readings in heard]
+    beyond = [max(growth - kept, 0.0) for growth, kept in grown]
+    note = f"median of {processes} processes, {min(beyond):.2f} to {max(beyond):.2f}; {heard[0][2]} readings in one"
     return [
-        at_most(
-            "growth through the engine beyond the points kept", max(last - first - kept_mib, 0.0), "MiB", 2.0, note
-        ),
-        info("growth through the engine as it is", last - first, "MiB"),
+        at_most("growth through the engine beyond the points kept", statistics.median(beyond), "MiB", 2.0, note),
+        info("growth through the engine as it is", statistics.median(growth for growth, _ in grown), "MiB"),
     ]
