@@ -267,7 +267,7 @@ LEAST_TOLD: Final = 500_000
 
 def run(*, quick: bool) -> list[Row]:
     """All figures."""
-    repeats = 20 if quick else 1000
+    repeats = 10 if quick else 1000
     return joined(
         {
             "to enter and leave": lambda: _entering_rows(repeats),
