@@ -86,9 +86,7 @@ class Sampler:
         self._tick_scope: anyio.CancelScope | None = None
         self._ticker: Ticker | None = None
         self._has_ticked = anyio.Event()
-        self._is_stopped = False
-        self._is_bursting = False
-        self._is_watching = False
+        self._is_stopped = self._is_bursting = self._is_watching = False
         self._told: set[tuple[str, str]] = set()
         self._edges_watched_ns = 0
         self.interval_ns = NS_PER_S
@@ -157,14 +155,16 @@ class Sampler:
 
     async def _tick(self, ticker: Ticker) -> list[Track]:
         """Wait for the next tick; where it overruns, set the device apart that hangs, and tell those behind it."""
+        stuck: Track | None = None
         while True:
-            wait_s = s_from_ns(max(ticker.due_ns - self._clock.monotonic_ns(), 0))
+            wait_s = 0.0 if stuck else s_from_ns(max(ticker.due_ns - self._clock.monotonic_ns(), 0))
             with anyio.move_on_after(wait_s + READ_DEADLINE_S):
                 await self._has_ticked.wait()
                 self._has_ticked = anyio.Event()
                 return []
-            if ticker.current is not None:
+            if stuck is not None and stuck is ticker.current:
                 return self._set_apart(ticker)
+            stuck = ticker.current  # not yet its fault: who was stopped, or kept from running, finds any wait over
 
     # -- reading -----------------------------------------------------------------------------------------------
 

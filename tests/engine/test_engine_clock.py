@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from aiocarbon._core.identity import alone
 from aiocarbon._core.reading import Device, DeviceKind, Reading
 from aiocarbon._engine.engine import Engine
+from aiocarbon._engine.sampler import READ_DEADLINE_S
 from aiocarbon._engine.session import Session
 from aiocarbon.errors import ReadError
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
@@ -253,3 +255,39 @@ def test_where_no_processor_is_read_nobody_knows_what_the_instrument_used() -> N
         assert (await ended(engine, session, clock)).overhead.it_energy_kwh is None
 
     run(watts(clock), clock, body)
+
+
+def test_a_loop_that_was_kept_from_running_blames_no_device() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def answer() -> int:
+        if held[0]:
+            begun.set()
+            release.wait()
+        return time.monotonic_ns() // 10
+
+    held = [False]
+    meter = ScriptedMeter(energy_uj=iter(lambda: answer, None))
+
+    async def main() -> None:
+        engine = Engine()
+        started = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run, started.set)
+            await started.wait()
+            given = {"location": "DK", "pue": 1.0, "intensity": 100.0, "meters": (meter,), "interval_s": 0.05}
+            session = await engine.open(given, alone("run"))
+            held[0] = True
+            while not begun.is_set():  # noqa: ASYNC110  # a worker sets it
+                await anyio.sleep(0.001)
+            until = time.monotonic() + 2 * READ_DEADLINE_S
+            while time.monotonic() < until:  # as a process that is stopped amid a read
+                pass
+            await anyio.sleep(0.01)
+            held[0] = False
+            release.set()
+            report = await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
+            engine.stop()
+        assert not any("did not answer" in text for text in report.warnings)
+
+    anyio.run(main)
