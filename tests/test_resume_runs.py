@@ -214,7 +214,9 @@ def test_two_that_go_on_with_one_run_at_once_are_told_apart_and_nothing_counts_t
     loaded = load(tmp_path)
     (read,) = loaded.runs
     assert len(list((tmp_path / "job").glob("*.jsonl"))) == 4
-    assert read.it_energy_kwh * 3.6e6 == pytest.approx(300.0 * read.duration_s, rel=0.01)
+    # Where a kill came late behind the newest reading, none vouches for the milliseconds between.
+    assert read.it_energy_kwh * 3.6e6 == pytest.approx(300.0 * read.duration_s * read.coverage, rel=0.005)
+    assert read.coverage > 0.9
     assert loaded.total.it_energy_kwh == pytest.approx(read.it_energy_kwh)
     assert any("3 processes went on with this run at one time" in text for text in read.warnings)
 

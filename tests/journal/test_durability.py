@@ -115,7 +115,7 @@ def check(victim: Victim, killed_ns: int) -> None:
     assert len(certain) <= run.epochs_total <= len(victim.ends_ns) + 1
     assert [epoch.index for epoch in run.epochs] == list(range(run.epochs_total))
     for part in (run, *run.epochs):
-        assert part.it_energy_kwh * 3.6e6 == pytest.approx(WATTS * part.duration_s, rel=0.1)
+        assert part.it_energy_kwh * 3.6e6 == pytest.approx(WATTS * part.duration_s * part.coverage, rel=0.1)
     assert run.it_energy_kwh == pytest.approx(
         run.outside.it_energy_kwh + sum(epoch.it_energy_kwh for epoch in run.epochs)
     )
