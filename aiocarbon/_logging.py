@@ -6,6 +6,7 @@ the first event is logged, because its import takes longer than everything else 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 DEBUG, WARNING, ERROR = 10, 30, 40
@@ -74,3 +75,15 @@ class Logger:
 def get_logger(name: str) -> Logger:
     """The logger "aiocarbon.<name>"."""
     return Logger(name)
+
+
+def why(error: BaseException | None) -> str:
+    """What an error says, where it was raised and what it came from; of a group, what each one in it says."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(why, error.exceptions))
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})" if trace is not None else ""
+    cause = f", from {why(error.__cause__)}" if error is not None and error.__cause__ is not None else ""
+    return f"{type(error).__name__}: {error}{place}{cause}"

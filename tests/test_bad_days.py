@@ -194,21 +194,39 @@ def test_a_meter_that_never_answers_is_told_at_the_end() -> None:
     assert told(tracker, "had not answered when the run ended")
 
 
-@pytest.mark.parametrize("is_first", [True, False])
-def test_a_cpu_that_is_measured_is_not_modelled_beside_in_whatever_order_meters_are_named(is_first: bool) -> None:
+def cpu(*parts: Part) -> ScriptedMeter:
     device = Device(
         id="cpu-0",
         kind=DeviceKind.CPU,
         name="a CPU",
         quantity=Quantity.ENERGY,
         basis=Basis.COUNTER,
-        covers=frozenset({Part.CPU, Part.MEMORY}),
+        covers=frozenset(parts),
         refresh_s=0.001,
     )
-    meters: list[Any] = [ScriptedMeter(energy_uj=growing(), device=device), "model"]
+    return ScriptedMeter(energy_uj=growing(), device=device)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_cpu_that_is_measured_is_not_modelled_beside_in_whatever_order_meters_are_named(is_first: bool) -> None:
+    meters: list[Any] = [cpu(Part.CPU, Part.MEMORY), "model"]
     with sync.Tracker(meters=meters if is_first else meters[::-1], **QUICK) as tracker:
         pass
     assert [d.id for d in tracker.report().devices] == ["cpu-0"]
+
+
+@pytest.mark.parametrize("is_alone_first", [True, False])
+def test_a_model_holds_what_the_other_meters_of_its_own_run_leave(is_alone_first: bool) -> None:
+    measured = cpu(Part.CPU)
+    wanted: list[tuple[list[Any], list[str]]] = [
+        (["model"], ["model:cpu"]),
+        ([measured, "model"], ["cpu-0", "model:memory"]),
+    ]
+    first, second = wanted if is_alone_first else wanted[::-1]
+    with sync.Tracker(meters=first[0], **QUICK) as outer, sync.Tracker(meters=second[0], **QUICK) as inner:
+        pass
+    assert [d.id for d in outer.report().devices] == first[1]
+    assert [d.id for d in inner.report().devices] == second[1]
 
 
 def test_a_device_that_comes_back_with_other_values_is_not_read_on() -> None:

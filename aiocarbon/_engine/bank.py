@@ -48,6 +48,7 @@ class Entry:
         tracks: Its devices.
         findings: What it found, for warnings and `doctor`.
         error: Why it could not be opened; None if it could.
+        covered: Parts of the machine that others held when it was opened: it does not count these.
         opened: Set once it is known whether it can be used.
         check_failed: True after its `check` threw: it is not asked for findings any more.
     """
@@ -57,6 +58,7 @@ class Entry:
     tracks: list[Track] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     error: MeterError | None = None
+    covered: frozenset[Part] = frozenset()
     opened: anyio.Event = field(default_factory=anyio.Event)
     check_failed: bool = False
 
@@ -105,7 +107,8 @@ class Bank:
         return first + [self._entry(spec, after=holding) for spec in wanted if _fills(spec, filling)]
 
     def _entry(self, spec: str | Meter, *, after: tuple[Entry, ...]) -> Entry:
-        key: object = spec if isinstance(spec, str) else id(spec)
+        # One that fills what others leave is another one beside others: without them, it holds what they would.
+        key: object = (spec if isinstance(spec, str) else id(spec), *after)
         if key not in self._entries:
             entry = self._entries[key] = Entry(spec=spec)
             self._group.start_soon(self._open, entry, after)
@@ -114,11 +117,11 @@ class Bank:
     async def _open(self, entry: Entry, after: tuple[Entry, ...]) -> None:
         for other in after:
             await other.opened.wait()
-        covered = frozenset(
+        entry.covered = frozenset(
             part for other in after for track in other.tracks if track.device.counted for part in track.device.covers
         )
         try:
-            meter, inventory, tracks = await self._blocking(self._make_tracks, entry.spec, covered)
+            meter, inventory, tracks = await self._blocking(self._make_tracks, entry.spec, entry.covered)
         except MeterError as error:
             entry.error = error
             log.debug("meter.unavailable", meter=entry.name, why=str(error))
@@ -182,7 +185,7 @@ class Bank:
             return []
 
     async def _try_reopen(self, entry: Entry, lost: Device) -> tuple[Meter, Device]:
-        meter, inventory = await self._blocking(_make_and_open, entry.spec, frozenset())
+        meter, inventory = await self._blocking(_make_and_open, entry.spec, entry.covered)
         try:
             for device in inventory.devices:
                 if device.id == lost.id and _is_read_alike(device, lost):

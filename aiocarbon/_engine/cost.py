@@ -18,7 +18,7 @@ class Cost:
     """Made in the engine's thread, whose CPU time counts from then on.
 
     Args:
-        sampler: Counts its readings, and the CPU time of the workers.
+        sampler: Counts the ticks it missed; its intake the readings, and the CPU time of the workers.
     """
 
     def __init__(self, sampler: Sampler) -> None:
@@ -30,12 +30,12 @@ class Cost:
     def meter(self) -> Callable[[], Overhead]:
         """What it costs from now on."""
         sampler = self._sampler
-        cpu0, read0, missed0 = self._cpu_ns(), sampler.readings, sampler.missed_ticks
+        cpu0, read0, missed0 = self._cpu_ns(), sampler.intake.readings, sampler.missed_ticks
 
         def overhead() -> Overhead:
             return Overhead(
                 cpu_s=s_from_ns(self._cpu_ns() - cpu0),
-                readings=sampler.readings - read0,
+                readings=sampler.intake.readings - read0,
                 missed_ticks=sampler.missed_ticks - missed0,
             )
 
@@ -45,4 +45,4 @@ class Cost:
         # Where the engine died, a thread of the user's makes the last report: its own CPU time is the training's.
         if threading.get_ident() == self._thread:
             self._own_ns = time.thread_time_ns() - self._begin_ns
-        return self._own_ns + self._sampler.worker_cpu_ns
+        return self._own_ns + self._sampler.intake.worker_cpu_ns

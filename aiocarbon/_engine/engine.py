@@ -6,7 +6,7 @@ All methods run on the engine's loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -15,12 +15,12 @@ from anyio import to_thread
 
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.reading import Finding
-from aiocarbon._core.units import NS_PER_S, ns_from_s, s_from_ns
-from aiocarbon._core.wallclock import Anchor
+from aiocarbon._core.units import NS_PER_S, ns_from_s
 from aiocarbon._engine.bank import Bank, Entry
 from aiocarbon._engine.behind import Behind
 from aiocarbon._engine.claims import Claims
 from aiocarbon._engine.clock import Clock, SystemClock
+from aiocarbon._engine.clockwatch import ClockWatch
 from aiocarbon._engine.cost import Cost
 from aiocarbon._engine.known import SETTLE_NS
 from aiocarbon._engine.mates import Mates
@@ -31,7 +31,7 @@ from aiocarbon._engine.scoping import open_scope
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings, resolved, surroundings
 from aiocarbon._engine.windows import kept_instants
-from aiocarbon._logging import get_logger
+from aiocarbon._logging import get_logger, why
 from aiocarbon.errors import EngineError
 from aiocarbon.settings import Settings
 
@@ -62,8 +62,6 @@ CHECK_NS = 10 * NS_PER_S
 
 FOLD_MOST = 512
 WORKERS = 64
-CLOCK_STEP_TOLD_NS = NS_PER_S
-SUSPEND_TOLD_NS = NS_PER_S
 
 
 class Engine:
@@ -92,7 +90,6 @@ class Engine:
         self._closings: dict[Session, Closing] = {}
         self._stop: anyio.Event | None = None
         self._usage = usage
-        self._suspended_ns = 0
         self._check_due_ns = 0
         self._behind = Behind(self.clock, self.blocking, poller)
 
@@ -101,7 +98,7 @@ class Engine:
     async def run(self, started: Callable[[], None]) -> None:
         """Run until `stop`; `started` is called once verbs may be used."""
         self._stop = anyio.Event()
-        self._boot_minus_mono = self.clock.boot_ns() - self.clock.monotonic_ns()
+        self._clocks = ClockWatch(self.clock)
         async with anyio.create_task_group() as group:
             self.group = group
             self.limiter = anyio.CapacityLimiter(WORKERS)
@@ -172,7 +169,7 @@ class Engine:
         session = make_session(settings, who, place, self.clock, self._cost.meter(), on_exceeded)
         scope.serve(self, session)
         self.sessions[session] = settings
-        session.look_at_clocks = self._look_at_clocks
+        session.look_at_clocks = lambda: self._clocks.look(self.sessions)
         log.debug("identity.chosen", run_id=session.facts.run_id, host=session.facts.host, rules=who.rules)
         self._wants[session] = entries
         for entry in entries:
@@ -362,11 +359,10 @@ class Engine:
         """Make final in every run what can be, after readings have come."""
         self._mates.drain()
         now = self.clock.monotonic_ns()
-        for session in self.sessions:
-            session.settle(now)
+        self._each(self.sessions, lambda session: session.settle(now))
 
     def _ticked(self) -> None:
-        self._look_at_clocks()
+        self._clocks.look(self.sessions)
         now = self.clock.monotonic_ns()
         for track in self._bank.tracks:
             derivation = track.derivation
@@ -374,27 +370,30 @@ class Engine:
             kept = kept_instants(self.sessions, derivation.curve.folded_ns, before)
             derivation.folded(derivation.curve.fold(before, kept, at_most=FOLD_MOST))
         self.settle()
-        for session in begun(self.sessions):
+
+        def tick(session: Session) -> None:
             session.fold(now - KEEP_POINTS_NS)
             session.scope.want(now)
             session.publish(now)
             if session.sharing.is_wanted and not session.sharing.is_busy:
                 self.group.start_soon(self.share, session)
+
+        self._each(begun(self.sessions), tick)
         for recorder in self._recorders.values():
             recorder.tick()
         if now >= self._check_due_ns:
             self._check_due_ns = now + CHECK_NS
             self.group.start_soon(self._bank.check)
 
-    def _look_at_clocks(self) -> None:
-        now = self.clock.monotonic_ns()
-        anchor = Anchor(now, self.clock.wall_ns())
-        suspended = self.clock.boot_ns() - now - self._boot_minus_mono - self._suspended_ns
-        for session in self.sessions:
-            step_ns = session.ledger.wall.look(anchor)
-            if suspended >= SUSPEND_TOLD_NS:
-                session.warn(f"the machine slept for {s_from_ns(suspended):.0f} s; that time is not in the run")
-            elif abs(step_ns) >= CLOCK_STEP_TOLD_NS:
-                session.warn(f"the wall clock was set by {s_from_ns(step_ns):+.0f} s; durations are not affected")
-        if suspended >= SUSPEND_TOLD_NS:
-            self._suspended_ns += suspended
+    def _each(self, sessions: Iterable[Session], act: Callable[[Session], None]) -> None:
+        """Do something in runs, where an error of ours in one of them ends neither it nor the others."""
+        for session in sessions:
+            try:
+                act(session)
+            except Exception as error:
+                if self.sessions[session].strict:
+                    raise
+                text = f"the instrument failed ({why(error)}); it measures on, and later figures may lack something"
+                if text not in session.warnings:
+                    log.error("session.failed", run_id=session.facts.run_id, why=why(error))
+                    session.warn(text)

@@ -23,6 +23,9 @@ from aiocarbon.errors import EngineError, MeterError, ReadError
 
 Result = tuple[Track, Reading | MeterError]
 
+READ_DEADLINE_S = 0.25
+"""A read that takes longer is taken for hanging."""
+
 LOCK_WAIT_S = 0.005
 """How long a read waits for another hop that reads the same device; a healthy read takes far less."""
 
@@ -68,28 +71,47 @@ def _is_sound(reading: object) -> TypeGuard[Reading]:
     )
 
 
+class Tally:
+    """A count that a worker keeps and the engine's thread takes what is new of.
+
+    Attributes:
+        total: The count so far; the worker sets it.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._taken = 0
+
+    def take(self) -> int:
+        """What was counted since the last call."""
+        new = self.total - self._taken
+        self._taken += new
+        return new
+
+
 class Hop:
-    """One turn over some devices, for one worker thread."""
+    """One turn over some devices, for one worker thread.
+
+    Attributes:
+        tracks: The devices.
+        results: What was read; the worker fills it while the engine's thread empties it.
+        current: The device that is being read; None between turns.
+        is_abandoned: Set it where nobody waits any more.
+        cpu: CPU time of the worker, nanoseconds.
+    """
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self.tracks = tracks
-        self.results: deque[Result] = deque()  # filled by the worker while the engine's thread empties it
+        self.results: deque[Result] = deque()
         self.current: Track | None = None
         self.is_abandoned = False
-        self.cpu_ns = 0
-        self._cpu_taken_ns = 0
-
-    def take_cpu_ns(self) -> int:
-        """CPU time since the last call, as far as the worker has told."""
-        since_ns = self.cpu_ns - self._cpu_taken_ns
-        self._cpu_taken_ns += since_ns
-        return since_ns
+        self.cpu = Tally()
 
     def run(self) -> None:
         """Read each device once, in order."""
         began = time.thread_time_ns()
         self._pass()
-        self.cpu_ns = time.thread_time_ns() - began
+        self.cpu.total = time.thread_time_ns() - began
 
     def _pass(self) -> list[Result]:
         done: list[Result] = []
@@ -153,7 +175,7 @@ class Burst(Hop):
             due = max(due + period, now() + NS_PER_MS // 2)
             if wait(stop, due):
                 break
-        self.cpu_ns = time.thread_time_ns() - began
+        self.cpu.total = time.thread_time_ns() - began
 
 
 class Ticker(Hop):
@@ -172,6 +194,7 @@ class Ticker(Hop):
     Attributes:
         all: All devices; may be set anew at any time.
         due_ns: The next tick.
+        missed: Ticks that came too late and were dropped.
         stop: Set it to end the ticks.
     """
 
@@ -191,24 +214,18 @@ class Ticker(Hop):
         self._clock = clock
         self._interval_ns = interval_ns
         self._tell = tell
-        self._missed = self._missed_taken = 0
-
-    def take_missed(self) -> int:
-        """Ticks that came too late and were dropped since the last call."""
-        since = self._missed - self._missed_taken
-        self._missed_taken += since
-        return since
+        self.missed = Tally()
 
     def run(self) -> None:
         """Read at every tick until told to stop, or abandoned."""
         began = time.thread_time_ns()
         while not self._clock.pause(self.stop, self.due_ns):
             late = (self._clock.monotonic_ns() - self.due_ns) // self._interval_ns
-            self._missed += late
+            self.missed.total += late
             self.due_ns += (late + 1) * self._interval_ns
             self.tracks = [t for t in self.all if t.is_readable and not t.is_quick and not t.is_in_burst]
             self._pass()
-            self.cpu_ns = time.thread_time_ns() - began
+            self.cpu.total = time.thread_time_ns() - began
             if self.is_abandoned:
                 return
             try:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiocarbon._logging import get_logger
+from aiocarbon._logging import get_logger, why
 from aiocarbon.errors import AiocarbonError, EngineError
 
 if TYPE_CHECKING:
@@ -130,9 +130,9 @@ class Host:
             self._loop = None
             pending = list(self._pending)
         if error is not None:
-            log.error("engine.dead", why=_plain(error))
+            log.error("engine.dead", why=why(error))
         for future in pending:
-            _settle(future, error=EngineError(f"the engine died: {_plain(error)}"))
+            _settle(future, error=EngineError(f"the engine died: {why(error)}"))
 
     def stop(self) -> None:
         """Let the engine end; waits for its thread only shortly."""
@@ -147,19 +147,6 @@ class Host:
     def join(self) -> None:
         """Wait for the thread, shortly."""
         self._thread.join(JOIN_S)
-
-
-def _plain(error: BaseException | None) -> str:
-    """What an error says, and where it or what it came from was raised; of a group, what each one in it says."""
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(map(_plain, error.exceptions))
-    if isinstance(error, EngineError) and error.__cause__ is not None:
-        return f"{error}: {_plain(error.__cause__)}"
-    trace = error.__traceback__ if error is not None else None
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})" if trace is not None else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def _settle(future: Future[Any], *, result: Any = None, error: BaseException | None = None) -> None:

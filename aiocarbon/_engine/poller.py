@@ -27,7 +27,7 @@ from aiocarbon._engine.surroundings import Surroundings, placed
 from aiocarbon._engine.whereabouts import Found, chain_of, is_own, locate
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import IntensityError, SourceDownError
-from aiocarbon.intensity.guesses import guessed
+from aiocarbon.intensity.guesses import guessed_stretch
 
 if TYPE_CHECKING:
     from aiocarbon._core.intensity import Location
@@ -303,7 +303,8 @@ class Poller:
     def _ahead(self) -> Question:
         return Question(Kind.FORECAST, hours=FORECAST_HOURS)
 
-    def _foreseen(self) -> None:  # have the forecast asked for, once, as soon as a prediction outlasts what is known
+    def _foreseen(self) -> None:
+        """Have the forecast asked for, once, as soon as a prediction outlasts what is known."""
         if not self._has_looked_ahead and self._lookback.is_outlasting(self._grid.until_s):
             self._forecast_due_s = self._exchange.now_s
             self._nap.cancel()
@@ -344,22 +345,10 @@ class Poller:
             await self._learn(rank, answer, is_mending=True)
 
     def _guessed(self, traits: Traits) -> tuple[float, float] | None:
-        """The window that holds all guesses of the run, in whole steps that are over and published; None if none."""
-        now_s = self._exchange.now_s
-        end_s = min(self._session.until_s(now_s), now_s)
-        begin_s = self._session.begin_s
-        steps = list(self._session.ledger.intensity.steps(begin_s, max(end_s, begin_s)))
-        windows = guessed(steps, traits, now_s)
-        if not windows:
-            return None
-        first_s = windows[0][0]
-        for at, to, value in steps:
-            # Before a source falls silent, its last value counts until its successor is due: that is asked for too.
-            if at < first_s <= to and value.valid_to_s is not None and value.valid_to_s < first_s:
-                first_s = max(math.floor(value.valid_to_s / traits.step_s), math.floor(begin_s / traits.step_s))
-                first_s *= traits.step_s
-                break
-        return first_s, windows[-1][1]
+        """The window that a source is to be asked for, so that no guess of the run stays; None if there is none."""
+        now_s, begin_s = self._exchange.now_s, self._session.begin_s
+        end_s = max(min(self._session.until_s(now_s), now_s), begin_s)
+        return guessed_stretch(list(self._session.ledger.intensity.steps(begin_s, end_s)), traits, now_s)
 
     # -- the curve ---------------------------------------------------------------------------------------------
 

@@ -18,16 +18,13 @@ from aiocarbon._core.counters import estimate_refresh
 from aiocarbon._core.reading import Reading
 from aiocarbon._core.units import NS_PER_MS, NS_PER_S, ns_from_s, s_from_ns
 from aiocarbon._engine.clock import Clock
-from aiocarbon._engine.hops import Burst, Hop, Result, Ticker
+from aiocarbon._engine.hops import READ_DEADLINE_S, Burst, Hop, Result, Ticker
+from aiocarbon._engine.intake import Intake, Warn
 from aiocarbon._engine.mates import Mates
 from aiocarbon._engine.track import MOST_POWER_PACE_NS, POWER_PACE_NS, Track
 from aiocarbon._logging import get_logger
-from aiocarbon.errors import MeterError, MeterLostError
 
 log = get_logger("sampler")
-
-READ_DEADLINE_S = 0.25
-"""A read that takes longer is taken for hanging."""
 
 WATCH_PERIOD_NS = 5 * NS_PER_MS
 WATCH_NS = 120 * NS_PER_MS
@@ -45,10 +42,6 @@ ASK_SHARE = 0.6
 """Of the time that a reading may take, this much is for who reads the device for this process."""
 
 POWER_JITTER = 0.1
-FAILURES_TOLD = 3
-"""Reads that must fail in a row before it is told: one EIO is nothing."""
-
-Warn = Callable[[Track, str], None]
 
 
 class Sampler:
@@ -56,8 +49,7 @@ class Sampler:
 
     Attributes:
         missed_ticks: Ticks that came too late and were dropped.
-        readings: Readings taken.
-        worker_cpu_ns: CPU time of the workers.
+        intake: Takes what was read.
     """
 
     def __init__(
@@ -78,21 +70,17 @@ class Sampler:
         self._limiter = limiter
         self._tracks = tracks
         self._mates = mates
-        self._warn = warn
-        self._lost = lost
         self._arrived = arrived
         self._ticked = ticked
         self._bursts: set[Burst] = set()
         self._tick_scope: anyio.CancelScope | None = None
         self._ticker: Ticker | None = None
         self._has_ticked = anyio.Event()
-        self._is_stopped = self._is_bursting = self._is_watching = False
-        self._told: set[tuple[str, str]] = set()
+        self._is_bursting = self._is_watching = False
         self._edges_watched_ns = 0
         self.interval_ns = NS_PER_S
         self.missed_ticks = 0
-        self.readings = 0
-        self.worker_cpu_ns = 0
+        self.intake = Intake(clock=clock, mates=mates, warn=warn, lost=lost)
 
     # -- running -----------------------------------------------------------------------------------------------
 
@@ -108,7 +96,7 @@ class Sampler:
 
     def stop(self) -> None:
         """Take no more readings: the meters are about to be closed."""
-        self._is_stopped = True
+        self.intake.is_closed = True
         if self._tick_scope is not None:
             self._tick_scope.cancel()
         for burst in self._bursts:
@@ -144,8 +132,8 @@ class Sampler:
         self._group.start_soon(run)
         while not ticker.is_abandoned:
             rest = await self._tick(ticker)
-            self.missed_ticks += ticker.take_missed()
-            self._take(ticker)
+            self.missed_ticks += ticker.missed.take()
+            self.intake.take(ticker, *self._bursts)  # `ticked` settles
             await self.sweep(rest)
             for track in [t for t in self._tracks() if t.is_slow and t.is_own and not t.is_lost]:
                 self._group.start_soon(self.sweep, [track])
@@ -229,7 +217,9 @@ class Sampler:
             return []
         if not stuck.is_slow:
             stuck.is_slow = True
-            self._tell(stuck, "slow", f"did not answer within {READ_DEADLINE_S:g} s; the others are read without it")
+            self.intake.tell(
+                stuck, "slow", f"did not answer within {READ_DEADLINE_S:g} s; the others are read without it"
+            )
         return [] if isinstance(hop, Burst) else hop.unread()
 
     async def _run_burst(self, burst: Burst, length_ns: int) -> None:
@@ -338,63 +328,7 @@ class Sampler:
             track.derivation.pace_ns = min(max(refresh, POWER_PACE_NS), MOST_POWER_PACE_NS)
         log.debug("meter.refresh", device=track.device.id, refresh_s=s_from_ns(refresh), jitter_s=s_from_ns(jitter))
 
-    # -- taking results ----------------------------------------------------------------------------------------
-
     def _take(self, hop: Hop) -> None:
-        self.worker_cpu_ns += hop.take_cpu_ns()
-        # What bursts have read meanwhile goes first where it is older: a curve takes late readings, but not for free.
-        results = [hop.results.popleft() for _ in range(len(hop.results))]
-        for burst in self._bursts:
-            if burst is not hop:
-                results += [burst.results.popleft() for _ in range(len(burst.results))]
-        if self._is_stopped:
-            return
-        results.sort(key=_instant)
-        for track, result in results:
-            if isinstance(result, Reading):
-                self._take_reading(track, result)
-            else:
-                self._take_error(track, result)
-        if results:
+        """Take what a hop has read, and what bursts have meanwhile."""
+        if self.intake.take(hop, *(burst for burst in self._bursts if burst is not hop)):
             self._arrived()
-
-    def _take_reading(self, track: Track, reading: Reading) -> None:
-        before = track.derivation.last_value
-        resets = track.derivation.resets
-        try:
-            track.derivation.add(reading)
-        except (ValueError, OverflowError) as error:
-            self._tell(track, "value", f"gave a value that no sensor can: {error}")
-            return
-        if track.share is not None:
-            track.share.carry(track)
-        self.readings += 1
-        track.failures = 0
-        track.is_slow = track.is_slow and reading.t1_ns - reading.t0_ns > ns_from_s(READ_DEADLINE_S)
-        if not track.is_probed and before is not None and reading.value != before:
-            track.changed_ns.append(reading.t_ns)
-        if track.derivation.resets > resets:
-            self._tell(track, "reset", "its counter began anew; what it did not count is in the upper bound")
-
-    def _take_error(self, track: Track, error: MeterError) -> None:
-        track.failures += 1
-        if isinstance(error, MeterLostError):
-            if not track.is_lost:
-                track.is_lost = True
-                track.derivation.lose(self._clock.monotonic_ns())
-                self._mates.lose(track)
-                self._warn(track, f"was lost: {error}")
-                self._lost(track)
-        elif track.failures == FAILURES_TOLD:
-            self._tell(track, "fails", f"cannot be read: {error}")
-
-    def _tell(self, track: Track, cause: str, message: str) -> None:
-        """Warn once per device and cause."""
-        if (track.device.id, cause) not in self._told:
-            self._told.add((track.device.id, cause))
-            self._warn(track, message)
-
-
-def _instant(result: Result) -> int:
-    """When a result was read; errors come first, since they lie at no instant."""
-    return result[1].t0_ns if isinstance(result[1], Reading) else 0

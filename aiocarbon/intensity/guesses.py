@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon.intensity.base import Traits
 
-__all__ = ["GUESSES", "guessed", "is_guess", "knows_better", "stands_over"]
+__all__ = ["GUESSES", "guessed", "guessed_stretch", "is_guess", "knows_better", "stands_over"]
 
 GUESSES: Final = frozenset(quality for quality in Quality if not quality.is_measured)
 """What is asked for again once it is past."""
@@ -67,3 +67,27 @@ def guessed(
         else:
             windows.append((first_s, last_s))
     return windows
+
+
+def guessed_stretch(
+    steps: Sequence[tuple[float, float, IntensityValue]], traits: Traits, now_s: float
+) -> tuple[float, float] | None:
+    """The one window that holds all guesses of a run, in whole steps of a source; None if there is none.
+
+    Before a source fell silent, its last value counted until its successor was due: that one is asked for too.
+
+    Args:
+        steps: As for `guessed`; the first begins with the run.
+        traits: The source.
+        now_s: Present, UTC seconds.
+    """
+    windows = guessed(steps, traits, now_s)
+    if not windows:
+        return None
+    first_s = windows[0][0]
+    for at, to, value in steps:
+        if at < first_s <= to and value.valid_to_s is not None and value.valid_to_s < first_s:
+            overdue_s = max(value.valid_to_s, steps[0][0])
+            first_s = math.floor(overdue_s / traits.step_s) * traits.step_s
+            break
+    return first_s, windows[-1][1]

@@ -15,7 +15,8 @@ import pytest
 from aiocarbon._core.identity import alone
 from aiocarbon._core.reading import Device, DeviceKind, Reading
 from aiocarbon._engine.engine import Engine
-from aiocarbon._engine.sampler import READ_DEADLINE_S
+from aiocarbon._engine.hops import READ_DEADLINE_S
+from aiocarbon._engine.scoping import Machine
 from aiocarbon._engine.session import Session
 from aiocarbon.errors import ReadError
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
@@ -291,3 +292,45 @@ def test_a_loop_that_was_kept_from_running_blames_no_device() -> None:
         assert not any("did not answer" in text for text in report.warnings)
 
     anyio.run(main)
+
+
+class Broken(Machine):
+    """A scope with an error of ours in it, which so many ticks meet."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def want(self, t_ns: int) -> None:
+        if self.times:
+            self.times -= 1
+            raise ZeroDivisionError("at a tick")
+
+
+def test_an_error_of_ours_at_a_tick_ends_neither_its_run_nor_another() -> None:
+    clock = FakeClock()
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        given = {"location": "DK", "pue": 1.0, "meters": (watts(clock),)}
+        other = await engine.open(given, alone("other"))
+        session.scope = Broken(3)
+        await clock.advance(10.0)
+        for one, failures in ((session, 1), (other, 0)):
+            report = await ended(engine, one, clock)
+            assert sum("failed (ZeroDivisionError: at a tick" in text for text in report.warnings) == failures
+            assert report.it_energy_kwh * J_PER_KWH == pytest.approx(100.0 * report.duration_s, rel=1e-3)
+            assert report.coverage == pytest.approx(1.0, abs=1e-3)
+
+    run(watts(clock), clock, body)
+
+
+def test_an_error_of_ours_at_a_tick_of_a_strict_run_ends_the_engine() -> None:
+    clock = FakeClock()
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        session.scope = Broken(1)
+        await clock.advance(10.0)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(watts(clock), clock, body, strict=True)
+    assert caught.group_contains(ZeroDivisionError, match="at a tick")

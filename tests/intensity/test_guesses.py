@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aiocarbon._core.intensity import FactorBasis, IntensityValue, Quality
 from aiocarbon.intensity.base import Traits
-from aiocarbon.intensity.guesses import GUESSES, guessed, is_guess, knows_better, stands_over
+from aiocarbon.intensity.guesses import GUESSES, guessed, guessed_stretch, is_guess, knows_better, stands_over
 
 STEP_S = 300.0
 OFFSET_S = 30.0
@@ -122,6 +122,22 @@ def test_empty_pieces_and_no_pieces_are_no_windows() -> None:
     assert guessed([], PLAIN, NOW_S) == []
     assert guessed([(5.0, 5.0, value(Quality.AVERAGE))], PLAIN, NOW_S) == []
     assert guessed([(NOW_S, NOW_S + 9e9, value(Quality.AVERAGE))], PLAIN, NOW_S) == []
+
+
+@pytest.mark.parametrize(("begin_s", "first_s"), [(97_000.0, 97_500.0), (97_850.0, 97_800.0)])
+def test_one_stretch_holds_all_guesses_and_the_value_that_was_due_before_the_first(
+    begin_s: float, first_s: float
+) -> None:
+    live, average = value(Quality.LIVE), value(Quality.AVERAGE)
+    steps = [
+        (begin_s, 98_100.0, replace(live, valid_to_s=97_500.0)),  # carried on: its successor did not come
+        (98_100.0, 99_000.0, average),
+        (99_000.0, 99_300.0, replace(live, valid_to_s=99_300.0)),
+        (99_300.0, NOW_S, average),
+    ]
+    assert guessed_stretch(steps, PLAIN, NOW_S) == (first_s, PUBLISHED_S)
+    assert guessed_stretch(steps[2:3], PLAIN, NOW_S) is None
+    assert guessed_stretch([], PLAIN, NOW_S) is None
 
 
 def test_what_counts_as_a_guess_is_never_what_was_live() -> None:

@@ -1,0 +1,105 @@
+"""Takes what workers have read: each reading to its device's curve, each failure to who must know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiocarbon._core.reading import Reading
+from aiocarbon._core.units import ns_from_s
+from aiocarbon._engine.clock import Clock
+from aiocarbon._engine.hops import READ_DEADLINE_S, Hop, Result
+from aiocarbon._engine.mates import Mates
+from aiocarbon._engine.track import Track
+from aiocarbon.errors import MeterError, MeterLostError
+
+FAILURES_TOLD = 3
+"""Reads that must fail in a row before it is told: one EIO is nothing."""
+
+Warn = Callable[[Track, str], None]
+
+
+class Intake:
+    """Feeds curves, on the engine's thread.
+
+    Args:
+        clock: The engine's.
+        mates: Is told of devices that are lost to this process.
+        warn: Takes what a reader of a device's figures must know.
+        lost: Called when a device is lost.
+
+    Attributes:
+        readings: Readings taken.
+        worker_cpu_ns: CPU time of the workers.
+        is_closed: Set it to drop what comes.
+    """
+
+    def __init__(self, *, clock: Clock, mates: Mates, warn: Warn, lost: Callable[[Track], None]) -> None:
+        self.readings = 0
+        self.worker_cpu_ns = 0
+        self.is_closed = False
+        self._clock = clock
+        self._mates = mates
+        self._warn = warn
+        self._lost = lost
+        self._told: set[tuple[Track, str]] = set()
+
+    def take(self, *hops: Hop) -> bool:
+        """Take what hops have read so far, the oldest first: a curve takes late readings, but not for free.
+
+        Returns:
+            True if there was anything.
+        """
+        results: list[Result] = []
+        for hop in hops:
+            self.worker_cpu_ns += hop.cpu.take()
+            results += [hop.results.popleft() for _ in range(len(hop.results))]
+        if self.is_closed:
+            return False
+        results.sort(key=_instant)
+        for track, result in results:
+            if isinstance(result, Reading):
+                self._take_reading(track, result)
+            else:
+                self._take_error(track, result)
+        return bool(results)
+
+    def _take_reading(self, track: Track, reading: Reading) -> None:
+        before = track.derivation.last_value
+        resets = track.derivation.resets
+        try:
+            track.derivation.add(reading)
+        except (ValueError, OverflowError) as error:
+            self.tell(track, "value", f"gave a value that no sensor can: {error}")
+            return
+        if track.share is not None:
+            track.share.carry(track)
+        self.readings += 1
+        track.failures = 0
+        track.is_slow = track.is_slow and reading.t1_ns - reading.t0_ns > ns_from_s(READ_DEADLINE_S)
+        if not track.is_probed and before is not None and reading.value != before:
+            track.changed_ns.append(reading.t_ns)
+        if track.derivation.resets > resets:
+            self.tell(track, "reset", "its counter began anew; what it did not count is in the upper bound")
+
+    def _take_error(self, track: Track, error: MeterError) -> None:
+        track.failures += 1
+        if isinstance(error, MeterLostError):
+            if not track.is_lost:
+                track.is_lost = True
+                track.derivation.lose(self._clock.monotonic_ns())
+                self._mates.lose(track)
+                self._warn(track, f"was lost: {error}")
+                self._lost(track)
+        elif track.failures == FAILURES_TOLD:
+            self.tell(track, "fails", f"cannot be read: {error}")
+
+    def tell(self, track: Track, cause: str, message: str) -> None:
+        """Warn once per device and cause."""
+        if (track, cause) not in self._told:
+            self._told.add((track, cause))
+            self._warn(track, message)
+
+
+def _instant(result: Result) -> int:
+    """When a result was read; errors come first, since they lie at no instant."""
+    return result[1].t0_ns if isinstance(result[1], Reading) else 0
