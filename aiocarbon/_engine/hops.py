@@ -194,6 +194,7 @@ class Ticker(Hop):
     Attributes:
         all: All devices; may be set anew at any time.
         due_ns: The next tick.
+        interval_ns: From each to the next.
         missed: Ticks that came too late and were dropped.
         stop: Set it to end the ticks.
     """
@@ -212,7 +213,7 @@ class Ticker(Hop):
         self.due_ns = due_ns
         self.stop = threading.Event()
         self._clock = clock
-        self._interval_ns = interval_ns
+        self.interval_ns = interval_ns
         self._tell = tell
         self.missed = Tally()
 
@@ -220,9 +221,9 @@ class Ticker(Hop):
         """Read at every tick until told to stop, or abandoned."""
         began = time.thread_time_ns()
         while not self._clock.pause(self.stop, self.due_ns):
-            late = (self._clock.monotonic_ns() - self.due_ns) // self._interval_ns
+            late = (self._clock.monotonic_ns() - self.due_ns) // self.interval_ns
             self.missed.total += late
-            self.due_ns += (late + 1) * self._interval_ns
+            self.due_ns += (late + 1) * self.interval_ns
             self.tracks = [t for t in self.all if t.is_readable and not t.is_quick and not t.is_in_burst]
             self._pass()
             self.cpu.total = time.thread_time_ns() - began

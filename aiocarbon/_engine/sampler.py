@@ -6,8 +6,6 @@ deadline; a device that hangs gets a hop of its own; readings of one device reac
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -21,6 +19,7 @@ from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.hops import READ_DEADLINE_S, Burst, Hop, Result, Ticker
 from aiocarbon._engine.intake import Intake, Warn
 from aiocarbon._engine.mates import Mates
+from aiocarbon._engine.ticking import Ticking
 from aiocarbon._engine.track import MOST_POWER_PACE_NS, POWER_PACE_NS, Track
 from aiocarbon._logging import get_logger
 
@@ -73,9 +72,9 @@ class Sampler:
         self._arrived = arrived
         self._ticked = ticked
         self._bursts: set[Burst] = set()
-        self._tick_scope: anyio.CancelScope | None = None
-        self._ticker: Ticker | None = None
-        self._has_ticked = anyio.Event()
+        self._ticking = Ticking(
+            clock=clock, group=group, limiter=limiter, tracks=tracks, heard=self._heard, hung=self._hung
+        )
         self._is_bursting = self._is_watching = False
         self._edges_watched_ns = 0
         self.interval_ns = NS_PER_S
@@ -86,26 +85,20 @@ class Sampler:
 
     def set_interval(self, interval_ns: int) -> None:
         """Tick at another pace, from now on; begins to tick if it does not yet."""
-        if self._tick_scope is not None and interval_ns == self.interval_ns:
-            return
-        self.interval_ns = interval_ns
-        if self._tick_scope is not None:
-            self._tick_scope.cancel()
-        self._tick_scope = anyio.CancelScope()
-        self._group.start_soon(self._tick_for_ever, self._tick_scope, interval_ns)
+        if not self._ticking.is_on or interval_ns != self.interval_ns:
+            self.interval_ns = interval_ns
+            self._ticking.begin(interval_ns)
 
     def stop(self) -> None:
         """Take no more readings: the meters are about to be closed."""
         self.intake.is_closed = True
-        if self._tick_scope is not None:
-            self._tick_scope.cancel()
+        self._ticking.stop()
         for burst in self._bursts:
             burst.stop.set()
 
     def refresh_tasks(self) -> None:
         """Begin what new tracks need: ticks, bursts for power sensors, a watch for counters to be probed."""
-        if self._ticker is not None:
-            self._ticker.all = self._tracks()
+        self._ticking.refresh()
         if not self._is_bursting and any(t.is_quick and t.is_own for t in self._tracks()):
             self._is_bursting = True
             self._group.start_soon(self._burst_for_ever)
@@ -113,46 +106,18 @@ class Sampler:
             self._is_watching = True
             self._group.start_soon(self._watch)
 
-    async def _tick_for_ever(self, scope: anyio.CancelScope, interval_ns: int) -> None:
-        tell = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, lambda: self._has_ticked.set())
-        due_ns = self._clock.monotonic_ns() + interval_ns
-        with scope:
-            while True:  # once, and again after a device hung in it
-                ticker = Ticker(self._tracks(), clock=self._clock, due_ns=due_ns, interval_ns=interval_ns, tell=tell)
-                try:
-                    await self._tick_with(ticker)
-                finally:
-                    ticker.stop.set()
-                due_ns = ticker.due_ns
+    def _heard(self, ticker: Ticker) -> None:
+        """A tick was told: its readings are there."""
+        self.missed_ticks += ticker.missed.take()
+        self.intake.take(ticker, *self._bursts)  # `ticked` settles
+        for track in [t for t in self._tracks() if t.is_slow and t.is_own and not t.is_lost]:
+            self._group.start_soon(self.sweep, [track])
+        self._mates.tick()
+        self._ticked()
 
-    async def _tick_with(self, ticker: Ticker) -> None:
-        """Do what is to be done at each tick, until a device hangs."""
-        self._ticker, self._has_ticked = ticker, anyio.Event()
-        run = functools.partial(to_thread.run_sync, ticker.run, abandon_on_cancel=True, limiter=self._limiter)
-        self._group.start_soon(run)
-        while not ticker.is_abandoned:
-            rest = await self._tick(ticker)
-            self.missed_ticks += ticker.missed.take()
-            self.intake.take(ticker, *self._bursts)  # `ticked` settles
-            await self.sweep(rest)
-            for track in [t for t in self._tracks() if t.is_slow and t.is_own and not t.is_lost]:
-                self._group.start_soon(self.sweep, [track])
-            self._mates.tick()
-            self._ticked()
-            ticker.all = self._tracks()
-
-    async def _tick(self, ticker: Ticker) -> list[Track]:
-        """Wait for the next tick; where it overruns, set the device apart that hangs, and tell those behind it."""
-        stuck: Track | None = None
-        while True:
-            wait_s = 0.0 if stuck else s_from_ns(max(ticker.due_ns - self._clock.monotonic_ns(), 0))
-            with anyio.move_on_after(wait_s + READ_DEADLINE_S):
-                await self._has_ticked.wait()
-                self._has_ticked = anyio.Event()
-                return []
-            if stuck is not None and stuck is ticker.current:
-                return self._set_apart(ticker)
-            stuck = ticker.current  # not yet its fault: who was stopped, or kept from running, finds any wait over
+    def _hung(self, ticker: Ticker) -> None:
+        """A tick overran: set the device apart that hangs, and read those behind it."""
+        self._group.start_soon(self.sweep, self._set_apart(ticker))
 
     # -- reading -----------------------------------------------------------------------------------------------
 

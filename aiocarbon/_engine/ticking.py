@@ -1,0 +1,126 @@
+"""Keeps a ticker going: hears of its ticks, each of which wakes the loop once, and sees where one overruns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+
+import anyio.abc
+from anyio import to_thread
+
+from aiocarbon._core.units import s_from_ns
+from aiocarbon._engine.clock import Clock
+from aiocarbon._engine.hops import READ_DEADLINE_S, Ticker
+from aiocarbon._engine.track import Track
+
+
+class Ticking:
+    """Ticks of one pace after another.
+
+    All is done in plain callbacks of the loop: a task that waits for each tick, with a deadline, would double what
+    waking the loop takes.
+
+    Args:
+        clock: The engine's.
+        group: Where its worker is waited for, and where an error of `heard` ends up.
+        limiter: Of the engine's workers.
+        tracks: All devices.
+        heard: Takes what was read at a tick.
+        hung: Told of a ticker in which a device hangs, which it is to abandon; another one takes its place.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        group: anyio.abc.TaskGroup,
+        limiter: anyio.CapacityLimiter,
+        tracks: Callable[[], list[Track]],
+        heard: Callable[[Ticker], None],
+        hung: Callable[[Ticker], None],
+    ) -> None:
+        self._clock = clock
+        self._group = group
+        self._limiter = limiter
+        self._tracks = tracks
+        self._heard = heard
+        self._hung = hung
+        self._ticker: Ticker | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """True between `begin` and `stop`."""
+        return self._ticker is not None
+
+    def begin(self, interval_ns: int) -> None:
+        """Tick at a pace from now on, in nanoseconds; the first tick comes after the first interval."""
+        self.stop()
+        self._go_on(self._clock.monotonic_ns() + interval_ns, interval_ns)
+
+    def stop(self) -> None:
+        """Tick no more."""
+        if self._ticker is not None:
+            self._ticker.stop.set()
+            self._ticker = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def refresh(self) -> None:
+        """Read other devices from the next tick on."""
+        if self._ticker is not None:
+            self._ticker.all = self._tracks()
+
+    def _go_on(self, due_ns: int, interval_ns: int) -> None:
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(self._told, ticker, context=context)  # in the worker
+
+        ticker = self._ticker = Ticker(
+            self._tracks(), clock=self._clock, due_ns=due_ns, interval_ns=interval_ns, tell=tell
+        )
+        self._group.start_soon(self._run, ticker)
+        self._expect(ticker)
+
+    async def _run(self, ticker: Ticker) -> None:
+        try:
+            await to_thread.run_sync(ticker.run, abandon_on_cancel=True, limiter=self._limiter)
+        finally:
+            ticker.stop.set()  # also where the engine dies
+
+    def _told(self, ticker: Ticker) -> None:
+        if ticker is not self._ticker:
+            return  # the pace has changed since
+        self._expect(ticker)
+        try:
+            self._heard(ticker)
+        except Exception as error:  # asyncio would log it and go on
+            self._group.start_soon(_raise, error)
+        self.refresh()
+
+    def _expect(self, ticker: Ticker, stuck: Track | None = None) -> None:
+        """Look after the next tick's deadline what has become of it; where a device was stuck, a deadline from now."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        wait_s = 0.0 if stuck else s_from_ns(max(ticker.due_ns - self._clock.monotonic_ns(), 0))
+        self._alarm = asyncio.get_running_loop().call_later(wait_s + READ_DEADLINE_S, self._look, ticker, stuck)
+
+    def _look(self, ticker: Ticker, stuck: Track | None) -> None:
+        if ticker is not self._ticker:
+            return
+        current = ticker.current
+        if current is None or current is not stuck:
+            self._expect(
+                ticker, current
+            )  # not yet its fault: who was stopped, or kept from running, finds any wait over
+            return
+        self._hung(ticker)
+        self._told(ticker)  # what came before the one that hangs, and what else a tick brings
+        if ticker is self._ticker:
+            self._go_on(ticker.due_ns, ticker.interval_ns)
+
+
+async def _raise(error: Exception) -> None:
+    raise error
