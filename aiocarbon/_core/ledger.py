@@ -7,7 +7,7 @@ intensity's uncertainty) adds linearly; only the errors of the edges, which are 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -235,11 +235,11 @@ class Ledger:
         if end.t_ns - begin.t_ns > SETTLED_NS:
             self._look_for_changes()
             integral = self._behind.integral(
-                begin.t_ns, end.t_ns, self._measured, lambda a, b: self._measured(a, b, begin, end)
+                begin.t_ns, end.t_ns, self._measured, lambda a, b: self._measured(a, b, begin, end, counted)
             )
         else:
             integral = Integral()
-            integral.add(self._measured(begin.t_ns, end.t_ns, begin, end))
+            integral.add(self._measured(begin.t_ns, end.t_ns, begin, end, counted))
         sums = integral.sums
         energy = math.fsum(d.energy_j for d in counted)
         if energy > 0.0:
@@ -275,14 +275,27 @@ class Ledger:
         self._behind.forget(from_ns)
 
     def _measured(
-        self, begin_ns: int, end_ns: int, begin: Mark | None = None, end: Mark | None = None
+        self,
+        begin_ns: int,
+        end_ns: int,
+        begin: Mark | None = None,
+        end: Mark | None = None,
+        whole: Sequence[DeviceCut] = (),
     ) -> Iterator[Piece]:
-        """The pieces of constant intensity in a window; where it begins or ends at a mark, that mark's states count."""
+        """The pieces of constant intensity in a window; where it begins or ends at a mark, that mark's states count.
+
+        Args:
+            begin_ns: Monotonic.
+            end_ns: Later.
+            begin: A mark that the window may begin at.
+            end: One that it may end at.
+            whole: The cuts of the counted devices between these marks.
+        """
         before: Mark | None = None
         for at, to, value in self.pieces(begin_ns, end_ns):
             a = before or (begin if begin is not None and at == begin.t_ns else self.mark(at))
             b = before = end if end is not None and to == end.t_ns else self.mark(to)
-            cuts = self._counted_between(a, b)
+            cuts = whole if a is begin and b is end else self._counted_between(a, b)  # nearly always it is one piece
             yield Piece(
                 at,
                 to,

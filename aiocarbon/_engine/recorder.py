@@ -18,9 +18,9 @@ import anyio
 
 from aiocarbon._core.curve import State
 from aiocarbon._core.identity import alone
-from aiocarbon._core.intensity import IntensityValue
 from aiocarbon._core.report import RunReport
-from aiocarbon._core.units import NS_PER_S, ns_from_s, s_from_ns
+from aiocarbon._core.units import NS_PER_S, S_PER_NS, ns_from_s, s_from_ns
+from aiocarbon._engine.intensity_notes import IntensityNotes
 from aiocarbon._engine.launch import machine_id, time_namespace
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.span_notes import SpanNotes
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = get_logger("journal")
 
-TICK_S = 60.0
+TICK_NS = 60 * NS_PER_S
 """Ticks lie on the minutes of UTC, where intensities change: what is learnt of them later finds the energy there."""
 
 PATIENCE_NS = 5 * NS_PER_S
@@ -74,6 +74,7 @@ class Recorder:
         self._due = anyio.Event()
         self._order: list[str] = []
         self._waiting: list[records.Record] = []
+        self._end: list[records.Record] = []
         self._warnings_written = 0
         self._intensity = IntensityNotes(session)
         self._spans = SpanNotes(session.sharing, self._boot)
@@ -130,7 +131,7 @@ class Recorder:
             # Without what the journal holds already: ten thousand epochs would take seconds to write.
             plain = dataclasses.replace(report, epochs=(), spans=(), children=(), identity=None).to_dict()
             end = {"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain}
-            self._waiting.append({**end, **(self._session.foresight.rate() or {})})
+            self._end.append({**end, **(self._session.foresight.rate() or {})})
             await self._flush()
             async with self._lock:
                 await self._engine.blocking(lambda: self._writer.close(keep_tail=self._has_failed))
@@ -283,10 +284,11 @@ class Recorder:
         None while a device has not yet been read behind them, unless it is lost or takes too long.
         """
         wall = self._session.ledger.wall
-        now_s = wall.wall_s(now_ns)
-        steps = self._session.ledger.intensity.begins(wall.wall_s(self._ticked_ns), now_s)
-        due = sorted({now_ns - ns_from_s(now_s - at_s) for at_s in (now_s // TICK_S * TICK_S, *steps)})
-        due = [at for at in due if at > self._ticked_ns]
+        wall_ns = wall.wall_ns(now_ns)
+        steps = self._session.ledger.intensity.begins(wall.wall_s(self._ticked_ns), wall_ns * S_PER_NS)
+        # In whole nanoseconds, so that an instant is the same one whenever it is looked for.
+        instants = {wall_ns - wall_ns % TICK_NS, *map(ns_from_s, steps)}
+        due = [at for at in sorted(at_ns - wall_ns + now_ns for at_ns in instants) if at > self._ticked_ns]
         if not due:
             return []
         waited_ns = now_ns - due[-1] - ns_from_s(self._settings.interval_s)
@@ -306,7 +308,9 @@ class Recorder:
             if is_resting and not self._is_open:
                 return
             ticks = [] if is_resting else self._due_ticks(now_ns)
-            batch = [] if is_resting else [*self._waiting, *map(self._state, ticks)]
+            told = len(self._waiting)
+            # The end is the last line: a journal that has another there is taken for one of a run that broke off.
+            batch = [] if is_resting else [*self._waiting, *map(self._state, ticks), *self._end]
             state = {**self._state(now_ns), **self._spans.for_tail()}
             header = None if self._is_open else self._header()
             try:
@@ -315,9 +319,9 @@ class Recorder:
                 self._rests_to_ns = now_ns + REST_NS
                 self._fail(error)
                 return
-            del self._waiting[: len(batch) - len(ticks)]
-            if ticks:
-                self._ticked_ns = ticks[-1]
+            if not is_resting:
+                del self._waiting[:told]
+                self._ticked_ns = max([self._ticked_ns, *ticks])
 
     def _write(self, header: records.Record | None, batch: list[records.Record], state: dict[str, Any]) -> None:
         if header is not None:
@@ -345,37 +349,6 @@ async def write_now(engine: Engine, session: Session) -> None:
             await recorder._flush()
         except Exception as error:  # as in `run`
             recorder._give_up(error)
-
-
-class IntensityNotes:
-    """What of a run's intensity is not yet written: steps that have come into force, and corrections of those that had.
-
-    What is to come is no fact yet, and is not written.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._version = -1
-        self._until_s = float("-inf")  # up to where the steps are written
-        self._last: IntensityValue | None = None
-
-    def new(self, now_s: float) -> Iterator[records.Record]:
-        """The records of what came into force or changed since the last call, up to an instant (UTC seconds)."""
-        curve = self._session.ledger.intensity
-        if self._last is None:
-            self._last = curve.value_at(float("-inf"))
-            yield records.intensity_record(self._last, float("-inf"))
-            self._until_s = self._session.begin_s
-            changed_s = self._until_s
-        else:
-            changed_s = max(curve.changed_since(self._version), self._session.begin_s)
-        self._version = curve.version
-        from_s, former_s = min(changed_s, self._until_s), self._until_s
-        for at, _, value in curve.steps(from_s, max(now_s, from_s)):
-            if at > from_s or value != self._last or from_s < former_s:
-                yield records.intensity_record(value, at, void_to_s=former_s if at == from_s < former_s else None)
-            self._last = value
-        self._until_s = max(now_s, from_s)
 
 
 def _alone(session: Session) -> RunReport:

@@ -195,6 +195,46 @@ def test_an_end_that_nobody_waits_for_is_made_once_when_the_process_ends(tmp_pat
     assert json.loads(journal.read_text().splitlines()[-1])["k"] == "end"
 
 
+@pytest.mark.parametrize("offset_ns", [0, 1, 123_456_789])
+@pytest.mark.parametrize(("seconds", "interval_s"), [(130.0, 1.0), (3.0, 10.0), (63.0, 60.0)])
+def test_each_minute_is_written_once_and_nothing_behind_the_end(
+    tmp_path: Path, offset_ns: int, seconds: float, interval_s: float
+) -> None:
+    """A journal whose last line is another one is taken for that of a run that broke off."""
+    begin_ns = 1_800_000_000 * 10**9 - 10**9 + offset_ns  # just before a minute
+    clock = FakeClock(wall_ns=begin_ns)
+
+    async def main() -> None:
+        engine = Engine(clock=clock)
+        started = anyio.Event()
+        meter = SimulatedMeter(wave=Constant(100.0), refresh_s=0.001, clock=clock.monotonic_ns)
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run, started.set)
+            await started.wait()
+            clock.workers = lambda: engine.limiter.borrowed_tokens
+            arguments = {"location": "DK", "pue": 1.0, "meters": (meter,), "journal": tmp_path, "intensity": 100.0}
+            session = await engine.open({**arguments, "interval_s": interval_s}, alone("run"))
+            await clock.advance(seconds)
+            reports: list[Any] = []
+
+            async def close() -> None:
+                reports.append(await engine.close(session, clock.monotonic_ns(), 0, ended_well=True))
+
+            group.start_soon(close)
+            while not reports:
+                await clock.advance(0.01)
+            engine.stop()
+
+    anyio.run(main)
+    (journal,) = (tmp_path / "run").glob("*.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert lines[-1]["k"] == "end"
+    header = lines[0]
+    minutes = [(line["t"] - header["t"] + header["wall_ns"]) / 60e9 for line in lines if line.get("k") == "tick"]
+    first = header["wall_ns"] // (60 * 10**9) + 1
+    assert minutes == [first + i for i in range(1 + int((seconds - 1.0) // 60.0))]
+
+
 def test_what_an_engine_cost_that_died_is_not_the_training_s_own_time() -> None:
     class Deadly(ScriptedMeter):
         def read(self, device: Any) -> Any:
