@@ -189,13 +189,16 @@ class Ticker(Hop):
         clock: The engine's.
         due_ns: The first tick, monotonic nanoseconds.
         interval_ns: From each to the next.
-        tell: Called in the worker after each; raises `RuntimeError` if there is nobody any more to be told.
+        tell: Called in the worker after each that is not told yet; raises `RuntimeError` if there is nobody any more to
+            be told.
 
     Attributes:
         all: All devices; may be set anew at any time.
         due_ns: The next tick.
         interval_ns: From each to the next.
         missed: Ticks that came too late and were dropped.
+        is_told: True from the telling of a tick until who was told sets it False: who is behind finds then what all
+            ticks since have read.
         stop: Set it to end the ticks.
     """
 
@@ -216,6 +219,7 @@ class Ticker(Hop):
         self.interval_ns = interval_ns
         self._tell = tell
         self.missed = Tally()
+        self.is_told = False
 
     def run(self) -> None:
         """Read at every tick until told to stop, or abandoned."""
@@ -229,6 +233,9 @@ class Ticker(Hop):
             self.cpu.total = time.thread_time_ns() - began
             if self.is_abandoned:
                 return
+            if self.is_told:
+                continue
+            self.is_told = True
             try:
                 self._tell()
             except RuntimeError:

@@ -88,11 +88,14 @@ class Ticking:
         try:
             await to_thread.run_sync(ticker.run, abandon_on_cancel=True, limiter=self._limiter)
         finally:
-            ticker.stop.set()  # also where the engine dies
+            ticker.stop.set()
+            if ticker is self._ticker:
+                self.stop()  # the engine dies, and nothing can be begun any more
 
     def _told(self, ticker: Ticker) -> None:
         if ticker is not self._ticker:
             return  # the pace has changed since
+        ticker.is_told = False
         self._expect(ticker)
         try:
             self._heard(ticker)
@@ -112,9 +115,8 @@ class Ticking:
             return
         current = ticker.current
         if current is None or current is not stuck:
-            self._expect(
-                ticker, current
-            )  # not yet its fault: who was stopped, or kept from running, finds any wait over
+            # Not yet its fault: who was stopped, or kept from running, finds any wait over.
+            self._expect(ticker, current)
             return
         self._hung(ticker)
         self._told(ticker)  # what came before the one that hangs, and what else a tick brings

@@ -14,6 +14,7 @@ import pytest
 
 from aiocarbon._core.identity import alone
 from aiocarbon._core.reading import Device, DeviceKind, Reading
+from aiocarbon._engine.clock import SystemClock
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.hops import READ_DEADLINE_S
 from aiocarbon._engine.scoping import Machine
@@ -290,6 +291,44 @@ def test_a_loop_that_was_kept_from_running_blames_no_device() -> None:
             report = await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
             engine.stop()
         assert not any("did not answer" in text for text in report.warnings)
+
+    anyio.run(main)
+
+
+class Counted(SystemClock):
+    """Counts how often it is asked for the time of day, which each tick does once."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def wall_ns(self) -> int:
+        self.looks += 1
+        return super().wall_ns()
+
+
+def test_a_loop_that_is_behind_hears_of_many_ticks_at_once() -> None:
+    clock = Counted()
+
+    async def main() -> None:
+        engine = Engine(clock=clock)
+        started = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.run, started.set)
+            await started.wait()
+            meter = ScriptedMeter(energy_uj=[lambda: time.monotonic_ns() // 10])
+            given = {"location": "DK", "pue": 1.0, "intensity": 100.0, "meters": (meter,), "interval_s": 0.02}
+            session = await engine.open(given, alone("run"))
+            while meter.reads < 5:  # noqa: ASYNC110  # a worker reads
+                await anyio.sleep(0.001)
+            reads, readings, looks = meter.reads, session.made(time.monotonic_ns()).overhead.readings, clock.looks
+            while meter.reads < reads + 20:  # the loop does something else while the worker reads
+                pass
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+            assert clock.looks - looks <= 2
+            assert session.made(time.monotonic_ns()).overhead.readings >= readings + 19
+            await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
+            engine.stop()
 
     anyio.run(main)
 
