@@ -266,7 +266,7 @@ class Tracker(Verbs, EpochVerbs):
         while self._handle.is_active:
             yield await self.snapshot()
             due = max(due + every_s, time.monotonic())
-            await sleep(due - time.monotonic())
+            await sleep(max(due - time.monotonic(), 0.0))
         yield self._handle.report()
 
 

@@ -33,6 +33,7 @@ log = get_logger("engine")
 CLOSE_TIMEOUT_S = 0.3
 REOPEN_FIRST_S = 1.0
 REOPEN_MOST_S = 60.0
+FOLD_MOST = 512
 
 NEVER_CPU = frozenset({"nvml"})
 """Meters that cannot hold the CPU: a model of the CPU need not wait for them."""
@@ -51,6 +52,7 @@ class Entry:
         covered: Parts of the machine that others held when it was opened: it does not count these.
         opened: Set once it is known whether it can be used.
         check_failed: True after its `check` threw: it is not asked for findings any more.
+        is_checking: True while it is asked: one that hangs is not asked again.
     """
 
     spec: str | Meter
@@ -61,6 +63,7 @@ class Entry:
     covered: frozenset[Part] = frozenset()
     opened: anyio.Event = field(default_factory=anyio.Event)
     check_failed: bool = False
+    is_checking: bool = False
 
     @property
     def name(self) -> str:
@@ -147,6 +150,25 @@ class Bank:
     async def _blocking(self, function: Callable[..., T], *args: object) -> T:
         return await to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self._limiter)
 
+    def pace(self, interval_ns: int) -> None:
+        """Be told how often devices are read at ticks, nanoseconds."""
+        for track in self.tracks:
+            if track.is_own and not track.is_quick:
+                track.derivation.pace_ns = max(track.derivation.curve.refresh_ns, interval_ns)
+
+    def fold(self, before_ns: int, kept: Callable[[int, int], list[int]]) -> None:
+        """Forget points of all curves before an instant, some at a time.
+
+        Args:
+            before_ns: The instant, monotonic.
+            kept: The instants whose states stay exact, after one and before another.
+        """
+        for track in self.tracks:
+            derivation = track.derivation
+            before = min(before_ns, derivation.open_from_ns)
+            gone = derivation.curve.fold(before, kept(derivation.curve.folded_ns, before), at_most=FOLD_MOST)
+            derivation.folded(gone)
+
     def lost(self, track: Track) -> None:
         """Begin to open a lost device's meter again, with growing pauses; the others go on meanwhile."""
         self._group.start_soon(self._reopen, track)
@@ -170,14 +192,21 @@ class Bank:
         """Ask each meter that looks at its own readings for what it found since: mirrored dies, a still counter."""
         for entry in list(self._entries.values()):  # another run may want further ones while a meter is asked
             check = getattr(entry.meter, "check", None)
-            if check is not None and not entry.check_failed:
+            if check is not None and not entry.check_failed and not entry.is_checking:
                 for finding in await self._checked(entry, check):
                     entry.findings.append(finding)
                     self._on_finding(entry, finding)
 
     async def _checked(self, entry: Entry, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+        def look() -> list[Finding]:
+            entry.is_checking = True
+            try:
+                return list(check())
+            finally:
+                entry.is_checking = False
+
         try:
-            return list(await self._blocking(check))
+            return list(await self._blocking(look))
         except Exception as error:
             # A plug-in's own exception costs its findings, not the engine; it is not asked again.
             entry.check_failed = True

@@ -54,13 +54,15 @@ EXIT_WAIT_S = 0.3
 INTENSITY_WAIT_S = 2.0
 """Longest wait for sources at a run's end; the chain's next value counts then."""
 
+DISK_WAIT_S = 10.0
+"""The engine lives on for so long, where its process does, to write journals' ends to a slow disk."""
+
 KEEP_POINTS_NS = 600 * NS_PER_S
 """Every point of the last ten minutes is kept."""
 
 CHECK_NS = 10 * NS_PER_S
 """How often meters are asked what they found out from their own readings."""
 
-FOLD_MOST = 512
 WORKERS = 64
 
 
@@ -88,6 +90,7 @@ class Engine:
         self._orders: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
         self._turns: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
         self._closings: dict[Session, Closing] = {}
+        self._ending: list[Recorder] = []
         self._stop: anyio.Event | None = None
         self._usage = usage
         self._check_due_ns = 0
@@ -123,6 +126,9 @@ class Engine:
             self._sampler.stop()
             self._mates.close()
             await self._bank.aclose()
+            with anyio.move_on_after(DISK_WAIT_S):
+                for recorder in self._ending:
+                    await recorder.is_closed.wait()
             with anyio.move_on_after(EXIT_WAIT_S):
                 await self._behind.aclose()
             group.cancel_scope.cancel()
@@ -166,6 +172,7 @@ class Engine:
         with anyio.move_on_after(OPEN_WAIT_S):
             for entry in entries:
                 await entry.opened.wait()
+        self._clocks.look(self.sessions)  # what was until now is no matter of this run
         session = make_session(settings, who, place, self.clock, self._cost.meter(), on_exceeded)
         scope.serve(self, session)
         self.sessions[session] = settings
@@ -296,8 +303,8 @@ class Engine:
         del self.sessions[session]
         recorder = self._recorders.pop(session, None)
         if recorder is not None:
-            with anyio.move_on_after(EXIT_WAIT_S):
-                await recorder.finish(report)
+            self._ending.append(recorder)
+            await recorder.end(report, EXIT_WAIT_S)
             report = session.made(self.clock.monotonic_ns(), is_final=True, ended_well=ended_well)
         self.set_interval()
         self._mates.leave_if_idle()
@@ -329,9 +336,7 @@ class Engine:
         if self.sessions:
             interval_ns = min(self.interval_ns, self._mates.wanted_ns or self.interval_ns)
             self._sampler.set_interval(interval_ns)
-            for track in self._bank.tracks:
-                if track.is_own and not track.is_quick:
-                    track.derivation.pace_ns = max(track.derivation.curve.refresh_ns, interval_ns)
+            self._bank.pace(interval_ns)
 
     def _opened(self, entry: Entry) -> None:
         """A meter opened late: its devices join the sessions that want it."""
@@ -364,11 +369,7 @@ class Engine:
     def _ticked(self) -> None:
         self._clocks.look(self.sessions)
         now = self.clock.monotonic_ns()
-        for track in self._bank.tracks:
-            derivation = track.derivation
-            before = min(now - KEEP_POINTS_NS, derivation.open_from_ns)
-            kept = kept_instants(self.sessions, derivation.curve.folded_ns, before)
-            derivation.folded(derivation.curve.fold(before, kept, at_most=FOLD_MOST))
+        self._bank.fold(now - KEEP_POINTS_NS, lambda *between: kept_instants(self.sessions, *between))
         self.settle()
 
         def tick(session: Session) -> None:

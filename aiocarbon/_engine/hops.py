@@ -97,6 +97,7 @@ class Hop:
         results: What was read; the worker fills it while the engine's thread empties it.
         current: The device that is being read; None between turns.
         is_abandoned: Set it where nobody waits any more.
+        has_begun: True once a worker has come to it.
         cpu: CPU time of the worker, nanoseconds.
     """
 
@@ -105,6 +106,7 @@ class Hop:
         self.results: deque[Result] = deque()
         self.current: Track | None = None
         self.is_abandoned = False
+        self.has_begun = False
         self.cpu = Tally()
 
     def run(self) -> None:
@@ -114,6 +116,7 @@ class Hop:
         self.cpu.total = time.thread_time_ns() - began
 
     def _pass(self) -> list[Result]:
+        self.has_begun = True
         done: list[Result] = []
         for track in self.tracks:
             if self.is_abandoned:
@@ -226,6 +229,8 @@ class Ticker(Hop):
         began = time.thread_time_ns()
         while not self._clock.pause(self.stop, self.due_ns):
             late = (self._clock.monotonic_ns() - self.due_ns) // self.interval_ns
+            if late < 0:
+                continue  # some Pythons wait by the wall clock, which was set
             self.missed.total += late
             self.due_ns += (late + 1) * self.interval_ns
             self.tracks = [t for t in self.all if t.is_readable and not t.is_quick and not t.is_in_burst]

@@ -11,6 +11,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,9 @@ log = get_logger("journal")
 TICK_NS = 60 * NS_PER_S
 """Ticks lie on the minutes of UTC, where intensities change: what is learnt of them later finds the energy there."""
 
+MOST_MINUTES = 10
+"""So many of them may wait for a device; of more, the newest are told."""
+
 PATIENCE_NS = 5 * NS_PER_S
 """A tick waits so much longer than an interval for all devices' readings."""
 
@@ -62,7 +66,11 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Recorder:
-    """The journal of one session."""
+    """The journal of one session.
+
+    Attributes:
+        is_closed: Set once the end is written, or cannot be.
+    """
 
     def __init__(self, engine: Engine, session: Session, settings: Settings) -> None:
         assert settings.journal is not None  # the engine makes a recorder only where there is a folder
@@ -74,7 +82,6 @@ class Recorder:
         self._due = anyio.Event()
         self._order: list[str] = []
         self._waiting: list[records.Record] = []
-        self._end: list[records.Record] = []
         self._warnings_written = 0
         self._intensity = IntensityNotes(session)
         self._spans = SpanNotes(session.sharing, self._boot)
@@ -86,6 +93,7 @@ class Recorder:
         self._rests_to_ns = 0
         self._is_open = False
         self._is_finished = False
+        self.is_closed = anyio.Event()
         self._lock = anyio.Lock()
         self._begun: set[str] = set()
         self._provisional: set[int] = set()
@@ -119,7 +127,15 @@ class Recorder:
             if self._session.new_borders or any(border.index not in self._provisional for border in borders):
                 self._due.set()
 
-    async def finish(self, report: RunReport) -> None:
+    async def end(self, report: RunReport, patience_s: float) -> None:
+        """Finish, and wait for that, but not for long; a disk that is slow is written to behind it."""
+        self._engine.group.start_soon(self._finish, report)
+        with anyio.move_on_after(patience_s):
+            await self.is_closed.wait()
+        if not self.is_closed.is_set():
+            self._session.warn("the journal's end was still being written when the run had ended: the disk is slow")
+
+    async def _finish(self, report: RunReport) -> None:
         """Write all that is left, and the end."""
         self._is_finished = True
         self._due.set()
@@ -131,12 +147,13 @@ class Recorder:
             # Without what the journal holds already: ten thousand epochs would take seconds to write.
             plain = dataclasses.replace(report, epochs=(), spans=(), children=(), identity=None).to_dict()
             end = {"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain}
-            self._end.append({**end, **(self._session.foresight.rate() or {})})
-            await self._flush()
+            await self._flush({**end, **(self._session.foresight.rate() or {})})
             async with self._lock:
                 await self._engine.blocking(lambda: self._writer.close(keep_tail=self._has_failed))
         except Exception as error:
             self._give_up(error)
+        finally:
+            self.is_closed.set()
 
     def _give_up(self, error: Exception) -> None:
         self._is_finished = True
@@ -279,28 +296,31 @@ class Recorder:
         return {"k": "tick", "t": self._boot(at_ns), **records.states_record(states)}
 
     def _due_ticks(self, now_ns: int) -> list[int]:
-        """The instants for which a tick is due: the last minute of UTC, and steps of the intensity since the last tick.
+        """The instants for which a tick is due: minutes of UTC, and steps of the intensity, since the last tick.
 
-        None while a device has not yet been read behind them, unless it is lost or takes too long.
+        Each waits until all devices have been read behind it, unless one is lost or takes too long, or the run ends.
         """
         wall = self._session.ledger.wall
         wall_ns = wall.wall_ns(now_ns)
         steps = self._session.ledger.intensity.begins(wall.wall_s(self._ticked_ns), wall_ns * S_PER_NS)
         # In whole nanoseconds, so that an instant is the same one whenever it is looked for.
-        instants = {wall_ns - wall_ns % TICK_NS, *map(ns_from_s, steps)}
-        due = [at for at in sorted(at_ns - wall_ns + now_ns for at_ns in instants) if at > self._ticked_ns]
-        if not due:
-            return []
-        waited_ns = now_ns - due[-1] - ns_from_s(self._settings.interval_s)
-        has_all = self._session.scope.upto(due[-1]) == due[-1] and all(
-            track.is_lost or (len(track.derivation.curve) and track.derivation.curve[-1].t_ns >= due[-1])
+        newest = wall_ns // TICK_NS
+        first = max((wall_ns - now_ns + self._ticked_ns) // TICK_NS, newest - MOST_MINUTES)
+        instants = {*(minute * TICK_NS for minute in range(first, newest + 1)), *map(ns_from_s, steps)}
+        due = [at for at in sorted(at_ns - wall_ns + now_ns for at_ns in instants) if self._ticked_ns < at <= now_ns]
+        waited_ns = now_ns - ns_from_s(self._settings.interval_s) - PATIENCE_NS
+        return list(takewhile(lambda at: self._is_finished or at < waited_ns or self._is_told(at), due))
+
+    def _is_told(self, at_ns: int) -> bool:
+        """True if all devices have been read behind an instant."""
+        return self._session.scope.upto(at_ns) == at_ns and all(
+            track.is_lost or (len(track.derivation.curve) and track.derivation.curve[-1].t_ns >= at_ns)
             for track in self._session.tracks
         )
-        return due if has_all or waited_ns > PATIENCE_NS else []
 
     # -- writing, in a worker ----------------------------------------------------------------------------------
 
-    async def _flush(self) -> None:
+    async def _flush(self, *end: records.Record) -> None:
         async with self._lock:
             self._collect()
             now_ns = self._engine.clock.monotonic_ns()
@@ -310,7 +330,7 @@ class Recorder:
             ticks = [] if is_resting else self._due_ticks(now_ns)
             told = len(self._waiting)
             # The end is the last line: a journal that has another there is taken for one of a run that broke off.
-            batch = [] if is_resting else [*self._waiting, *map(self._state, ticks), *self._end]
+            batch = [] if is_resting else [*self._waiting, *map(self._state, ticks), *end]
             state = {**self._state(now_ns), **self._spans.for_tail()}
             header = None if self._is_open else self._header()
             try:

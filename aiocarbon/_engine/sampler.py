@@ -41,6 +41,7 @@ ASK_SHARE = 0.6
 """Of the time that a reading may take, this much is for who reads the device for this process."""
 
 POWER_JITTER = 0.1
+TRIES = 4
 
 
 class Sampler:
@@ -152,6 +153,9 @@ class Sampler:
         self._group.start_soon(self._take_late, hop, patience_s)
 
     async def _take_late(self, hop: Hop, waited_s: float) -> None:
+        if not hop.has_begun:  # no worker came to it, and none will
+            await self.sweep(hop.tracks)
+            return
         deadline = self._clock.monotonic_ns() + ns_from_s(max(READ_DEADLINE_S - waited_s, 0.0))
         while hop.current is not None and self._clock.monotonic_ns() < deadline:
             await self._clock.sleep_until(self._clock.monotonic_ns() + WATCH_PERIOD_NS)
@@ -160,11 +164,16 @@ class Sampler:
         await self.sweep(rest)
 
     async def sweep(self, tracks: Sequence[Track]) -> None:
-        """Read some devices once, in one hop; a device that hangs does not keep those behind it."""
-        while tracks:
+        """Read some devices once, in one hop; a device that hangs does not keep those behind it.
+
+        On a machine so busy that no worker has its turn in time, it is tried again.
+        """
+        tries = TRIES
+        while tracks and tries:
             hop = Hop(tracks)
             rest = await self._hop(hop, READ_DEADLINE_S)
             self._take(hop)
+            tries -= not hop.has_begun
             tracks = rest
 
     async def _hop(self, hop: Hop, deadline_s: float) -> list[Track]:
@@ -179,12 +188,15 @@ class Sampler:
         hop.is_abandoned = True
         stuck = hop.current
         if stuck is None:
-            return []
+            return [] if hop.has_begun else list(hop.tracks)
+        is_taken = self.intake.take(hop, *self._bursts)  # what it answered before it hung does not say that it is back
         if not stuck.is_slow:
             stuck.is_slow = True
             self.intake.tell(
                 stuck, "slow", f"did not answer within {READ_DEADLINE_S:g} s; the others are read without it"
             )
+        if is_taken:
+            self._arrived()
         return [] if isinstance(hop, Burst) else hop.unread()
 
     async def _run_burst(self, burst: Burst, length_ns: int) -> None:

@@ -55,9 +55,16 @@ class Ticking:
         return self._ticker is not None
 
     def begin(self, interval_ns: int) -> None:
-        """Tick at a pace from now on, in nanoseconds; the first tick comes after the first interval."""
+        """Tick at a pace from now on, in nanoseconds.
+
+        The first tick comes after the first interval, or when it would have come at the pace before: runs that come and
+        go more quickly than that do not put it off.
+        """
+        before, now_ns = self._ticker, self._clock.monotonic_ns()
         self.stop()
-        self._go_on(self._clock.monotonic_ns() + interval_ns, interval_ns)
+        self._go_on(now_ns + interval_ns if before is None else min(before.due_ns, now_ns + interval_ns), interval_ns)
+        if before is not None and before.current is not None:  # it may hang there
+            asyncio.get_running_loop().call_later(READ_DEADLINE_S, self._look, before, before.current)
 
     def stop(self) -> None:
         """Tick no more."""
@@ -93,33 +100,44 @@ class Ticking:
                 self.stop()  # the engine dies, and nothing can be begun any more
 
     def _told(self, ticker: Ticker) -> None:
-        if ticker is not self._ticker:
-            return  # the pace has changed since
+        if not self.is_on:
+            return
         ticker.is_told = False
-        self._expect(ticker)
+        if ticker is self._ticker:  # else the pace has changed since
+            self._expect(ticker)
         try:
             self._heard(ticker)
         except Exception as error:  # asyncio would log it and go on
             self._group.start_soon(_raise, error)
         self.refresh()
 
-    def _expect(self, ticker: Ticker, stuck: Track | None = None) -> None:
-        """Look after the next tick's deadline what has become of it; where a device was stuck, a deadline from now."""
+    def _expect(self, ticker: Ticker, found: Track | Ticker | None = None) -> None:
+        """Look after the next tick's deadline what has become of it; where something was found, a deadline from now."""
         if self._alarm is not None:
             self._alarm.cancel()
-        wait_s = 0.0 if stuck else s_from_ns(max(ticker.due_ns - self._clock.monotonic_ns(), 0))
-        self._alarm = asyncio.get_running_loop().call_later(wait_s + READ_DEADLINE_S, self._look, ticker, stuck)
+        wait_s = 0.0 if found else s_from_ns(max(ticker.due_ns - self._clock.monotonic_ns(), 0))
+        self._alarm = asyncio.get_running_loop().call_later(wait_s + READ_DEADLINE_S, self._look, ticker, found)
 
-    def _look(self, ticker: Ticker, stuck: Track | None) -> None:
-        if ticker is not self._ticker:
+    def _look(self, ticker: Ticker, found: Track | Ticker | None) -> None:
+        """See whether a ticker hangs: it does if it is found twice in the same read, or asleep when it should not be.
+
+        Once is not yet its fault: who was stopped, or kept from running, finds any wait over.
+        """
+        if not self.is_on:
             return
-        current = ticker.current
-        if current is None or current is not stuck:
-            # Not yet its fault: who was stopped, or kept from running, finds any wait over.
-            self._expect(ticker, current)
-            return
-        self._hung(ticker)
-        self._told(ticker)  # what came before the one that hangs, and what else a tick brings
+        is_asleep = ticker.current is None and ticker.due_ns < self._clock.monotonic_ns()
+        now_found = ticker if is_asleep else ticker.current
+        if now_found is not None and now_found is found:
+            self._replace(ticker, is_asleep=is_asleep)
+        elif ticker is self._ticker:
+            self._expect(ticker, now_found)
+
+    def _replace(self, ticker: Ticker, *, is_asleep: bool) -> None:
+        if is_asleep:  # some Pythons wait by the wall clock, which was set back
+            ticker.stop.set()
+        else:
+            self._hung(ticker)
+            self._told(ticker)  # what came before the one that hangs, and what else a tick brings
         if ticker is self._ticker:
             self._go_on(ticker.due_ns, ticker.interval_ns)
 

@@ -195,24 +195,20 @@ def test_an_end_that_nobody_waits_for_is_made_once_when_the_process_ends(tmp_pat
     assert json.loads(journal.read_text().splitlines()[-1])["k"] == "end"
 
 
-@pytest.mark.parametrize("offset_ns", [0, 1, 123_456_789])
-@pytest.mark.parametrize(("seconds", "interval_s"), [(130.0, 1.0), (3.0, 10.0), (63.0, 60.0)])
-def test_each_minute_is_written_once_and_nothing_behind_the_end(
-    tmp_path: Path, offset_ns: int, seconds: float, interval_s: float
-) -> None:
-    """A journal whose last line is another one is taken for that of a run that broke off."""
-    begin_ns = 1_800_000_000 * 10**9 - 10**9 + offset_ns  # just before a minute
-    clock = FakeClock(wall_ns=begin_ns)
+def minutes_of(
+    folder: Path, clock: FakeClock, meters: tuple[Any, ...], seconds: float, interval_s: float
+) -> list[float]:
+    """Run so long, and give the minutes of UTC that its journal has records of; its last line is the end."""
+    header_ns = clock.wall_ns()
 
     async def main() -> None:
         engine = Engine(clock=clock)
         started = anyio.Event()
-        meter = SimulatedMeter(wave=Constant(100.0), refresh_s=0.001, clock=clock.monotonic_ns)
         async with anyio.create_task_group() as group:
             group.start_soon(engine.run, started.set)
             await started.wait()
             clock.workers = lambda: engine.limiter.borrowed_tokens
-            arguments = {"location": "DK", "pue": 1.0, "meters": (meter,), "journal": tmp_path, "intensity": 100.0}
+            arguments = {"location": "DK", "pue": 1.0, "meters": meters, "journal": folder, "intensity": 100.0}
             session = await engine.open({**arguments, "interval_s": interval_s}, alone("run"))
             await clock.advance(seconds)
             reports: list[Any] = []
@@ -226,13 +222,32 @@ def test_each_minute_is_written_once_and_nothing_behind_the_end(
             engine.stop()
 
     anyio.run(main)
-    (journal,) = (tmp_path / "run").glob("*.jsonl")
+    (journal,) = (folder / "run").glob("*.jsonl")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    assert lines[-1]["k"] == "end"
+    assert lines[-1]["k"] == "end"  # a journal that has another there is taken for one of a run that broke off
     header = lines[0]
-    minutes = [(line["t"] - header["t"] + header["wall_ns"]) / 60e9 for line in lines if line.get("k") == "tick"]
-    first = header["wall_ns"] // (60 * 10**9) + 1
-    assert minutes == [first + i for i in range(1 + int((seconds - 1.0) // 60.0))]
+    assert header["wall_ns"] >= header_ns
+    return [(line["t"] - header["t"] + header["wall_ns"]) / 60e9 for line in lines if line.get("k") == "tick"]
+
+
+@pytest.mark.parametrize("offset_ns", [0, 1, 123_456_789])
+@pytest.mark.parametrize(("seconds", "interval_s"), [(130.0, 1.0), (3.0, 10.0), (63.0, 60.0)])
+def test_each_minute_is_written_once_and_nothing_behind_the_end(
+    tmp_path: Path, offset_ns: int, seconds: float, interval_s: float
+) -> None:
+    clock = FakeClock(wall_ns=1_800_000_000 * 10**9 - 10**9 + offset_ns)  # just before a minute
+    meter = SimulatedMeter(wave=Constant(100.0), refresh_s=0.001, clock=clock.monotonic_ns)
+    found = minutes_of(tmp_path, clock, (meter,), seconds, interval_s)
+    assert found == [30_000_000 + i for i in range(1 + int((seconds - 1.0) // 60.0))]
+
+
+@pytest.mark.parametrize("interval_s", [1.0, 30.0, 60.0])
+def test_a_counter_that_stands_still_keeps_no_minute_from_being_written(tmp_path: Path, interval_s: float) -> None:
+    clock = FakeClock(wall_ns=1_800_000_000 * 10**9 - 3 * 10**9)
+    meter = SimulatedMeter(wave=Constant(100.0), refresh_s=0.001, clock=clock.monotonic_ns)
+    still = ScriptedMeter(energy_uj=[1000], clock=clock.monotonic_ns)
+    found = minutes_of(tmp_path, clock, (meter, still), 200.0, interval_s)
+    assert [minute for minute in found if minute == int(minute)] == [30_000_000 + i for i in range(4)]
 
 
 def test_what_an_engine_cost_that_died_is_not_the_training_s_own_time() -> None:
