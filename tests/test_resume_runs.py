@@ -95,6 +95,19 @@ def test_the_time_in_between_is_a_pause_and_no_energy(tmp_path: Path) -> None:
     same(again, read)
 
 
+def test_epochs_of_a_child_go_on_behind_those_of_the_try_before(tmp_path: Path) -> None:
+    for total in (2, 4):
+        tracker = sync.Tracker(**KNOWN, journal=tmp_path, run_id="job", resume=True)  # type: ignore[arg-type]
+        with tracker:
+            child = tracker.child("actor")
+            for _ in range(2):
+                with child.epoch(), child.span("work"):
+                    time.sleep(0.02)
+        (told,) = tracker.report().children
+        assert told.epochs_total == total
+        assert [epoch.index for epoch in told.epochs] == list(range(total))
+
+
 def test_a_budget_is_of_all_tries_together(tmp_path: Path) -> None:
     first = start(tmp_path, 3, run_id="job")
     limit = Budget(energy_kwh=first.energy_kwh * 1.0001, action="warn")

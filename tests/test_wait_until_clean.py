@@ -309,6 +309,14 @@ def test_engine_refuses_the_same(tmp_path: Path) -> None:
         waited(Wish(duration_s=HOUR_S), write(tmp_path / "g.csv", [1]))
 
 
+@pytest.mark.parametrize("late_s", [1.5, 2 * HOUR_S])
+def test_a_wish_that_became_late_while_the_engine_began_ends_at_once(tmp_path: Path, late_s: float) -> None:
+    wish = Wish(duration_s=HOUR_S, deadline_s=NOW_S + HOUR_S - late_s)
+    came, _ = waited(wish, write(tmp_path / "g.csv", [300, 100, 100]))
+    assert came is not None
+    assert came.reason == "deadline"
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90.0), ("1.5 min", 90.0), ("8h", 28800.0), (" 2 d ", 172800.0), ("0.5h", 1800.0)]
 )

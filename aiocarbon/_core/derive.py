@@ -4,6 +4,7 @@ How a reading becomes a point. A sensor's value changes every `refresh`; a value
 of `t - refresh .. t`. The point therefore lies at `t - refresh/2`, with half a refresh of slack. Where two reads less
 than a refresh apart show different values, the change itself was seen: the point lies between the two, and the point
 before it one refresh earlier. Watching a counter to its next change thus places an instant to a fraction of a refresh.
+Where a sensor stamps its values itself, a point lies at the stamp.
 
 The order of readings and their repetition do not matter. In the usual case they come in order and each costs O(1);
 one that comes late makes the newest stretch of the curve be derived again, from the last checkpoint.
@@ -287,21 +288,27 @@ class Derivation:
         now.value = value
         now.read_ns = t
 
+    @property
+    def _age_ns(self) -> int:
+        """How old a value is on average when it is read."""
+        return 0 if self.device.is_stamped else self.curve.refresh_ns // 2
+
     def _derive_energy(self, now: _Progress, t: int, half: int, value: int) -> None:
         curve, refresh = self.curve, self.curve.refresh_ns
+        age = self._age_ns
         if not now.started:
-            self._first(t - refresh // 2, refresh // 2 + half)
+            self._first(t - age, age + half)
             return
         if value == now.value:
             return  # not refreshed yet, or standing still: the point stays where the value was new
         since_read = t - now.read_ns
-        is_edge = since_read <= refresh
+        is_edge = since_read <= refresh and not self.device.is_stamped
         if is_edge:
             at, slack = t - since_read // 2, since_read // 2 + half
             if not now.is_edge:
                 self._settle(at - refresh, slack + self.jitter_ns)
         else:
-            at, slack = t - refresh // 2, refresh // 2 + half
+            at, slack = t - age, age + half
         last = curve[-1]
         at = max(at, last.t_ns + 1)
         moved = step(
@@ -337,8 +344,8 @@ class Derivation:
 
     def _derive_power(self, now: _Progress, t: int, half: int, value: float) -> None:
         curve = self.curve
-        at = t - curve.refresh_ns // 2 - curve.lag_ns
-        slack = curve.refresh_ns // 2 + half
+        at = t - self._age_ns - curve.lag_ns
+        slack = self._age_ns + half
         curve.see_power(value)
         curve.tail_power_w = value
         if not now.started:

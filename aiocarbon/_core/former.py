@@ -33,6 +33,9 @@ __all__ = ["Former", "added", "continued"]
 SUMS = tuple(f"{name}{end}" for name in ("it_energy_kwh", "energy_kwh", "co2eq_g") for end in ("", "_low", "_high"))
 SCOPE_SUMS = tuple(f"{whose}_it_energy_kwh" for whose in ("own", "idle", "others", "unknown", "machine"))
 
+KEPT_EPOCHS = 1000
+"""Of each child."""
+
 EARLIER = "of an earlier try: "
 
 
@@ -269,5 +272,6 @@ def _child(a: ChildReport, b: ChildReport) -> ChildReport:
         **added(a, b),
         count=a.count + b.count,
         steps=a.steps + b.steps,
+        epochs=(*a.epochs, *(dataclasses.replace(e, index=e.index + a.epochs_total) for e in b.epochs))[-KEPT_EPOCHS:],
         epochs_total=a.epochs_total + b.epochs_total,
     )

@@ -100,6 +100,8 @@ class Device:
         counted: False for a view of energy that other devices hold already (psys, a module, a battery).
         refresh_s: Seconds between two changes of the sensor's value, 0 if it is made at the read; None: unknown, to be
             probed. A value read is on average half of that old.
+        is_stamped: True if the stamps of a reading are those of its value, as a stream of samples with their own times
+            has them: then it is not old.
         lag_s: Seconds by which a power value lies in the past on average beyond `refresh_s` (half the averaging
             window of an averaged sensor); 0 for counters.
         low_factor: Lower end (90 %) of the true energy as a multiple of the stated one, in 0..1: sensor gain or
@@ -122,6 +124,7 @@ class Device:
     covers: frozenset[Part] = frozenset()
     counted: bool = True
     refresh_s: float | None = None
+    is_stamped: bool = False
     lag_s: float = 0.0
     low_factor: float = 1.0
     high_factor: float = 1.0

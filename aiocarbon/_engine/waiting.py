@@ -98,7 +98,8 @@ class Waiter:
             ConfigError: The wish cannot come true, or a value of the environment or a file is not accepted.
         """
         try:
-            check(self._wish, self._exchange.now_s)
+            # One that became late while the engine began is none that cannot come true: its time has come.
+            check(self._wish, min(self._exchange.now_s, self._wish.latest_s - SOON_S))
         except RefusedError as error:
             raise ConfigError(error.field, error.value, error.accepted) from error
         while True:

@@ -191,6 +191,7 @@ def _device(domain: _Domain) -> Device:
         basis=Basis.MODEL,
         covers=frozenset({domain.covers}),
         refresh_s=_INTERVAL_S,
+        is_stamped=True,
         low_factor=_BAND[0],
         high_factor=_BAND[1],
         note="the chip's own estimate by powermetrics; Apple states no error, ±35 % is assumed; memory is not in it",

@@ -11,11 +11,13 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import pytest
 
+from aiocarbon._core.derive import Derivation
 from aiocarbon.errors import MeterLostError, MeterPermissionError, MeterUnavailableError, ReadError
 from aiocarbon.meters import Basis, Device, Part, Reading
 from aiocarbon.meters.powermetrics import PowermetricsMeter, _default_command
@@ -292,3 +294,15 @@ def test_no_child_outlives_its_meter(player: Player) -> None:
     player.meter.close()
     assert child.returncode is not None
     player.meter.close()
+
+
+@pytest.mark.parametrize(("is_stamped", "lies_at_s"), [(True, 3.0), (False, 2.5)])
+def test_a_sample_lies_at_its_own_instant_and_not_half_an_interval_before(
+    player: Player, is_stamped: bool, lies_at_s: float
+) -> None:
+    device = player.device("cpu")
+    assert device.is_stamped
+    derivation = Derivation(replace(device, is_stamped=is_stamped))
+    for n in range(6):
+        derivation.add(Reading(n * 10**9, n * 10**9, n * 100_000_000))
+    assert derivation.curve.state_at(round(lies_at_s * 1e9)).energy_j == pytest.approx(300.0)
