@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -54,14 +55,29 @@ def _found(said: str) -> Loaded:
     """What is meant: a path, else a run of the default folder, else the runs of a name there."""
     from aiocarbon.journal.read import load
 
-    if Path(said).exists():
+    if _is_there(said):
         return load(said)
     folder = Path(DEFAULT_FOLDER)
-    if (folder / said).is_dir():
+    if os.path.isdir(folder / said):  # which raises nothing, unlike that of pathlib
         return load(folder / said)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise JournalError(f"{said} is not there, and there is no folder {folder} with runs of that id or name")
     try:
         return load(folder, name=said)
     except JournalError as error:
         raise JournalError(f"{said} is no path, nor the id or name of a run in {folder}") from error
+
+
+def _is_there(said: str) -> bool:
+    """Whether it is a path; what is too long for one may be a name.
+
+    Raises:
+        JournalError: It may not be looked at.
+    """
+    try:
+        os.stat(said)
+    except PermissionError as error:
+        raise JournalError(f"{said} cannot be looked at: {error.strerror or error}") from error
+    except (OSError, ValueError):
+        return False
+    return True

@@ -47,7 +47,11 @@ def dash(parsed: argparse.Namespace) -> int:
     """
     port = _port(parsed.port)
     folder = Path(parsed.folder)
-    if folder.exists() and not folder.is_dir():
+    try:
+        is_other = folder.exists() and not folder.is_dir()
+    except OSError as error:  # above it is a folder that may not be searched, or the name is too long
+        raise CommandLineError(f"{folder} cannot be looked at: {error.strerror or error}") from error
+    if is_other:
         raise CommandLineError(f"{folder} is no folder: name one that holds runs, or that runs will be written to")
 
     def started(address: str) -> None:

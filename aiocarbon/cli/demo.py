@@ -6,12 +6,12 @@ import asyncio
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 from aiocarbon import Tracker
 from aiocarbon._core.report import EpochReport, RunReport
 from aiocarbon.cli.digits import EpochStats, Trainer, steps_for
-from aiocarbon.cli.output import coloured, is_terminal
+from aiocarbon.cli.output import Shown, coloured, is_terminal
 from aiocarbon.errors import UsageError
 from aiocarbon.render import numbers, report_text
 from aiocarbon.render.text import prediction_words
@@ -29,7 +29,7 @@ async def demo(
     *,
     epochs: int = EPOCHS,
     seconds: float = SECONDS,
-    stream: IO[str] | None = None,
+    stream: IO[str] | Shown | None = None,
     tracker_factory: TrackerFactory = Tracker,
     tracker_options: Mapping[str, Any] | None = None,
 ) -> RunReport:
@@ -38,7 +38,8 @@ async def demo(
     Args:
         epochs: How many epochs, at least 1.
         seconds: How long the training shall take on this machine, about.
-        stream: Where to show it; stdout by default. A live table on a terminal, a line an epoch elsewhere.
+        stream: Where to show it; stdout by default. A live table on a terminal, a line an epoch elsewhere. That it
+            cannot be written ends no training: `Shown` tells.
         tracker_factory: Makes the tracker.
         tracker_options: More settings of the tracker.
 
@@ -48,7 +49,7 @@ async def demo(
     Raises:
         UsageError: NumPy or rich is not installed.
     """
-    out = sys.stdout if stream is None else stream
+    out = stream if isinstance(stream, Shown) else Shown(sys.stdout if stream is None else stream)
     steps = await asyncio.to_thread(steps_for, seconds / epochs)
     trainer = await asyncio.to_thread(lambda: Trainer(steps=steps))
     display = _Table(out, epochs) if is_terminal(out) else _Lines(out, epochs)
@@ -59,7 +60,6 @@ async def demo(
                 display.ended(await tracker.epoch(), stats)
     report = tracker.report()
     out.write("\n" + coloured(report_text(report), out) + "\n")
-    out.flush()
     return report
 
 
@@ -77,7 +77,7 @@ async def _train_epoch(trainer: Trainer, tracker: Tracker, display: _Lines, inde
 class _Lines:
     """A line an epoch."""
 
-    def __init__(self, out: IO[str], epochs: int) -> None:
+    def __init__(self, out: Shown, epochs: int) -> None:
         self._out = out
         self._epochs = epochs
 
@@ -93,13 +93,12 @@ class _Lines:
         which, loss, right, *rest = _cells(epoch, stats, self._epochs)
         ahead = () if epoch.prediction is None else (prediction_words(epoch.prediction),)
         self._out.write("  ".join((f"epoch {which}", f"loss {loss}", f"{right} right", *rest, *ahead)) + "\n")
-        self._out.flush()
 
 
 class _Table(_Lines):
     """A table of the epochs, a bar, and what is drawn now."""
 
-    def __init__(self, out: IO[str], epochs: int) -> None:
+    def __init__(self, out: Shown, epochs: int) -> None:
         super().__init__(out, epochs)
         rich = _Rich()
         self._bar = rich.Progress(
@@ -109,7 +108,9 @@ class _Table(_Lines):
         self._rows: list[tuple[str, ...]] = []
         self._ahead = ""
         self._live = rich.Live(
-            console=rich.Console(file=out), refresh_per_second=REFRESHES_PER_SECOND, get_renderable=self._picture
+            console=rich.Console(file=cast("IO[str]", out)),  # of which it needs no more than that
+            refresh_per_second=REFRESHES_PER_SECOND,
+            get_renderable=self._picture,
         )
 
     def showing(self) -> AbstractContextManager[object]:

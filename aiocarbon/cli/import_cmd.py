@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aiocarbon.cli.options import CommandLineError
 from aiocarbon.cli.output import say, show
 from aiocarbon.cli.report_options import DEFAULT_FOLDER
+from aiocarbon.errors import JournalError
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -47,11 +48,14 @@ def import_runs(parsed: argparse.Namespace) -> int:
 
     Raises:
         CommandLineError: There is no such time zone.
-        JournalError: Nothing could be read at all, or a journal cannot be written.
+        JournalError: Nothing could be read at all, a path may not be looked at, or a journal cannot be written.
     """
     from aiocarbon.imports import import_logs
 
-    found = import_logs(parsed.format, parsed.paths, parsed.journal, zone=_zone(parsed.timezone))
+    try:
+        found = import_logs(parsed.format, parsed.paths, parsed.journal, zone=_zone(parsed.timezone))
+    except OSError as error:  # above a path is a folder that may not be searched, or its name is too long
+        raise JournalError(f"{error.filename} cannot be looked at: {error.strerror or error}") from error
     for problem in found.problems:
         say(f"aiocarbon: {problem}")
     return 0 if show("\n".join(_lines(found, parsed.journal))) else 1

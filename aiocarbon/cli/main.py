@@ -6,13 +6,14 @@ Exit codes: the command's own for `run` (126 not executable, 127 not there, 128 
 
 from __future__ import annotations
 
+import functools
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from aiocarbon.cli.options import CommandLineError, hours_of, make_parser, run_options, settings_of, split
-from aiocarbon.cli.output import fill_closed_streams, folder_problem, say
+from aiocarbon.cli.output import Shown, fill_closed_streams, folder_problem, say
 from aiocarbon.errors import AiocarbonError, ConfigError
 
 __all__ = ["entry", "main"]
@@ -119,5 +120,8 @@ def _demo() -> int:
 
     from aiocarbon.cli import demo
 
-    anyio.run(demo.demo)
-    return 0
+    shown = Shown(sys.stdout)
+    anyio.run(functools.partial(demo.demo, stream=shown))
+    if shown.problem:
+        say(f"aiocarbon: {shown.problem}")
+    return EXIT_FAILED if shown.problem else 0

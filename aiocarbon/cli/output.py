@@ -22,6 +22,7 @@ from aiocarbon.render.text import WARNING
 
 __all__ = [
     "STDOUT",
+    "Shown",
     "coloured",
     "deliver",
     "fill_closed_streams",
@@ -75,7 +76,8 @@ def _write(stream: IO[str] | None, text: str) -> OSError | None:
         try:
             stream.write(text)
         except UnicodeEncodeError:
-            stream.write(text.encode("ascii", "replace").decode())
+            known: str = getattr(stream, "encoding", None) or "ascii"
+            stream.write(text.encode(known, "replace").decode(known))
         stream.flush()
     except OSError as error:
         _forget(stream)
@@ -83,6 +85,35 @@ def _write(stream: IO[str] | None, text: str) -> OSError | None:
     except ValueError:
         return OSError("it is closed")
     return None
+
+
+class Shown:
+    """A stream that takes whatever is written, as those that draw on one need it; that it cannot be written is kept.
+
+    Args:
+        stream: Where it goes; None for one that is closed.
+
+    Attributes:
+        problem: Why something could not be written, in words; empty if all was.
+    """
+
+    def __init__(self, stream: IO[str] | None) -> None:
+        self._stream = stream
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+        self.problem = ""
+
+    def write(self, text: str) -> int:
+        """Write a text and flush it, unless something could not be written before."""
+        if not self.problem and (error := _write(self._stream, text)) is not None:
+            self.problem = f"stdout cannot be written: {error.strerror or error}"
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing more: all is flushed."""
+
+    def isatty(self) -> bool:
+        """Whether a person sees it on a terminal."""
+        return is_terminal(self._stream)
 
 
 def _forget(stream: IO[str]) -> None:
@@ -114,7 +145,8 @@ def write_text(target: str, text: str | Iterable[str]) -> str:
         return "" if error is None else f"stdout cannot be written: {error.strerror or error}"
     try:
         # Not by a temporary file and a rename: the name may be a pipe's or a device's.
-        with open(target, "w", encoding="utf-8") as file:
+        # Lone surrogates (bytes of a file's name that are no UTF-8, say) become what they are in JSON: "\\udcff".
+        with open(target, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(pieces)
     except OSError as error:
         return f"{target} cannot be written: {error.strerror or error}"
@@ -150,19 +182,22 @@ def folder_problem(target: str | None) -> str:
     if target is None or target == STDOUT:
         return ""
     path = Path(target)
-    if path.is_dir():
-        return f"{target} is a folder; name a file"
-    return "" if path.parent.is_dir() else f"{target} cannot be written: there is no folder {path.parent}"
+    try:
+        if path.is_dir():
+            return f"{target} is a folder; name a file"
+        return "" if path.parent.is_dir() else f"{target} cannot be written: there is no folder {path.parent}"
+    except OSError as error:  # a folder that may not be searched, or too long a name
+        return f"{target} cannot be written: {error.strerror or error}"
 
 
-def coloured(text: str, stream: IO[str] | None, environ: Mapping[str, str] = os.environ) -> str:
+def coloured(text: str, stream: IO[str] | Shown | None, environ: Mapping[str, str] = os.environ) -> str:
     """The text with its heading bold and its warnings yellow, if the stream is a terminal and NO_COLOR is not set."""
     if not is_terminal(stream) or environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
         return text
     return "\n".join(_painted(line) for line in text.split("\n"))
 
 
-def is_terminal(stream: IO[str] | None) -> bool:
+def is_terminal(stream: IO[str] | Shown | None) -> bool:
     """Whether a person sees the stream on a terminal."""
     try:
         return stream is not None and stream.isatty()

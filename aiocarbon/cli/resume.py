@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import operator
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiocarbon._core.units import S_PER_NS
 
 __all__ = ["with_resume"]
 
+UNREADABLE: Final = (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError)
+"""With which it ends to read what is no journal, and nothing that could go on."""
+
 FIRST_BYTES: Final = 1 << 20
 LAST_BYTES: Final = 1 << 22
-LOOKED_AT: Final = 200
-"""So many of the newest runs of the folder are looked at."""
 
 
 def with_resume(settings: Mapping[str, Any], folder: Path, run_id: str, name: str) -> tuple[dict[str, Any], str]:
@@ -43,45 +46,62 @@ def with_resume(settings: Mapping[str, Any], folder: Path, run_id: str, name: st
 def _unfinished(folder: Path, name: str) -> Iterator[str]:
     """The runs whose newest journal tells of no good end, the newest first."""
     from aiocarbon._engine.recorder import boot_id
-    from aiocarbon.journal.former import is_alive
+    from aiocarbon.journal.prior import newest_runs
 
     here = boot_id()
-    for run in _newest(folder):
-        try:
-            files = sorted(run.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-            header = _plain(files[-1], is_last=False)
-            end = _plain(files[-1], is_last=True)
+    begun: list[tuple[int, list[_Journal]]] = []
+    for run in newest_runs(folder):
+        with contextlib.suppress(*UNREADABLE):
+            journals = _journals(run)
+            header = journals[-1].header
             # A log of another tool that was imported is nothing that could go on.
-            if header["run_id"] != run.name or header.get("tool") or (name and header["name"] != name):
+            if not header.get("tool") and (not name or header["name"] == name):
+                begun.append((max(journal.wall_ns for journal in journals), journals))
+    # By what the journals say: the times of copied files tell nothing.
+    for _, journals in sorted(begun, key=operator.itemgetter(0), reverse=True):
+        with contextlib.suppress(*UNREADABLE):
+            end = _plain(journals[-1].path, is_last=True)
+            if end.get("k") == "end" and end.get("ended_well") is True:
                 continue
-            facts = [(file, _plain(file, is_last=False)) for file in files]
-        except (OSError, ValueError, LookupError, TypeError):
-            continue  # it is nothing that we could go on with
-        has_ended = end.get("k") == "end"
-        if has_ended and end.get("ended_well") is True:
-            continue
-        if any(
-            is_alive(
-                file,
-                boot=str(told.get("boot_id")),
-                pid=int(told.get("pid", 0)),
-                began_s=int(told.get("wall_ns", 0)) * S_PER_NS,
-                boot_id=here,
-            )
-            for file, told in facts
-        ):
-            continue
-        yield run.name
+            if not any(journal.is_written(here) for journal in journals):
+                yield journals[-1].path.parent.name
 
 
-def _newest(folder: Path) -> list[Path]:
-    """The folders of the newest runs, the newest first."""
-    try:
-        with os.scandir(folder) as entries:
-            runs = sorted(((entry.stat().st_mtime, entry.path) for entry in entries if entry.is_dir()), reverse=True)
-    except OSError:
-        return []
-    return [Path(path) for _, path in runs[:LOOKED_AT]]
+class _Journal(NamedTuple):
+    """A journal of a run, by its first record.
+
+    Attributes:
+        path: The file.
+        header: The record.
+        pid: Number of the process that wrote it.
+        wall_ns: When it began, UTC nanoseconds.
+    """
+
+    path: Path
+    header: dict[str, Any]
+    pid: int
+    wall_ns: int
+
+    def is_written(self, boot_id: str) -> bool:
+        """Whether its process is still there; `boot_id` is that of this machine."""
+        from aiocarbon.journal.former import is_alive
+
+        boot, began_s = str(self.header.get("boot_id")), self.wall_ns * S_PER_NS
+        return is_alive(self.path, boot=boot, pid=self.pid, began_s=began_s, boot_id=boot_id)
+
+
+def _journals(run: Path) -> list[_Journal]:
+    """The journals of a run, that written last behind; what tells of another run or of none is not one of them.
+
+    Raises:
+        OSError, ValueError, TypeError, OverflowError, RecursionError: One of them cannot be read.
+    """
+    files = sorted(run.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    return [
+        _Journal(path, header, int(header.get("pid", 0)), int(header.get("wall_ns", 0)))
+        for path, header in ((path, _plain(path, is_last=False)) for path in files)
+        if header.get("run_id") == run.name
+    ]
 
 
 def _plain(path: Path, *, is_last: bool) -> dict[str, Any]:

@@ -310,7 +310,7 @@ class OwnFile(_Own):
         except OSError:  # the first question tells
             changed = ""
         # What was answered of the file as it was before is not the answer to another run's question.
-        super().__init__(path.name, f"{path} {changed}", place, blocking, is_remote=False)
+        super().__init__(_written(path.name), f"{_written(str(path))} {changed}", place, blocking, is_remote=False)
         self._path = path
         self._stamp: tuple[int, ...] = ()
 
@@ -374,6 +374,11 @@ def _is_safe(url: str) -> bool:
         return False
     is_loopback = host in {"localhost", "::1"} or (host.startswith("127.") and host.replace(".", "").isdigit())
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback))
+
+
+def _written(path: str) -> str:
+    """A path as it can be written anywhere: bytes that are no UTF-8, which Python has as lone surrogates, by number."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _stamp(seen: os.stat_result) -> tuple[int, ...]:

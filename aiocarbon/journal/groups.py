@@ -55,7 +55,7 @@ class GroupSums:
         for view in views:
             run_id = view.process.facts.run_id
             for by, groups in self._groups.items():
-                for key, begin, end in _keys(by, view, utc_span(view)):
+                for key, begin, end in _keys(by, view):
                     groups.setdefault(key, _Group()).ran(run_id, (begin, end))
         for part in told:
             facts, pue = part.view.process.facts, part.view.process.pue.value
@@ -77,15 +77,27 @@ class GroupSums:
         return reports if by in PERIODS else sorted(reports, key=lambda group: -group.it_energy_kwh)
 
 
-def _keys(by: By, view: View, span: tuple[int, int]) -> Iterator[tuple[str, int, int]]:
-    if by in PERIODS:
-        yield from periods(by, *span)
-    else:
-        yield (view.process.facts.name if by is By.NAME else view.process.facts.host), *span
+def _keys(by: By, view: View) -> Iterator[tuple[str, int, int]]:
+    """The groups of a process, each once: key, begin and end in UTC nanoseconds, as long as it is on the boot clock."""
+    if by not in PERIODS:
+        yield (view.process.facts.name if by is By.NAME else view.process.facts.host), *utc_span(view)
+        return
+    found: dict[str, tuple[int, int]] = {}
+    for key, begin, end, offset_ns in _pieces(by, view, view.begin_ns, view.end_ns):
+        first, to = found.get(key, (begin + offset_ns, begin + offset_ns))
+        found[key] = first, to + end - begin  # a clock that is set back does not make it shorter
+    for key, span in found.items():
+        yield key, *span
 
 
 def _cuts(by: By, part: Told) -> Iterator[tuple[str, int, int]]:
     """The periods of a part: key, begin and end on its own clock."""
-    for from_ns, to_ns, offset_ns in part.view.ledger.wall.pieces(part.begin_ns, part.end_ns):
+    for key, begin, end, _ in _pieces(by, part.view, part.begin_ns, part.end_ns):
+        yield key, begin, end
+
+
+def _pieces(by: By, view: View, begin_ns: int, end_ns: int) -> Iterator[tuple[str, int, int, int]]:
+    """The periods of a window, in pieces where the wall clock was set: key, begin, end, and what UTC is ahead."""
+    for from_ns, to_ns, offset_ns in view.ledger.wall.pieces(begin_ns, end_ns):
         for key, begin, end in periods(by, from_ns + offset_ns, to_ns + offset_ns):
-            yield key, begin - offset_ns, end - offset_ns
+            yield key, begin - offset_ns, end - offset_ns, offset_ns

@@ -179,6 +179,8 @@ class Process:
         n = whole(record["n"])
         device = records.device_from(record)
         _finite(device.low_factor, device.high_factor, device.refresh_s, device.lag_s, device.max_power_w)
+        for duration_s in (device.refresh_s or 0.0, device.lag_s):
+            whole(ns_from_s(duration_s))  # as which it will be wanted
         if n < len(self.order) and (there := self.order[n]) is not None and there.device == device:
             return  # written twice, when a write was torn
         if not 0 <= n < DEVICES_MOST or device.id in self.devices:

@@ -12,6 +12,7 @@ pytest.importorskip("numpy", reason="the demo's network needs the extra demo")
 
 from aiocarbon.cli.demo import demo
 from aiocarbon.cli.digits import Trainer, steps_for
+from aiocarbon.cli.output import Shown
 
 SIMULATED = {"meters": "simulated:250", "location": "DK", "pue": 1.0}
 
@@ -46,6 +47,26 @@ def test_a_short_demo_tells_each_epoch_and_ends_with_its_report() -> None:
     assert report.epochs_total == 3
     assert all(epoch.steps > 0 for epoch in report.epochs)
     assert report.it_energy_kwh * 3.6e6 == pytest.approx(250 * report.duration_s, rel=0.05)
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_demo_that_nobody_can_see_ends_well(is_full: bool) -> None:
+    with open("/dev/full", "w") as full:
+        out = Shown(full if is_full else None)
+        report = asyncio.run(demo(epochs=2, seconds=0.2, stream=out, tracker_options=SIMULATED))
+    assert report.epochs_total == 2
+    assert ("No space left" if is_full else "it is closed") in out.problem
+
+
+def test_a_demo_is_shown_where_only_ascii_can_be() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    out = Shown(stream)
+    asyncio.run(demo(epochs=2, seconds=0.2, stream=out, tracker_options=SIMULATED | {"meters": "simulated:0.0005"}))
+    stream.seek(0)
+    text = stream.read()
+    assert "epoch 2/2  loss" in text
+    assert "?W" in text  # microwatts
+    assert out.problem == ""
 
 
 def test_the_last_picture_on_a_terminal_has_nothing_left() -> None:

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from aiocarbon.cli.resume import with_resume
 from aiocarbon.journal import load
 
 KILLED = "import os, signal, time; time.sleep(0.3); os.kill(os.getppid(), signal.SIGKILL)"
@@ -87,6 +89,39 @@ def test_what_is_no_run_is_wrong_usage_and_nothing_starts(tmp_path: Path) -> Non
     assert done.returncode == 2
     assert "resume" in done.stderr
     assert not (tmp_path / "started").exists()
+
+
+def put(run: Path, file: str = "x-1-0.jsonl", **header: Any) -> Path:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / file).write_text(json.dumps(header) + "\n")
+    return run
+
+
+def test_what_is_kept_beside_a_journal_and_a_copy_make_no_run_newer(tmp_path: Path) -> None:
+    for number, run_id in enumerate(("old", "new", "older"), 1):  # written in an order of its own, as copies are
+        wall_ns = 10**18 + 10**9 * (number % 3)
+        run = put(tmp_path / run_id, run_id=run_id, name="bert", pid=1, wall_ns=wall_ns, boot_id="else")
+        os.utime(run / "x-1-0.jsonl", (1e9 + number, 1e9 + number))
+    (tmp_path / "old" / "x-1-0.intensity").touch()  # as `report --refresh` does
+    settings, word = with_resume({"resume": True}, tmp_path, "", "bert")
+    assert settings["run_id"] == "new"
+    assert "new goes on" in word
+
+
+@pytest.mark.parametrize("foreign", [{"pid": None}, {"pid": "x", "wall_ns": {}}, {"pid": 1e999, "run_id": "else"}])
+def test_a_foreign_file_beside_a_journal_is_passed_by(tmp_path: Path, foreign: dict[str, Any]) -> None:
+    put(tmp_path / "job", run_id="job", name="", pid=1, wall_ns=10**18)
+    put(tmp_path / "job", "y.jsonl", **foreign)
+    settings, _ = with_resume({"resume": True}, tmp_path, "", "")
+    assert settings["run_id"] == "job"
+
+
+@pytest.mark.parametrize("bad", [{"pid": None}, {"pid": 1e999}, {"wall_ns": [1]}, {"wall_ns": "x"}])
+def test_a_run_with_a_journal_that_is_none_is_passed_by(tmp_path: Path, bad: dict[str, Any]) -> None:
+    put(tmp_path / "job", **{"run_id": "job", "name": "", "pid": 1, "wall_ns": 10**18, **bad})
+    settings, word = with_resume({"resume": True}, tmp_path, "", "")
+    assert "resume" not in settings
+    assert "a new one begins" in word
 
 
 def test_folders_that_hold_no_run_are_passed_by(tmp_path: Path) -> None:

@@ -67,6 +67,17 @@ def test_energy_is_the_known_power_times_the_time_of_the_run(tmp_path: Path) -> 
     assert done.returncode == 0
 
 
+def test_an_intensity_file_whose_name_is_no_utf_8_is_read(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/grid\xff.csv"
+    with open(path, "w") as file:
+        file.write("from,g_per_kwh\n2026-01-01T00:00Z,150\n2099-01-01T00:00Z,150\n")
+    done = start(tmp_path, "--json", "out.json", "--intensity", os.fsdecode(path))
+    assert "warning" not in done.stderr
+    assert "grid\\udcff.csv" in done.stderr
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["co2eq_g"] == pytest.approx(report["energy_kwh"] * 150.0)
+
+
 def test_json_on_stdout_comes_behind_what_the_command_said(tmp_path: Path) -> None:
     done = start(tmp_path, "--json", "-", "--quiet")
     said, _, rest = done.stdout.partition("\n")

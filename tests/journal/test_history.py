@@ -130,6 +130,28 @@ def test_one_run_has_groups_where_they_are_asked_for(history: Path) -> None:
         load(history, by="year")
 
 
+@pytest.mark.parametrize(
+    ("set_s", "days"),
+    [
+        (86_400.0, {"2026-09-22": (1, 300.0, 30_000.0), "2026-09-23": (1, 300.0, 30_000.0)}),
+        (-86_400.0, {"2026-09-21": (1, 300.0, 30_000.0), "2026-09-22": (1, 300.0, 30_000.0)}),
+        (-200.0, {"2026-09-22": (1, 600.0, 60_000.0)}),
+    ],
+)
+def test_a_day_has_the_time_of_its_joules_where_the_clock_was_set(
+    tmp_path: Path, set_s: float, days: dict[str, tuple[int, float, float]]
+) -> None:
+    path = put(tmp_path, "a", 0.0)
+    *before, end = path.read_text().splitlines(keepends=True)
+    first = json.loads(before[0])
+    look = {"t": first["t"] + 300 * S, "wall_ns": first["wall_ns"] + round((300 + set_s) * S)}
+    path.write_text("".join((*before, records.line({"k": "wall", **look}), end)))
+    loaded = load(tmp_path, by="day")
+    told = {group.key: (group.runs, group.duration_s, pytest.approx(joules(group))) for group in loaded.groups["day"]}
+    assert told == days
+    assert loaded.total.duration_s == 600.0
+
+
 def test_trackers_of_two_runs_on_one_machine_count_its_joules_once(tmp_path: Path) -> None:
     for n in range(5):
         put(tmp_path, f"run-{n}", 100.0 * n, pid=100 + n)

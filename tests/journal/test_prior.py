@@ -21,7 +21,7 @@ def put(folder: Path, run: str, *, name: str = "job", end: Any = None, age: int 
     if end is not None:
         lines.append(end if isinstance(end, str) else json.dumps({"k": "end", "rate": end}))
     path.write_text("\n".join(lines) + "\n")
-    os.utime(path.parent, (1e9 - age, 1e9 - age))
+    os.utime(path, (1e9 - age, 1e9 - age))
     return path
 
 
@@ -76,6 +76,16 @@ def test_the_newest_runs_of_the_name_count_once_each(tmp_path: Path) -> None:
     assert found.epoch_s == pytest.approx(statistics.fmean(seconds))
     assert found.epoch_s_sd == pytest.approx(statistics.stdev(seconds))
     assert found.power_w == pytest.approx(statistics.fmean(seconds) + 90.0)
+
+
+def test_what_is_put_beside_a_journal_later_makes_its_run_no_newer(tmp_path: Path) -> None:
+    for age in range(RUNS + 1):
+        run = put(tmp_path, f"run-{age}", end=rate(10.0 + age), age=age).parent
+        os.utime(run, (1e9 + age, 1e9 + age))  # the oldest was refreshed last
+    (tmp_path / "no journal").mkdir()
+    found = prior_of(tmp_path, "job")
+    assert found is not None
+    assert found.epoch_s == pytest.approx(statistics.fmean(10.0 + age for age in range(RUNS)))
 
 
 def test_an_end_larger_than_what_is_read_tells_nothing(tmp_path: Path) -> None:

@@ -309,6 +309,7 @@ BAD_LINES = [
     b'{"t":1}',
     b"[" * 100_000,
     b'{"k":"tick","t":' + b"9" * 5000 + b',"e":[1]}',
+    *(json.dumps(device(1, "GPU-2") | more).encode() for more in ({"lag_s": 1e308}, {"refresh_s": 1e10})),
 ]
 
 
