@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from aiocarbon._core.hindsight import Z_90
 from aiocarbon._core.intensity import IntensityValue, Quality
-from aiocarbon._core.profile import daily_profile, typical
+from aiocarbon._core.profile import Step, daily_profile, typical
 from aiocarbon._core.rates import Band
 from aiocarbon._core.units import S_PER_DAY, kwh_from_j
 
@@ -96,6 +96,7 @@ class Horizon:
         steps: Iterable[tuple[float, IntensityValue]],
         begin_s: float,
         *,
+        behind: Sequence[Step] = (),
         mae_g_per_kwh: Mapping[str, float] = FORECAST_MAE_G_PER_KWH,
         profile_share: float = PROFILE_SHARE,
     ) -> None:
@@ -104,6 +105,7 @@ class Horizon:
         Args:
             steps: Its steps as (UTC seconds, value), ascending, past ones too, at least one; the last holds for ever.
             begin_s: UTC seconds from which on windows will be asked for.
+            behind: What was measured before the curve, for the daily profile: ascending, with holes where nothing was.
             mae_g_per_kwh: Known mean absolute errors of forecasts by country; others count by the values' own ranges.
             profile_share: Least half width of a profile's hour, as a share.
         """
@@ -111,7 +113,7 @@ class Horizon:
         known = [i for i, (_, value) in enumerate(series) if value.quality.is_told]
         end = known[-1] + 1 if known else 0
         self.known_to_s = series[end][0] if end < len(series) else _valid_to_s(series[-1][1])
-        self._profile = _profile(series, self.known_to_s, profile_share)
+        self._profile = _profile(behind, series, self.known_to_s, profile_share)
         self.has_profile = self._profile is not None
         first = max(bisect.bisect_right(series, begin_s, key=lambda step: step[0]) - 1, 0)
         self._steps = [_step(from_s, value, mae_g_per_kwh) for from_s, value in series[first:]]
@@ -248,11 +250,14 @@ class _Profile:
         return _add(self._upto(end_s), _scaled(self._upto(begin_s), -1.0))
 
 
-def _profile(series: Sequence[tuple[float, IntensityValue]], known_to_s: float, least_share: float) -> _Profile | None:
+def _profile(
+    behind: Sequence[Step], series: Sequence[tuple[float, IntensityValue]], known_to_s: float, least_share: float
+) -> _Profile | None:
     """The daily profile of the steps before an instant; None where less than a day was measured, or none is needed."""
     if not math.isfinite(known_to_s):
         return None
-    steps = [
+    steps = list(behind)
+    steps += [
         (from_s, series[i + 1][0] if i + 1 < len(series) else known_to_s, value)
         for i, (from_s, value) in enumerate(series)
         if math.isfinite(from_s) and from_s < known_to_s

@@ -15,6 +15,7 @@ Method and constants: the Monte-Carlo of `benchmarks/prediction.py`, tuned on ot
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeGuard
 
@@ -71,6 +72,14 @@ class Outlook:
     notes: tuple[str, ...]
 
 
+class Done(NamedTuple):
+    """A complete epoch of an earlier try: seconds, joules (None where no meter told them), steps."""
+
+    duration_s: float
+    energy_j: float | None
+    steps: float = 0
+
+
 class _Open(NamedTuple):
     """The open epoch: seconds and joules since its begin."""
 
@@ -106,8 +115,10 @@ class Predictor:
         self.epochs = epochs
         self.epochs_seen = 0
         self._predict_after = predict_after
-        self._monitor = monitor_epochs
-        self._rates = Rates(prior)
+        self._rates = Rates(prior, monitor_epochs)
+        self._own: Rates | None = None  # of this try alone, while those of earlier ones count too
+        self._former = 0  # epochs that earlier tries did
+        self._former_pieces: Mapping[str, int] = {}
         self._ended = 0
         self._observed_s = 0.0
         self._observed_j = 0.0
@@ -115,10 +126,26 @@ class Predictor:
         self._has_energy = False
         self._progress = Progress()
         self._work: dict[str, WorkClass] = {}
-        self._work_s = 0.0  # of the open epoch
+        self._work_s = 0.0  # of the open epoch, or of the open stretch that lies in none
         self._work_j = 0.0
 
     # -- being told --------------------------------------------------------------------------------------------
+
+    def go_on(self, done: Iterable[Done], pieces: Mapping[str, int]) -> None:
+        """Take what earlier tries of the run did; before all else.
+
+        Their epochs hold their classes of work, and nobody knows how much: once this try has such a class, only its own
+        epochs tell the rate.
+
+        Args:
+            done: Their epochs.
+            pieces: How many pieces of each class of work they had, by its name.
+        """
+        for duration_s, energy_j, steps in done:
+            self.epoch(duration_s, energy_j, steps=steps)
+        self._former, self._former_pieces = self._ended, dict(pieces)
+        if self._former:
+            self._own = self._rates.anew()
 
     def declare(self, name: str, *, count: int | None = None, every: int | None = None) -> None:
         """Say how often a class of work comes.
@@ -128,8 +155,11 @@ class Predictor:
             count: How many pieces the whole run has.
             every: It comes after each so many epochs, at least 1.
         """
-        known = self._work.setdefault(name, WorkClass(name))
+        known = self._class(name)
         known.count, known.every = count, every
+
+    def _class(self, name: str) -> WorkClass:
+        return self._work.setdefault(name, WorkClass(name, before=self._former_pieces.get(name, 0)))
 
     def progress(self, t_s: float, energy_j: float | None, done: float, total: float | None = None) -> None:
         """Take progress inside the open epoch.
@@ -145,17 +175,30 @@ class Predictor:
         energy = energy_j - self._work_j if _is_amount(energy_j) else None
         self._progress.add(t_s - self._work_s, energy, done, total if _is_amount(total) else None)
 
-    def work(self, name: str, duration_s: float, energy_j: float | None) -> None:
-        """Take a piece of a class of work that ended inside the open epoch; it is a part of that epoch's figures."""
+    def work(self, name: str, duration_s: float, energy_j: float | None, *, is_past: bool = False) -> None:
+        """Take a piece of a class of work that has ended.
+
+        Args:
+            name: The class.
+            duration_s: Its seconds.
+            energy_j: Its joules; None where no meter told them.
+            is_past: True if it lies before the last border, and in no figure that is still to be told. Else it is a
+                part of the open epoch's figures; where none is open, of what lies between.
+        """
         if not _is_amount(duration_s):
             return
         energy = energy_j if _is_amount(energy_j) else None
-        self._work.setdefault(name, WorkClass(name)).add(duration_s, energy)
-        self._work_s += duration_s
-        self._work_j += energy or 0.0
+        self._class(name).add(duration_s, energy)
+        if self._own is not None:
+            self._rates, self._own = self._own, None
+        if not is_past:
+            self._work_s += duration_s
+            self._work_j += energy or 0.0
 
     def between(self, duration_s: float, energy_j: float | None, *, recurs: bool = True) -> None:
         """Take a window that lies in no epoch. What is before the first epoch happens once, the others recur.
+
+        Work that was told since the last border is a part of the window, and recurs at its own pace.
 
         Args:
             duration_s: Its seconds.
@@ -166,10 +209,10 @@ class Predictor:
             return
         energy = energy_j if _is_amount(energy_j) else None
         self._observe(duration_s, energy)
-        if recurs and self._ended:
-            gaps = self._work.setdefault(BETWEEN, WorkClass(BETWEEN))
-            gaps.add(duration_s, energy)
-            gaps.settled = gaps.seen
+        own_s, own_j = self._without_work(duration_s, energy)
+        if recurs and self._ended > self._former:
+            self._class(BETWEEN).add(own_s, own_j)
+        self._settle()
 
     def epoch(self, duration_s: float, energy_j: float | None, *, steps: float = 0, is_partial: bool = False) -> None:
         """Take the end of an epoch.
@@ -184,18 +227,26 @@ class Predictor:
         if _is_amount(duration_s):
             self._observe(duration_s, energy)
         self._ended += 1
-        for known in self._work.values():
-            known.settled = known.seen
-        progress, work_s, work_j = self._progress, self._work_s, self._work_j
-        self._progress, self._work_s, self._work_j = Progress(), 0.0, 0.0
+        own_s, own_j = self._without_work(duration_s, energy)
+        self._settle()
+        progress, self._progress = self._progress, Progress()
         if is_partial or not _is_amount(duration_s):
             return
         self.epochs_seen += 1
-        if self._monitor is not None and self.epochs_seen > self._monitor:
-            return
-        own_s = max(duration_s - work_s, 0.0)
-        own_j = None if energy is None else max(energy - work_j, 0.0)
-        self._rates.add(own_s, own_j, progress if progress.chunks else None, steps or progress.last.done)
+        inside = progress if progress.chunks else None
+        for rates in (self._rates, self._own):
+            if rates is not None:
+                rates.add(own_s, own_j, inside, steps or progress.last.done)
+
+    def _without_work(self, duration_s: float, energy_j: float | None) -> tuple[float, float | None]:
+        """Seconds and joules of the stretch that ends, its classes of work left out."""
+        return max(duration_s - self._work_s, 0.0), None if energy_j is None else max(energy_j - self._work_j, 0.0)
+
+    def _settle(self) -> None:
+        """Begin the next stretch."""
+        self._work_s = self._work_j = 0.0
+        for known in self._work.values():
+            known.settled = known.seen
 
     def _observe(self, duration_s: float, energy_j: float | None) -> None:
         self._observed_s += duration_s
@@ -293,7 +344,8 @@ class Predictor:
         """All classes of work to come together; their errors are their own."""
         total = Ahead(0.0, 0.0, 0.0, 0.0)
         for known in self._work.values():
-            more = known.ahead(known.pieces_left(self._ended, left, self.epochs or 0))
+            ended = self._ended - self._former
+            more = known.ahead(known.pieces_left(ended, left, self.epochs or 0, former=self._former))
             is_known = total.energy_j is not None and more.energy_j is not None
             total = Ahead(
                 total.duration_s + more.duration_s,

@@ -171,12 +171,17 @@ class Rate:
 class Rates:
     """The series of a run's epochs.
 
+    Args:
+        prior: What earlier runs of the same name took.
+        most: Only so many epochs count, the first of them; None: all.
+
     Attributes:
         changes: Changes of regime so far.
     """
 
-    def __init__(self, prior: Prior | None) -> None:
+    def __init__(self, prior: Prior | None, most: int | None = None) -> None:
         self._prior = prior
+        self._most = most
         self._time = Regime(spread=TIME_SPREAD)
         self._power = Regime(spread=POWER_SPREAD)
         self._errors = Hindsight()
@@ -192,6 +197,10 @@ class Rates:
         """Changes of regime so far."""
         return self._time.changes + self._power.changes
 
+    def anew(self) -> Rates:
+        """A series that begins now, with the same prior and limit."""
+        return Rates(self._prior, self._most)
+
     def add(self, own_s: float, own_j: float | None, progress: Progress | None, steps: float) -> None:
         """Take a whole epoch without its other classes of work.
 
@@ -201,6 +210,8 @@ class Rates:
             progress: Its inside; None where no steps were told.
             steps: Its steps.
         """
+        if self._most is not None and self._count >= self._most:
+            return
         self._count += 1
         self._seconds += own_s
         self._joules += own_j or 0.0

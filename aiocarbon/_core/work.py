@@ -39,8 +39,9 @@ class WorkClass:
         name: Its name.
         count: How many pieces the whole run has; None: not said.
         every: It comes after each so many epochs; None: not said. Without either it goes on as often as so far.
-        seen: How many pieces there were.
-        settled: How many of them in epochs that have ended.
+        before: How many pieces earlier tries of the run had.
+        seen: How many pieces there were since.
+        settled: How many of these before the last border: in epochs that have ended, or between them.
         measured: Of how many of them the energy is known.
         duration_s: Sum of their seconds.
         duration_sq: Sum of the squares.
@@ -51,6 +52,7 @@ class WorkClass:
     name: str
     count: int | None = None
     every: int | None = None
+    before: int = 0
     seen: int = 0
     settled: int = 0
     measured: int = 0
@@ -69,22 +71,23 @@ class WorkClass:
             self.energy_j += energy_j
             self.energy_sq += energy_j * energy_j
 
-    def pieces_left(self, ended: int, left: float, epochs: int) -> float:
+    def pieces_left(self, ended: int, left: float, epochs: int, *, former: int = 0) -> float:
         """How many pieces are still to come.
 
         Args:
-            ended: Epochs that have ended.
+            ended: Epochs that have ended, those of earlier tries not counted: what lay in them is not known.
             left: Epochs that are still to come, the share of the open one counted.
             epochs: Epochs of the whole run.
+            former: Epochs of the run that earlier tries did.
         """
         if self.count is not None:
-            return max(self.count - self.seen, 0)
+            return max(self.count - self.before - self.seen, 0)
         if left <= 0:
             return 0.0
         if self.every is not None:
-            return max(epochs // self.every - self.seen, 0)
+            return max(epochs // self.every - former // self.every - self.seen, 0)
         in_open = self.seen - self.settled
-        return max(self.settled / ended * (epochs - ended) - in_open, 0.0) if ended else 0.0
+        return max(self.settled / ended * (epochs - former - ended) - in_open, 0.0) if ended else 0.0
 
     def ahead(self, pieces: float) -> Ahead:
         """What pieces to come cost, at the mean of those seen."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from aiocarbon._core.intensity import IntensityValue
-from aiocarbon._core.units import S_PER_DAY, j_from_kwh, s_from_ns
+from aiocarbon._core.units import S_PER_DAY, j_from_kwh, ns_from_s, s_from_ns
 from aiocarbon._logging import get_logger
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ class Foresight:
         self._former = former
         self._made_at_s = 0.0
         self._steps = 0
+        # Begin of the epoch that is open, or else of what lies between two; None where nothing has told it yet.
+        self._begin_ns: int | None = None
+        self._works: list[Work] = []  # that ended after what was told so far
         self._is_told = False  # whether anything was told since it was last looked for a prediction
         self._is_pause = False
         self._behind: deque[tuple[float, IntensityValue]] = deque(maxlen=round(DAYS * S_PER_DAY / SLOT_S))
@@ -104,7 +107,7 @@ class Foresight:
             first_epoch: With which epoch this start of the run begins. What is predicted is this start, or the whole
                 run where it is known what was measured before.
         """
-        from aiocarbon._core.predict import Predictor
+        from aiocarbon._core.predict import Done, Predictor
 
         former = self._former
         done = () if former is None else [e for e in former.run.epochs if not e.is_partial and e.index < first_epoch]
@@ -116,8 +119,9 @@ class Foresight:
             monitor_epochs=settings.monitor_epochs,
             prior=prior,
         )
-        for report in done:
-            self.epoch(report)
+        if former is not None:
+            pieces = {span.name: span.count - span.open for span in former.run.spans}
+            self._predictor.go_on([Done(e.duration_s, _measured_j(e), e.steps) for e in done], pieces)
         while self._untold:
             self._untold.popleft()()
         self._is_told = True
@@ -151,9 +155,10 @@ class Foresight:
             self._keep(functools.partial(self.epoch, report))
             return
         self._steps = 0
-        self._take_work()
-        energy_j = j_from_kwh(report.it_energy_kwh) if report.coverage > 0.0 else None
-        self._predictor.epoch(report.duration_s, energy_j, steps=report.steps, is_partial=report.is_partial)
+        end_ns = None if self._begin_ns is None else self._begin_ns + ns_from_s(report.duration_s)
+        self._take_work(end_ns)
+        self._predictor.epoch(report.duration_s, _measured_j(report), steps=report.steps, is_partial=report.is_partial)
+        self._begin_ns = end_ns
 
     @harmless
     def between(self, cut: Cut) -> None:
@@ -162,17 +167,30 @@ class Foresight:
             self._keep(functools.partial(self.between, cut))
             return
         self._steps = 0
+        self._begin_ns = cut.begin_ns
+        self._take_work(cut.end_ns)
         self._predictor.between(cut.duration_s, _energy_j(cut), recurs=not self._is_pause)
+        self._begin_ns = cut.end_ns
         self._is_pause = False
 
-    def _take_work(self) -> None:
-        """Take what ended of work that comes at a pace of its own, as parts of the open epoch."""
+    def _take_work(self, upto_ns: int | None) -> None:
+        """Take what ended of work that comes at a pace of its own, as parts of the epoch or stretch that is open.
+
+        Args:
+            upto_ns: Its end, or now: what ended later is told later, as part of what it lies in. None: not known.
+        """
         assert self._predictor is not None  # who calls has looked
-        for work in self.worked():
+        works = [*self._works, *self.worked()]
+        self._works = []
+        for work in works:
+            if upto_ns is not None and work.end_ns > upto_ns:
+                self._works.append(work)
+                continue
             self._is_told = True
             self._predictor.declare(work.name, count=work.pieces, every=work.every)
             cut = self._ledger.cut(self._ledger.mark(work.begin_ns), self._ledger.mark(work.end_ns))
-            self._predictor.work(work.name, cut.duration_s, _energy_j(cut))
+            is_past = self._begin_ns is not None and work.end_ns <= self._begin_ns
+            self._predictor.work(work.name, cut.duration_s, _energy_j(cut), is_past=is_past)
 
     def _keep(self, tell: Callable[[], object]) -> None:
         """Keep what is told before there is anybody to tell."""
@@ -190,9 +208,11 @@ class Foresight:
             epoch: Begin of the open epoch; None where none is open.
             end: Now.
         """
+        if epoch is not None and not self._untold:
+            self._begin_ns = epoch.t_ns
         if self._predictor is None:
             return
-        self._take_work()
+        self._take_work(end.t_ns)
         steps, total = self.progress()
         if epoch is not None and steps > self._steps:
             self._steps, self._is_told = steps, True
@@ -254,9 +274,9 @@ class Foresight:
         intensity, slot_s = self._ledger.intensity, math.floor(now_s / SLOT_S) * SLOT_S
         if self._horizon is None or self._horizon[:2] != (intensity.version, slot_s):
             self._look_back(slot_s)
-            behind = [step for step in self._behind if step[0] < slot_s]
+            behind = [(at, at + SLOT_S, value) for at, value in self._behind if at < slot_s]
             ahead = [(at, value) for at, _, value in intensity.steps(slot_s, math.inf)]
-            self._horizon = intensity.version, slot_s, Horizon([*behind, *ahead], slot_s)
+            self._horizon = intensity.version, slot_s, Horizon(ahead, slot_s, behind=behind)
         return self._horizon[2]
 
     def _look_back(self, upto_s: float) -> None:
@@ -293,3 +313,8 @@ def mean_of(steps: Iterable[tuple[float, float, IntensityValue]]) -> IntensityVa
 def _energy_j(cut: Cut) -> float | None:
     """Joules by the meters; None where none told any."""
     return cut.energy_j if cut.coverage > 0.0 else None
+
+
+def _measured_j(report: EpochReport) -> float | None:
+    """Likewise of an epoch."""
+    return j_from_kwh(report.it_energy_kwh) if report.coverage > 0.0 else None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiocarbon._core.predict import BETWEEN, Outlook, Predictor
+from aiocarbon._core.predict import BETWEEN, Done, Outlook, Predictor
 from aiocarbon._core.rates import Band, Prior, t_95
 from aiocarbon._core.regime import Regime
 from aiocarbon._core.warmup import MOST, Progress
@@ -333,6 +333,111 @@ def test_what_lies_between_epochs_recurs_and_what_lies_before_them_does_not() ->
     assert outlook.total_s.value == pytest.approx(100 + 10 * 11)
     assert outlook.total_j.value == pytest.approx(5000 + 10 * 1050)
     assert BETWEEN == "between epochs"
+
+
+@pytest.mark.parametrize(("seconds", "every"), [(5.0, 1), (30.0, 1), (300.0, 10)])
+def test_work_between_epochs_counts_once_in_its_class_and_in_neither_epochs_nor_gaps(
+    seconds: float, every: int
+) -> None:
+    predictor = Predictor(100)
+    for k in range(1, 41):
+        predictor.epoch(10.0, 1000.0)
+        gap_s = 0.5
+        if k % every == 0:
+            predictor.declare("validation", every=every)
+            predictor.work("validation", seconds, 50.0 * seconds)
+            gap_s += seconds
+        predictor.between(gap_s, 50.0 * gap_s)
+    outlook = see(predictor)
+    pieces_s = 60 // every * seconds
+    assert outlook.epoch_s.value == pytest.approx(10.0)
+    assert outlook.power_w is not None
+    assert outlook.power_w.value == pytest.approx(100.0)
+    assert outlook.remaining_s is not None
+    assert outlook.remaining_s.value == pytest.approx(60 * 10.5 + pieces_s)
+    assert outlook.remaining_j is not None
+    assert outlook.remaining_j.value == pytest.approx(60 * 1025.0 + 50.0 * pieces_s)
+
+
+def test_work_before_the_first_epoch_is_no_part_of_it() -> None:
+    predictor = Predictor(10)
+    predictor.declare("test", count=2)
+    predictor.work("test", 8.0, 800.0)
+    predictor.between(9.0, 900.0)
+    outlook = see(told(predictor, (10.0, 1000.0)))
+    assert outlook.epoch_s.value == pytest.approx(10.0)
+    assert outlook.remaining_s is not None
+    assert outlook.remaining_s.value == pytest.approx(9 * 10.0 + 8.0)
+
+
+def test_work_that_is_told_after_the_border_behind_it_takes_nothing_off_the_open_epoch() -> None:
+    predictor = told(Predictor(10), (10.0, 1000.0))
+    predictor.declare("test", count=2)
+    predictor.work("test", 8.0, 800.0, is_past=True)
+    outlook = see(told(predictor, (10.0, 1000.0)))
+    assert outlook.epoch_s.value == pytest.approx(10.0)
+    assert outlook.remaining_s is not None
+    assert outlook.remaining_s.value == pytest.approx(8 * 10.0 + 8.0)
+
+
+# -- a run that goes on ----------------------------------------------------------------------------------------
+
+
+def gone_on(new: int, *, gap_s: float = 0.0, **pace: int) -> Outlook:
+    """What is predicted after 50 epochs of 60 s of a former try and some of this one.
+
+    Args:
+        new: How many epochs this one did.
+        gap_s: What lies behind each.
+        pace: How often 120 s of work come, which each fifth epoch has.
+    """
+
+    def epoch_s(i: int) -> float:
+        return 180.0 if pace and i % 5 == 4 else 60.0
+
+    predictor = Predictor(100)
+    predictor.go_on([Done(epoch_s(i), 100.0 * epoch_s(i)) for i in range(50)], {"validation": 10})
+    predictor.between(600.0, 60_000.0)  # it starts again
+    for i in range(50, 50 + new):
+        if epoch_s(i) > 60.0:
+            predictor.declare("validation", **pace)
+            predictor.work("validation", 120.0, 12_000.0)
+        predictor.epoch(epoch_s(i), 100.0 * epoch_s(i))
+        if gap_s:
+            predictor.between(gap_s, 100.0 * gap_s)
+    outlook = see(predictor)
+    assert outlook.epochs_seen == 50 + new
+    return outlook
+
+
+@pytest.mark.parametrize("new", [1, 5, 20])
+def test_gaps_go_on_as_often_as_since_the_start_and_the_start_itself_does_not_recur(new: int) -> None:
+    outlook = gone_on(new, gap_s=30.0)
+    assert outlook.remaining_s is not None
+    assert outlook.remaining_s.value == pytest.approx((50 - new) * 90.0)
+
+
+@pytest.mark.parametrize("pace", [{"every": 5}, {"count": 20}])
+@pytest.mark.parametrize("new", [5, 10, 22])
+def test_work_of_a_former_try_is_not_ahead_and_not_in_the_rate(new: int, pace: dict[str, int]) -> None:
+    outlook = gone_on(new, **pace)
+    assert outlook.epoch_s.value == pytest.approx(60.0)
+    assert outlook.remaining_s is not None
+    assert outlook.remaining_s.value == pytest.approx((50 - new) * 60.0 + (10 - new // 5) * 120.0)
+    assert outlook.remaining_j is not None
+    assert outlook.remaining_j.value == pytest.approx(100.0 * outlook.remaining_s.value)
+
+
+def test_former_epochs_are_the_rate_until_work_of_its_own_pace_comes() -> None:
+    predictor = Predictor(10, monitor_epochs=2)
+    predictor.go_on([Done(16.0, 1600.0)] * 4, {"validation": 4})
+    assert see(predictor).epoch_s.value == pytest.approx(16.0)
+    predictor.declare("validation", every=1)
+    predictor.work("validation", 6.0, 600.0)
+    assert predictor.outlook(8.0, 800.0) is None  # nobody knows yet what an epoch takes without it
+    outlook = see(told(predictor, (16.0, 1600.0)))  # one of two that count
+    assert outlook.remaining_s is not None
+    assert outlook.remaining_s.value == pytest.approx(5 * 16.0)
 
 
 # -- the inside of the first epoch -----------------------------------------------------------------------------

@@ -133,6 +133,19 @@ def test_a_curve_that_ends_with_a_forecast_goes_on_with_the_profile() -> None:
     assert Horizon(steps, NOW).mean(NOW + 5 * HOUR, HOUR).g_per_kwh == pytest.approx(day_of(5))
 
 
+def test_a_hole_in_what_was_measured_is_in_no_hour_of_the_profile() -> None:
+    days = [NOW + h * HOUR for h in range(-72, -24)]
+    behind = [(at, at + HOUR, value(day_of(round(at / HOUR)))) for at in days]
+    horizon = Horizon([(NOW, value(50.0, Quality.FORECAST, to_s=NOW + HOUR))], NOW, behind=behind)
+    for hour in (2, 12, 23):
+        stretch = horizon.mean(NOW + hour * HOUR, HOUR)
+        assert stretch.g_per_kwh == pytest.approx(day_of(hour))
+        assert stretch.high == pytest.approx(1.2 * day_of(hour))  # the days were alike
+    broken = [step for step in behind if step[0] % DAY != 5 * HOUR]  # an hour that no day has
+    horizon = Horizon([(NOW, value(50.0, Quality.FORECAST, to_s=NOW + HOUR))], NOW, behind=broken)
+    assert not horizon.has_profile
+
+
 def test_what_counts_other_plants_is_no_part_of_the_profile() -> None:
     others = [(NOW + h * HOUR, value(900.0, kind=IntensityKind.MARGINAL)) for h in range(-96, -48)]
     horizon = Horizon([*others, *two_days()], NOW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiocarbon._core.intensity import Quality
-from aiocarbon._core.units import S_PER_DAY
+from aiocarbon._core.answer import Answer, Sample
+from aiocarbon._core.grid import Grid
+from aiocarbon._core.intensity import FactorBasis, IntensityCurve, IntensityKind, Pue, Quality
+from aiocarbon._core.ledger import Ledger
+from aiocarbon._core.units import NS_PER_S, S_PER_DAY
+from aiocarbon._core.wallclock import Anchor, WallClock
 from aiocarbon._engine.exchange import Exchange
-from aiocarbon._engine.foresight import SLOT_S
+from aiocarbon._engine.foresight import SLOT_S, Foresight
 from aiocarbon._engine.lookback import DAYS, LookBack, half_hours
 from aiocarbon.errors import SourceDownError
+from aiocarbon.intensity import table
 from aiocarbon.intensity.base import Row, make_answer
 from aiocarbon.intensity.cache import Cache
 from aiocarbon.intensity.client import Client
@@ -104,6 +110,32 @@ def test_a_source_that_fails_is_followed_by_the_next_one() -> None:
     look(clock, run, without, failing, good, ahead_s=0.0)
     assert without.asked == []
     assert len(failing.asked) == len(good.asked) == len(run.told) == 1
+
+
+def test_the_hours_from_midnight_to_the_run_s_begin_are_as_on_the_days_before() -> None:
+    """Whole days are asked for: what lies behind the last of them, and before the run, nobody has told."""
+    midnight_s = 1.79e9 - 1.79e9 % S_PER_DAY
+    now_s = midnight_s + 15 * 3600.0
+    fallback = replace(table.given(400.0), quality=Quality.AVERAGE)
+    curve, grid = IntensityCurve(fallback), Grid(fallback)
+    live = Sample(now_s - SLOT_S, now_s + SLOT_S, 15.0, Quality.LIVE)
+    of_grid = Answer(
+        samples=(live,),
+        source=TRAITS.name,
+        title=TRAITS.title,
+        zone="DE",
+        kind=IntensityKind.AVERAGE,
+        factor_basis=FactorBasis.DIRECT,
+    )
+    grid.learn(0, of_grid, grace_s=SLOT_S, stale_s=3600.0)
+    curve.replace(now_s, list(grid.steps(now_s)))
+    wall = WallClock(Anchor(0, round(now_s) * NS_PER_S))
+    foresight = Foresight(Ledger({}, intensity=curve, pue=Pue(value=1.0, source="test"), wall=wall))
+    days = tuple(Sample(*row) for row in hours(midnight_s - DAYS * S_PER_DAY, midnight_s))  # type: ignore[arg-type]
+    foresight.days_before(half_hours(replace(of_grid, samples=days)))
+    horizon = foresight.ahead(now_s + 60.0)
+    for hour in (0, 5, 12, 14, 23):
+        assert horizon.mean(midnight_s + S_PER_DAY + hour * 3600.0, 3600.0).g_per_kwh == pytest.approx(float(hour))
 
 
 TRAITS = ScriptedSource(nothing).traits
