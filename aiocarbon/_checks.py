@@ -50,7 +50,7 @@ def _whole(value: Any) -> int | None:
 def _number(value: Any, low: float, high: float, words: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not low <= number <= high:
         raise ValueError(words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ class Budget:
     def __post_init__(self) -> None:
         for field, limit in self.limits().items():
             is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
-            if not is_number or not limit > 0 or not math.isfinite(limit):
+            if not is_number or not 0 < limit <= sys.float_info.max:
                 raise ConfigError(f"budget.{field}", limit, "a number above 0, or None for no limit")
         if not self.limits():
             raise ConfigError("budget", None, "at least one of co2eq_g, energy_kwh and duration_s")

@@ -155,13 +155,18 @@ def _found(
     return values
 
 
+def said(field: str, text: str) -> str | None:
+    """What a text from the outside stands for: "none" for None, but a run may be called so."""
+    return None if text.lower() == "none" and field != "name" else text
+
+
 def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     found = {}
     for field in FIELDS:
         variable = f"AIOCARBON_{field.upper()}"
         text = environ.get(variable)
         if text is not None and text != "":
-            found[field] = check(field, None if text.lower() == "none" else text, origin=variable), variable
+            found[field] = check(field, said(field, text), origin=variable), variable
     return found
 
 
@@ -181,14 +186,18 @@ def _from_file(folder: Path | None) -> dict[str, tuple[Any, str]]:
 
 
 def _from_table(text: str, path: Path) -> dict[str, tuple[Any, str]]:
-    if "tool.aiocarbon" not in text:
+    if "aiocarbon" not in text:
         return {}
     import tomllib
 
     try:
-        table = tomllib.loads(text).get("tool", {}).get("aiocarbon", {})
+        table: Any = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("pyproject.toml", str(path), f"valid TOML ({error})", origin=str(path)) from error
+    for name in ("tool", "aiocarbon"):
+        table = table.get(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError("tool.aiocarbon", table, "a table, [tool.aiocarbon]", origin=str(path))
     found = {}
     for key, value in table.items():
         field = key.replace("-", "_")

@@ -21,6 +21,8 @@ BAD = [
     ("epochs", "many"),
     ("epochs", 10**12),
     ("name", 7),
+    ("pue", 10**400),
+    ("budget", {"co2eq_g": 10**400}),
     ("name", "x" * 201),
     ("location", "Atlantis"),
     ("location", 7),
@@ -94,6 +96,31 @@ def test_argument_beats_environment_beats_file_beats_default(tmp_path: Path) -> 
     assert (settings.pue, settings.name, settings.interval_s, settings.epochs) == (1.3, "file", 2.0, None)
     assert resolve({}, environ=environ, folder=below).pue == 1.2
     assert resolve({}, environ={}, folder=below).pue == 1.1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool]\naiocarbon = { pue = 1.3 }",
+        "[tool]\naiocarbon.pue = 1.3",
+        '[tool."aiocarbon"]\npue = 1.3',
+        "[tool . aiocarbon]\npue = 1.3",
+    ],
+)
+def test_a_section_is_found_however_toml_lets_it_be_written(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert resolve({}, environ={}, folder=tmp_path).pue == 1.3
+
+
+@pytest.mark.parametrize("text", ["[[tool.aiocarbon]]\npue = 1.3", "tool.aiocarbon = 3", "tool = 3  # aiocarbon"])
+def test_a_section_that_is_no_table_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"a table, \[tool\.aiocarbon\].*pyproject\.toml|pyproject\.toml.*a table"):
+        resolve({}, environ={}, folder=tmp_path)
+
+
+def test_a_run_may_be_called_none(tmp_path: Path) -> None:
+    assert resolve({}, environ={"AIOCARBON_NAME": "None"}, folder=tmp_path).name == "None"
 
 
 def test_a_bad_file_is_named(tmp_path: Path) -> None:

@@ -90,6 +90,9 @@ def test_two_sigterms_and_a_sigcont_end_with_one_final_report(code: str) -> None
     process = start(code)
     for number in (signal.SIGCONT, signal.SIGTERM, signal.SIGCONT, signal.SIGTERM):
         process.send_signal(number)
+    assert process.stdout is not None
+    while not select.select([process.stdout], [], [], 1.0)[0]:
+        process.send_signal(signal.SIGTERM)  # all came just between Python's look for signals and its going to sleep
     is_final, ended_well, kwh = ended(process)
     assert (is_final, ended_well) == (True, False)
     assert isinstance(kwh, float)

@@ -819,6 +819,31 @@ def test_a_forked_child_leaves_the_span_it_was_born_in_and_opens_none() -> None:
     assert named(report)["around"].it_energy_kwh > 0.0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_leaves_its_span_though_another_thread_held_a_lock() -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def hold(tracker: Any) -> None:
+        with tracker._handle._host._lock, tracker._handle._lock:
+            held.set()
+            release.wait()
+
+    with sync_tracker_of() as tracker, ThreadPoolExecutor(1) as pool:
+        span = tracker.span("around").__enter__()
+        pool.submit(hold, tracker)
+        held.wait()
+        pid = os.fork()
+        if pid == 0:
+            span.__exit__(None, None, None)
+            tracker.stop()
+            os._exit(7)
+        release.set()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        span.__exit__(None, None, None)
+    check(tracker.report())
+
+
 # -- when the instrument fails -----------------------------------------------------------------------------------
 
 

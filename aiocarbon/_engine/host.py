@@ -36,7 +36,7 @@ class Host:
     """One engine in its thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may use the tracker amid a call
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
         self._early: deque[tuple[Verb, Future[Any]]] = deque()

@@ -79,7 +79,7 @@ def known_ns(tracks: Sequence[Track], begin_ns: int, now_ns: int) -> int | None:
             continue
         if not track.is_probed or len(curve) < 2:
             return None
-        if not track.is_slow:
+        if not track.is_slow and track.is_own:  # another one may take the place of who reads it, and bridge the time
             newest_ns = max(newest_ns, now_ns - track.derivation.pace_ns - 2 * SETTLE_NS)
         upto_ns = min(upto_ns, newest_ns)
     return upto_ns

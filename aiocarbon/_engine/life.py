@@ -126,7 +126,6 @@ class Life(Marks):
             if self._stand_in is not None:
                 self.tell(BEGAN_LATE)
             self._begun_ns = time.monotonic_ns()
-            _active.add(self)
             self.first_epoch = session.facts.first_epoch
             session.foresight.progress = lambda: (self._steps, self._epoch_total)
             session.foresight.worked = self.tape.take_works
@@ -142,6 +141,7 @@ class Life(Marks):
             if settings.attribution.policy is Policy.CPU:
                 self.tape.count_steps(self.tell)
             self.tape.begin()
+            _active.add(self)  # now that it takes spans
 
         future = self._host.call(verb)
         future.add_done_callback(self._opened)
@@ -182,8 +182,11 @@ class Life(Marks):
 
     def close(self, t_ns: int, *, ended_well: bool) -> Future[Any] | None:
         """End the run at an instant; None if there is nothing to end."""
+        if self._is_forked:  # the parent's threads may have held the lock
+            self._is_over = True
+            return None
         with self._lock:
-            if self._is_over or self._session is None or self._is_forked:
+            if self._is_over or self._session is None:
                 self._is_over = True  # what is being begun ends with its begin
                 return None
             self._is_over = True
@@ -264,7 +267,8 @@ class Life(Marks):
 
     def _read_soon(self, t_ns: int) -> None:
         """Have the meters read for an edge, unless that is under way."""
-        if self._session is not None and not self._is_over and (self._reading is None or self._reading.done()):
+        is_on = self._session is not None and not self._is_over and not self._is_forked
+        if is_on and (self._reading is None or self._reading.done()):
             self._reading = self.call(lambda engine: engine.look(t_ns))
 
     def _hurry(self) -> None:
@@ -274,8 +278,8 @@ class Life(Marks):
             self._hurried = self.call(lambda engine: engine.share_upto(session, None))
 
     def call(self, verb: hosts.Verb) -> Future[Any] | None:
-        """Have the engine do something; None where there is none."""
-        return None if self._host is None else self._host.call(verb)
+        """Have the engine do something; None where there is none, as in a forked child."""
+        return None if self._host is None or self._is_forked else self._host.call(verb)
 
     # -- reports -----------------------------------------------------------------------------------------------
 

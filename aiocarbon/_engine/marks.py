@@ -41,7 +41,7 @@ class Marks(ABC):
     mark_limit_s: float
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may use the tracker amid a verb
         self._style: Style | None = None
         self._is_open = False  # inside an entered epoch
         self._steps = 0

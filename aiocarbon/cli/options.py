@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._version import __version__
-from aiocarbon.settings import FIELDS, Settings, check
+from aiocarbon.settings import FIELDS, Settings, check, said
 
 if TYPE_CHECKING:
     from aiocarbon.cli.clean_options import WaitOptions
@@ -252,7 +252,7 @@ def settings_of(parsed: argparse.Namespace) -> dict[str, Any]:
     """
     given = {field: getattr(parsed, field) for field in FIELDS if getattr(parsed, field, None) is not None}
     return {
-        field: check(field, None if isinstance(text, str) and text.lower() == "none" else text, origin=option_of(field))
+        field: check(field, said(field, text) if isinstance(text, str) else text, origin=option_of(field))
         for field, text in given.items()
     }
 

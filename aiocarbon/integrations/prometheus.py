@@ -284,7 +284,7 @@ class Endpoint(Entered):
         kind = _Server6 if ":" in self._address else _Server
         try:
             self._server = make_server(self._address, self._port, make_wsgi_app(registry), kind, _Handler)
-        except OSError as error:
+        except (OSError, TypeError, UnicodeError) as error:  # the latter two for what is no address at all
             self._refused(error)
             return
         # The server waits in `select` for clients; as a daemon it holds no exit.
@@ -292,9 +292,10 @@ class Endpoint(Entered):
             target=self._server.serve_forever, args=(LOOK_UP_S,), name="aiocarbon-prometheus", daemon=True
         ).start()
 
-    def _refused(self, error: OSError) -> None:
+    def _refused(self, error: Exception) -> None:
+        why = getattr(error, "strerror", None) or error
         self.problem = (
-            f"no page for Prometheus: {self._address} port {self._port} cannot be had ({error.strerror or error}); "
+            f"no page for Prometheus: {self._address} port {self._port} cannot be had ({why}); "
             "choose another with port=, 0 for any that is free"
         )
         for tracker in self._trackers:

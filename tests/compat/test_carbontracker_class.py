@@ -254,6 +254,8 @@ def test_answer_of_no_raises_and_ends_no_process() -> None:
         {"sim_gpu": "X", "sim_gpu_watts": -1},
         {"sim_cpu": "X", "sim_cpu_tdp": 100, "sim_cpu_util": 2},
         {"api_keys": {"nobody": "secret"}},
+        {"api_keys": {"electricitymaps": "sec\0ret"}},
+        {"api_keys": {"electricitymaps": 7}},
     ],
     ids=str,
 )
@@ -277,6 +279,14 @@ def test_bad_environment_is_told_or_raised_as_asked() -> None:
     assert "Continued training without monitoring" in ran[0].stdout
     assert ran[0].stdout.endswith("trained\n")
     assert "ConfigError" in ran[1].stderr
+
+
+def test_a_key_that_is_not_there_is_told_and_nothing_is_raised(capsys: pytest.CaptureFixture[str]) -> None:
+    tracker = CarbonTracker(epochs=1, api_keys={"electricitymaps": None, "energidataservice": "x"}, **SIM)  # type: ignore[arg-type]
+    tracker.set_api_keys(None)
+    tracker.epoch_start()
+    tracker.epoch_end()
+    assert "Empty API key for 'electricitymaps'" in capsys.readouterr().out
 
 
 def test_key_goes_where_keys_are_looked_for_and_the_environment_s_own_stays() -> None:

@@ -49,6 +49,9 @@ MOST_INTERVAL_S: Final = 60.0
 TOKENS: Final = {"electricitymaps": "AIOCARBON_ELECTRICITYMAPS_TOKEN"}
 """Where the key of each of carbontracker's providers goes."""
 
+KEYLESS: Final = ("carbonintensityGB", "energidataservice")
+"""Providers of carbontracker's that need none: a key of theirs is passed by."""
+
 MOST_DECIMALS: Final = 30
 
 
@@ -127,7 +130,7 @@ class CarbonTracker:
         self._is_loud = verbose > 0
         self._decimals = min(max(int(decimal_precision), 0), MOST_DECIMALS)
         self._tokens: dict[str, str] = {}
-        self.set_api_keys(api_keys or {})
+        self.set_api_keys(api_keys)
         optional: dict[str, Any] = {} if log_dir is None else {"journal": log_dir}
         optional |= {} if meters is None else {"meters": meters}
         optional |= {"scope": "process"} if devices_by_pid else {}
@@ -185,19 +188,26 @@ class CarbonTracker:
         if not self.deleted:
             self._finish()
 
-    def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
+    def set_api_keys(self, api_keys: Mapping[str, str | None] | None) -> None:
         """Give keys of sources of carbon intensity, before the first epoch; they go where such keys are looked for.
 
         Args:
-            api_keys: {"electricitymaps": key}; the environment's own key stays.
+            api_keys: {"electricitymaps": key}; the environment's own key stays, and one that is empty is passed by.
 
         Raises:
-            ConfigError: There is no such source. The key itself is not told.
+            ConfigError: There is no such source, or its key is no text. The key itself is not told.
         """
-        for name, key in api_keys.items():
+        for name, key in (api_keys or {}).items():
+            if name in KEYLESS:
+                continue
             if name not in TOKENS:
                 raise ConfigError("api_keys", name, f"keys of {', '.join(TOKENS)}")
-            self._tokens[TOKENS[name]] = key
+            if not key:
+                self._say(f"WARNING - Empty API key for '{name}'. Skipping this provider.")
+            elif not isinstance(key, str) or "\0" in key:
+                raise ConfigError("api_keys", name, "a text as its key")
+            else:
+                self._tokens[TOKENS[name]] = key
 
     # -- beyond carbontracker ----------------------------------------------------------------------------------
 
