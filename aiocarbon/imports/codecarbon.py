@@ -26,6 +26,9 @@ TOOL: Final = "codecarbon"
 NEEDED: Final = ("timestamp", "run_id", "duration", "energy_consumed")
 """Columns without which a file is none of codecarbon's."""
 
+TASK: Final = "task_name"
+"""The column that only its files of tasks have."""
+
 UNKNOWN_BAND: Final = (0.5, 2.0)
 """Range of a figure that may have been measured or guessed: a factor of 2, as for a CPU that no table knows
 (`meters/model.py`)."""
@@ -116,6 +119,10 @@ def drafts_of(lines: Iterable[str], path: str, zone: tzinfo | None, problems: li
         lacking = [name for name in NEEDED if name not in (reader.fieldnames or ())]
         if lacking:
             raise JournalError(f"{path} is no emissions.csv of codecarbon: it has no column {', '.join(lacking)}")
+        if TASK in (reader.fieldnames or ()):
+            raise JournalError(
+                f"{path} is codecarbon's file of tasks, rows of parts of a run: import the emissions.csv beside it"
+            )
         found = [(number, row) for number, row in enumerate(reader, 2)]
     except csv.Error as error:
         raise JournalError(f"{path} is no emissions.csv of codecarbon: {error}") from error

@@ -149,6 +149,12 @@ def test_foreign_file_is_told(tmp_path: Path, text: str) -> None:
         imported(tmp_path, text)
 
 
+def test_a_file_of_tasks_is_not_taken_for_one_of_runs(tmp_path: Path) -> None:
+    rows = [ROW | {"task_name": name, "duration": seconds} for name, seconds in (("load", 2.0), ("train", 6.0))]
+    with pytest.raises(JournalError, match=r"file of tasks.*import the emissions\.csv beside it"):
+        imported(tmp_path, table(*rows, columns=["task_name", *COLUMNS]))
+
+
 def test_wild_name_is_kept_and_files_are_named_safely(tmp_path: Path) -> None:
     wild = '=cmd|"x"\n<script>' + "y" * 10_000
     loaded, _ = imported(tmp_path, table(ROW | {"project_name": wild, "run_id": "../../etc/passwd"}))
