@@ -18,7 +18,7 @@ from aiocarbon._core.identity import alone
 from aiocarbon._core.reading import Finding
 from aiocarbon._engine.clock import SystemClock
 from aiocarbon._engine.engine import Engine
-from aiocarbon._engine.hops import Ticker
+from aiocarbon._engine.hops import READ_DEADLINE_S, Ticker
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.ticking import Ticking
 from aiocarbon.testing import FakeClock, ScriptedMeter
@@ -26,11 +26,13 @@ from aiocarbon.testing import FakeClock, ScriptedMeter
 KNOWN = {"location": "DK", "pue": 1.0, "intensity": 100.0}
 
 
-def run(meter: Any, body: Callable[[Engine, Session], Awaitable[None]], **arguments: Any) -> None:
+def run(
+    meter: Any, body: Callable[[Engine, Session], Awaitable[None]], clock: SystemClock | None = None, **arguments: Any
+) -> None:
     """Run a body inside an engine with one open session, on the machine's clock."""
 
     async def main() -> None:
-        engine = Engine()
+        engine = Engine(clock=clock)
         started = anyio.Event()
         async with anyio.create_task_group() as group:
             group.start_soon(engine.run, started.set)
@@ -157,6 +159,61 @@ def test_a_check_that_hangs_is_not_begun_again() -> None:
     run(Checked(energy_uj=[lambda: time.monotonic_ns() // 1000]), body)
 
 
+def test_a_loop_that_was_kept_from_running_blames_no_device() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def answer() -> int:
+        if held[0]:
+            begun.set()
+            release.wait()
+        return time.monotonic_ns() // 10
+
+    held = [False]
+
+    async def body(engine: Engine, session: Session) -> None:
+        held[0] = True
+        await until(begun.is_set)
+        until_s = time.monotonic() + 2 * READ_DEADLINE_S
+        while time.monotonic() < until_s:  # as a process that is stopped amid a read
+            pass
+        await anyio.sleep(0.01)
+        held[0] = False
+        release.set()
+        report = await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
+        assert not any("did not answer" in text for text in report.warnings)
+
+    run(ScriptedMeter(energy_uj=iter(lambda: answer, None)), body, interval_s=0.05)
+
+
+class Counted(SystemClock):
+    """Counts how often it is asked for the time of day, which each tick does once."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def wall_ns(self) -> int:
+        self.looks += 1
+        return super().wall_ns()
+
+
+def test_a_loop_that_is_behind_hears_of_many_ticks_at_once() -> None:
+    clock = Counted()
+    meter = ScriptedMeter(energy_uj=[lambda: time.monotonic_ns() // 10])
+
+    async def body(engine: Engine, session: Session) -> None:
+        await until(lambda: meter.reads >= 5)
+        reads, readings, looks = meter.reads, session.made(time.monotonic_ns()).overhead.readings, clock.looks
+        while meter.reads < reads + 20:  # the loop does something else while the worker reads
+            pass
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        assert clock.looks - looks <= 2
+        assert session.made(time.monotonic_ns()).overhead.readings >= readings + 19
+        await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
+
+    run(meter, body, clock, interval_s=0.02)
+
+
 # -- ticks -----------------------------------------------------------------------------------------------------------
 
 
@@ -210,28 +267,6 @@ def test_a_wall_clock_that_is_set_neither_stops_nor_miscounts_ticks() -> None:
         assert all(ticker.missed.total >= 0 for ticker in heard)
 
     ticks(Odd(), body)
-
-
-def test_a_sleep_of_the_machine_before_a_run_is_no_matter_of_it() -> None:
-    clock = FakeClock()
-
-    async def main() -> None:
-        engine = Engine(clock=clock)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            clock.workers = lambda: engine.limiter.borrowed_tokens
-            given = {**KNOWN, "meters": (ScriptedMeter(energy_uj=[0], clock=clock.monotonic_ns),)}
-            first = await engine.open(given, alone("first"))
-            clock.suspend(1800.0)
-            second = await engine.open(given, alone("second"))
-            await clock.advance(3.0)
-            assert any("slept" in text for text in first.warnings)
-            assert not any("slept" in text for text in second.warnings)
-            engine.stop()
-
-    anyio.run(main)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

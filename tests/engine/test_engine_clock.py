@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,9 +13,7 @@ import pytest
 
 from aiocarbon._core.identity import alone
 from aiocarbon._core.reading import Device, DeviceKind, Reading
-from aiocarbon._engine.clock import SystemClock
 from aiocarbon._engine.engine import Engine
-from aiocarbon._engine.hops import READ_DEADLINE_S
 from aiocarbon._engine.scoping import Machine
 from aiocarbon._engine.session import Session
 from aiocarbon.errors import ReadError
@@ -259,80 +256,6 @@ def test_where_no_processor_is_read_nobody_knows_what_the_instrument_used() -> N
     run(watts(clock), clock, body)
 
 
-def test_a_loop_that_was_kept_from_running_blames_no_device() -> None:
-    begun, release = threading.Event(), threading.Event()
-
-    def answer() -> int:
-        if held[0]:
-            begun.set()
-            release.wait()
-        return time.monotonic_ns() // 10
-
-    held = [False]
-    meter = ScriptedMeter(energy_uj=iter(lambda: answer, None))
-
-    async def main() -> None:
-        engine = Engine()
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            given = {"location": "DK", "pue": 1.0, "intensity": 100.0, "meters": (meter,), "interval_s": 0.05}
-            session = await engine.open(given, alone("run"))
-            held[0] = True
-            while not begun.is_set():  # noqa: ASYNC110  # a worker sets it
-                await anyio.sleep(0.001)
-            until = time.monotonic() + 2 * READ_DEADLINE_S
-            while time.monotonic() < until:  # as a process that is stopped amid a read
-                pass
-            await anyio.sleep(0.01)
-            held[0] = False
-            release.set()
-            report = await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
-            engine.stop()
-        assert not any("did not answer" in text for text in report.warnings)
-
-    anyio.run(main)
-
-
-class Counted(SystemClock):
-    """Counts how often it is asked for the time of day, which each tick does once."""
-
-    def __init__(self) -> None:
-        self.looks = 0
-
-    def wall_ns(self) -> int:
-        self.looks += 1
-        return super().wall_ns()
-
-
-def test_a_loop_that_is_behind_hears_of_many_ticks_at_once() -> None:
-    clock = Counted()
-
-    async def main() -> None:
-        engine = Engine(clock=clock)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            meter = ScriptedMeter(energy_uj=[lambda: time.monotonic_ns() // 10])
-            given = {"location": "DK", "pue": 1.0, "intensity": 100.0, "meters": (meter,), "interval_s": 0.02}
-            session = await engine.open(given, alone("run"))
-            while meter.reads < 5:  # noqa: ASYNC110  # a worker reads
-                await anyio.sleep(0.001)
-            reads, readings, looks = meter.reads, session.made(time.monotonic_ns()).overhead.readings, clock.looks
-            while meter.reads < reads + 20:  # the loop does something else while the worker reads
-                pass
-            await anyio.lowlevel.checkpoint()
-            await anyio.lowlevel.checkpoint()
-            assert clock.looks - looks <= 2
-            assert session.made(time.monotonic_ns()).overhead.readings >= readings + 19
-            await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
-            engine.stop()
-
-    anyio.run(main)
-
-
 class Broken(Machine):
     """A scope with an error of ours in it, which so many ticks meet."""
 
@@ -373,3 +296,16 @@ def test_an_error_of_ours_at_a_tick_of_a_strict_run_ends_the_engine() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         run(watts(clock), clock, body, strict=True)
     assert caught.group_contains(ZeroDivisionError, match="at a tick")
+
+
+def test_a_sleep_of_the_machine_before_a_run_is_no_matter_of_it() -> None:
+    clock = FakeClock()
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        clock.suspend(1800.0)
+        second = await engine.open({"location": "DK", "pue": 1.0, "meters": (watts(clock),)}, alone("second"))
+        await clock.advance(3.0)
+        assert any("slept" in text for text in session.warnings)
+        assert not any("slept" in text for text in second.warnings)
+
+    run(watts(clock), clock, body)
