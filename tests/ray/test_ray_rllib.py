@@ -66,12 +66,17 @@ def config(callback: type[CarbonCallback]) -> Any:
     return base.training(train_batch_size_per_learner=200, num_epochs=1).callbacks(callback)
 
 
+def power_w(used: dict[str, Any]) -> float:
+    """Mean power of what was measured: a node's meter may begin behind the training, as on a busy machine."""
+    return float(used["carbon/power_w"] / used["carbon/coverage"])
+
+
 def test_results_tell_what_the_algorithm_used_and_it_is_done_on_its_budget(folder: Path) -> None:
     algorithm = config(Measured).build_algo()
     results = [algorithm.train() for _ in range(2)]
     algorithm.stop()
     for result in results:
-        assert result["carbon/power_w"] == pytest.approx(WATTS, rel=5e-3)
+        assert power_w(result) == pytest.approx(WATTS, rel=5e-3)
         assert "carbon/budget_exceeded" not in result
     first, last = results
     assert 0.0 < first["carbon/energy_kwh"] < last["carbon/energy_kwh"]
@@ -81,7 +86,7 @@ def test_results_tell_what_the_algorithm_used_and_it_is_done_on_its_budget(folde
     algorithm = config(Limited).build_algo()
     result = algorithm.train()
     algorithm.stop()
-    assert result["carbon/power_w"] == pytest.approx(WATTS, rel=5e-3)
+    assert power_w(result) == pytest.approx(WATTS, rel=5e-3)
     assert result["carbon/budget_exceeded"] == 1.0
     assert result["done"]
 
@@ -93,7 +98,8 @@ def test_as_a_trial_of_tune_it_is_that_trial(folder: Path) -> None:
     assert result.error is None
     used = result.metrics
     assert used["training_iteration"] == 2
-    assert used["carbon/it_energy_kwh"] * J_PER_KWH == pytest.approx(WATTS * used["carbon/duration_s"], rel=5e-3)
+    assert power_w(used) == pytest.approx(WATTS, rel=5e-3)
+    assert used["carbon/it_energy_kwh"] * J_PER_KWH == pytest.approx(used["carbon/power_w"] * used["carbon/duration_s"])
     assert callback.report is not None
     assert used["carbon/it_energy_kwh"] <= callback.report.it_energy_kwh * 1.001
 

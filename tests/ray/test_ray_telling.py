@@ -72,7 +72,7 @@ def test_counters_grow_by_what_came_and_power_is_that_since_the_word_before() ->
     assert kinds.of(ENERGY) == pytest.approx([100.0, 150.0])
     assert sum(kinds.of(CO2EQ)) == pytest.approx(kwh_from_j(250.0) * 300.0)
     assert kinds.of(POWER) == pytest.approx([150.0, 0.0])
-    assert kinds.of(INTENSITY) == [200.0] * 3
+    assert kinds.of(INTENSITY) == pytest.approx([200.0] * 3)
     told = {name: tags for name, _, tags in kinds.told}
     assert told[ENERGY] == told[POWER] == DEVICE | {"kind": str(REPORT.devices[0].kind)}
     assert told[CO2EQ] == {"host": "n1"}
