@@ -26,7 +26,7 @@ from aiocarbon._core.intensity import IntensityValue, Location, Pue
 from aiocarbon._core.reading import Device
 from aiocarbon._core.units import S_PER_HOUR, S_PER_MIN, kwh_from_j, ns_from_s, s_from_ns
 from aiocarbon.imports.components import Component, components_of, told_device
-from aiocarbon.imports.draft import Draft, Told, Window, run_id_of, told_intensity, utc_s, word_of, zone_of
+from aiocarbon.imports.draft import Draft, Told, Window, can_be, run_id_of, told_intensity, utc_s, word_of, zone_of
 
 __all__ = ["ERR", "OUTPUT", "STANDARD", "Logs", "draft_of"]
 
@@ -71,8 +71,8 @@ SAID: Final = (
     "machine hold the same energy; the log does not name the machine, and what the tool itself cost is not known"
 )
 
-LATEST_S: Final = 4e9
-"""UTC seconds, in the year 2096: what lies beyond is no time of a log."""
+MOST_DIGITS: Final = 18
+"""Of an epoch's number, the last ones: a log may hold anything, and Python refuses numbers of thousands of digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ class _Log:
     def take(self, at_s: float, text: str) -> None:
         """Take one message."""
         if found := EPOCH.match(text):
-            self.epochs.append(_Epoch(int(found[1]), at_s))
+            self.epochs.append(_Epoch(int(found[1][-MOST_DIGITS:]), at_s))
         elif found := DURATION.match(text):
             if self.epochs:
                 self.epochs[-1].duration_s = _seconds(*found.groups())
@@ -215,14 +215,16 @@ def _sane(found: Sequence[_Epoch], stem: str, problems: list[str]) -> list[_Epoc
     kept: list[_Epoch] = []
     lacking = repeated = 0
     for epoch in found:
-        if epoch.duration_s is None or not 0.0 < epoch.duration_s < LATEST_S or not 0.0 < epoch.at_s < LATEST_S:
+        if epoch.duration_s is None or not can_be(epoch.at_s - epoch.duration_s, epoch.at_s):
             lacking += 1
         elif kept and epoch.number <= kept[-1].number:
             repeated += 1
         else:
             kept.append(epoch)
     if lacking:
-        problems.append(f"{stem}{STANDARD}: {lacking} epochs without a length above 0 are left out")
+        problems.append(
+            f"{stem}{STANDARD}: {lacking} epochs without a length above 0, or of no time that can be, are left out"
+        )
     if repeated:
         problems.append(f"{stem}{STANDARD}: {repeated} epochs are told twice (by a forked process, say): counted once")
     return kept
@@ -339,7 +341,7 @@ def _powers(text: str) -> tuple[float, ...] | None:
 
 
 def _seconds(sign: str, hours: str, minutes: str, seconds: str) -> float:
-    whole = int(hours) * S_PER_HOUR + int(minutes) * S_PER_MIN + float(seconds)
+    whole = float(hours) * S_PER_HOUR + int(minutes) * S_PER_MIN + float(seconds)
     return -whole if sign else whole
 
 

@@ -18,7 +18,18 @@ from aiocarbon._core.intensity import IntensityValue, Location, Pue
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity
 from aiocarbon._core.units import G_PER_KG, S_PER_NS, j_from_kwh
 from aiocarbon.errors import JournalError
-from aiocarbon.imports.draft import Draft, Told, Window, run_id_of, told_intensity, total_ns, utc_s, word_of, zone_of
+from aiocarbon.imports.draft import (
+    Draft,
+    Told,
+    Window,
+    can_be,
+    run_id_of,
+    told_intensity,
+    total_ns,
+    utc_s,
+    word_of,
+    zone_of,
+)
 
 __all__ = ["drafts_of"]
 
@@ -147,7 +158,7 @@ def _row(plain: Mapping[str, str], zone: tzinfo | None) -> _Row | None:
     except (KeyError, ValueError, OverflowError, OSError):
         return None
     duration_s, total_kwh = (_number(plain.get(name, "")) for name in ("duration", "energy_consumed"))
-    if duration_s is None or total_kwh is None or duration_s <= 0.0:
+    if duration_s is None or total_kwh is None or not can_be(end_s - duration_s, end_s):
         return None
     kg = _number(plain.get("emissions", ""))
     energies = tuple(_number(plain.get(component.column, "")) for component in COMPONENTS)

@@ -21,10 +21,13 @@ from aiocarbon._core.units import ns_from_s
 from aiocarbon.intensity import table
 from aiocarbon.journal import records
 
-__all__ = ["Draft", "Told", "Window", "journal_of", "run_id_of", "told_intensity", "utc_s", "zone_of"]
+__all__ = ["Draft", "Told", "Window", "can_be", "journal_of", "run_id_of", "told_intensity", "utc_s", "zone_of"]
 
 NAME_MOST: Final = 200
 """Characters of a run's name, as in `Settings`."""
+
+LATEST_S: Final = 4e9
+"""UTC seconds, in the year 2096: what lies beyond is no time of a log."""
 
 
 class Told(NamedTuple):
@@ -181,6 +184,11 @@ def utc_s(local: datetime, zone: tzinfo | None) -> float:
         zone: The time zone of the machine that wrote it; None: that of this machine. Not used where `local` has one.
     """
     return (local if local.tzinfo is not None or zone is None else local.replace(tzinfo=zone)).timestamp()
+
+
+def can_be(begin_s: float, end_s: float) -> bool:
+    """Whether a time of a log, UTC seconds, has a length above 0 and lies in 1970 to 2096."""
+    return 0.0 < begin_s < end_s < LATEST_S
 
 
 def zone_of(code: str, tool: str) -> Location:

@@ -2,8 +2,9 @@
 
 Guarantees:
 - the training waits for nothing: what it hands over lies in a bounded queue; what has no room there is counted, told;
-- a sink that refuses is asked again later, less and less often, and told once a cause; one that hangs holds its own
-  thread, which is a daemon, and nothing else: not the training, not other sinks, not the exit;
+- a sink that refuses is asked again later, less and less often, and told once a cause; a row that it refuses while it
+  takes others is left out, and told; one that hangs holds its own thread, which is a daemon, and nothing else: not the
+  training, not other sinks, not the exit;
 - closing takes at most `close_s`, and what was not sent by then is told.
 
 Epochs and totals are not queued but read out of the tracker's newest report, so that none is lost while a sink is away.
@@ -42,6 +43,8 @@ CLOSE_S: Final = 5.0
 QUEUED: Final = 1000
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
+REFUSED_TWICE: Final = 2
+TRIES_AT_END: Final = 3
 SNAPSHOT_S: Final = 1.0
 AHEAD: Final = ("carbon/predicted_", "carbon/remaining_")
 
@@ -152,7 +155,8 @@ class Sink(Entered):
             return Row(known, int(figures.duration_s) if step is None else step, figures.as_of.timestamp())
         if isinstance(figures, EpochReport):
             known = figures.metrics(devices=self._wanted["devices"])
-            return Row(known, figures.index if step is None else step, time.time())
+            ended_s = time.time() if figures.prediction is None else figures.prediction.as_of.timestamp()
+            return Row(known, figures.index if step is None else step, ended_s)
         finite = {key: float(value) for key, value in figures.items() if math.isfinite(value)}
         return Row(finite, self._seconds() if step is None else step, time.time())
 
@@ -251,7 +255,12 @@ class Sink(Entered):
 
     def _send_last(self) -> None:
         """What is left, once: where it is refused now, waiting would only hold the one who closes."""
-        if self._send_queued() and self._every_s is not None:
+        if not self._send_queued():
+            for row in self._behind():  # the first one alone may be what is refused
+                if self._failures >= TRIES_AT_END:
+                    break
+                self._try_queued(row)
+        if self._every_s is not None:
             self._look(is_last=True)
         if not self._is_given_up:
             try:
@@ -260,14 +269,43 @@ class Sink(Entered):
                 self._refused(error)
 
     def _send_queued(self) -> bool:
+        """Send what is queued; True if all of it is gone."""
         while self._queue and not self._is_given_up:
             row = self._queue[0]
-            if not self._try(row):
+            if self._try_queued(row):
+                continue
+            why = self.problem
+            if self._failures < REFUSED_TWICE or not self._takes_another():
                 return False
-            with self._changed:
-                if self._queue and self._queue[0] is row:
-                    self._queue.popleft()
+            self._leave(row)
+            self.dropped += 1
+            tell(self._tracker, f"{self.name} refuses one row and takes others; it is left out ({why})")
         return not self._is_given_up
+
+    def _try_queued(self, row: Row) -> bool:
+        is_taken = self._try(row)
+        if is_taken:
+            self._leave(row)
+        return is_taken
+
+    def _leave(self, row: Row) -> None:
+        with self._changed, contextlib.suppress(ValueError):  # a queue that is full may have dropped it
+            self._queue.remove(row)
+
+    def _behind(self) -> list[Row]:
+        """What is queued behind the first row."""
+        with self._changed:
+            return list(self._queue)[1:]
+
+    def _takes_another(self) -> bool:
+        """Whether the sink takes what is queued behind the first row, or the newest report: one of them, in turn."""
+        sent, behind = self.sent, self._behind()
+        turn = self._failures // REFUSED_TWICE % max(len(behind) + (self._every_s is not None), 1)
+        if turn < len(behind):
+            self._try_queued(behind[turn])
+        elif self._every_s is not None:
+            self._look()
+        return self.sent > sent
 
     def _look(self, *, is_last: bool = False) -> bool:
         """Send what the tracker's newest report tells that was not sent."""

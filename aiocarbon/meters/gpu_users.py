@@ -88,6 +88,7 @@ class GpuUsers:
         self._clock = clock
         self._nvml: Any = None
         self._boards: dict[str, _Board] = {}
+        self._before: frozenset[int] = frozenset()  # our processes at the look before
         self._news: list[Finding] = []
 
     def look(self, devices: Sequence[Device], pids: frozenset[int]) -> dict[str, Usage]:
@@ -97,7 +98,9 @@ class GpuUsers:
             devices: The GPUs.
             pids: Our processes.
         """
-        return {device.id: self._look(device, pids) for device in devices}
+        # Samples tell of the time since the look before: who was ours then and has ended used it as ours.
+        ours, self._before = pids | self._before, pids
+        return {device.id: self._look(device, ours) for device in devices}
 
     def news(self) -> list[Finding]:
         """The rules that were applied since it was last asked."""

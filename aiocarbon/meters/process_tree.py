@@ -83,7 +83,7 @@ class _Member:
     """A process of the tree as it was last seen."""
 
     stat: ProcStat
-    parent: int  # at its birth: who inherits its account is found along these
+    parent: int  # who inherits its account is found along these: its parent at birth, or a reaper of the tree
 
 
 class ProcessTree:
@@ -145,6 +145,8 @@ class ProcessTree:
                 if known > gained - late.get(pid, 0):
                     self._late[pid] = known - max(gained - late.get(pid, 0), 0)
                 self._members[pid].stat = stat
+                if stat.parent in now:  # a reaper within the tree took it over (prctl(2): PR_SET_CHILD_SUBREAPER)
+                    self._members[pid].parent = stat.parent
         for pid in ended:
             del self._members[pid]
         # Who is new was born since: all that it has used is of this time.

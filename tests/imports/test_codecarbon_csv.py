@@ -133,6 +133,8 @@ def test_time_zone_in_the_row_counts(tmp_path: Path) -> None:
         ({"duration": "-3"}, "cannot be read"),
         ({"energy_consumed": ""}, "cannot be read"),
         ({"timestamp": "yesterday"}, "cannot be read"),
+        ({"timestamp": "1970-01-01T00:00:01+00:00"}, "cannot be read"),  # it began before: a clock that was never set
+        ({"timestamp": "9999-12-31T23:59:59+00:00"}, "cannot be read"),
         ({"run_id": ""}, "cannot be read"),
         ({"energy_consumed": "inf"}, "cannot be read"),
     ],

@@ -140,6 +140,60 @@ def test_what_was_refused_for_a_while_is_there_in_the_end() -> None:
     assert not sink.problem
 
 
+@pytest.mark.parametrize("every_s", [SOON_S, None])
+def test_a_row_that_is_refused_for_good_costs_itself_alone(every_s: float | None) -> None:
+    def refuse(row: Row) -> None:
+        if row.figures.get("bad@1"):
+            raise ValueError("no such name")
+
+    run = tracker(epochs=3)
+    sink = Told(run, refuse, every_s=every_s)
+    sink.first_pause_s = 0.001
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with sink, run:
+            for name in ("bad@1", "bad@1", "good", "bad@1", "fine"):
+                sink.log({name: 1.0})
+            for _ in run.epochs(3):
+                time.sleep(0.03)
+            sink.wait(lambda: sink.dropped == 3 or sum("fine" in row.figures for row in sink.rows))
+    mine = [name for row in sink.rows for name in row.figures if not name.startswith("carbon/")]
+    assert mine == ["good", "fine"]
+    assert sink.epochs() == ([] if every_s is None else [0, 1, 2])
+    assert sink.dropped == 3
+    assert any("takes others" in note and "no such name" in note for note in run.report().warnings)
+    assert "3 rows were not sent to Told" in run.report().warnings
+
+
+def test_at_the_end_a_refused_row_holds_no_other_back() -> None:
+    def refuse(row: Row) -> None:
+        if "bad@1" in row.figures:
+            raise ValueError("no such name")
+
+    run = tracker()
+    sink = Told(run, refuse, every_s=60.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with sink, run:
+            sink.log({"bad@1": 1.0})
+            sink.log({"good": 1.0})
+    assert [name for row in sink.rows for name in row.figures if not name.startswith("carbon/")] == ["good"]
+    assert run.report().energy_kwh in [row.figures.get("carbon/energy_kwh") for row in sink.rows]
+
+
+def test_an_epoch_stands_at_its_end_however_late_it_is_sent() -> None:
+    run = tracker(epochs=2)
+    sink = Told(run, every_s=60.0)
+    ends = []
+    with sink, run:
+        for _ in run.epochs(2):
+            time.sleep(0.03)
+            ends.append(time.time())
+        time.sleep(0.2)
+    told = [row.at_s for row in sink.rows if "carbon/epoch" in row.figures]
+    assert ends[0] <= told[0] <= ends[1] <= told[1] <= ends[1] + 0.19
+
+
 def test_a_queue_that_is_full_drops_the_oldest_and_counts(gate: threading.Event) -> None:
     run = tracker()
     sink = Told(run, lambda _: gate.wait(), every_s=None, queued=3)

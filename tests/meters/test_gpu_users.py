@@ -81,12 +81,13 @@ class Looks:
     def __init__(self, nvml: Nvml | None, **more: Any) -> None:
         self.nvml = nvml
         self.t_ns = 0
+        self.pids = OURS
         self.users = GpuUsers(nvml=nvml, clock=lambda: self.t_ns, environ=more.pop("environ", {}), **more)  # type: ignore[arg-type]
         self.last = self.look(0.0)
 
     def look(self, after_s: float = 1.0, device: Device = GPU) -> Any:
         self.t_ns += round(after_s * NS_PER_S)
-        return self.users.look([device], OURS)[device.id]
+        return self.users.look([device], self.pids)[device.id]
 
     def share(self, after_s: float = 1.0) -> float | None:
         """Our share of the time since the last look; None if it is not known, -1 if nobody used it."""
@@ -188,6 +189,15 @@ def test_a_shared_gpu_is_shared_by_the_samples_of_use() -> None:
     looks = Looks(nvml)
     assert looks.share() == pytest.approx(1 / 3)
     assert nvml.asked[-1] > nvml.asked[0]  # only what is newer is asked for
+
+
+def test_who_was_ours_and_has_ended_used_it_as_ours() -> None:
+    nvml = Nvml(processes=[100, 200], samples=[(101, 40), (200, 60)])
+    looks = Looks(nvml)
+    looks.pids = OURS - {101}  # a worker that ended since the last look
+    assert looks.share() == pytest.approx(0.4)
+    nvml.samples = [(101, 40), (200, 60)]  # somebody else has its number
+    assert looks.share() == 0.0
 
 
 def test_without_a_new_sample_the_last_share_holds_two_seconds() -> None:

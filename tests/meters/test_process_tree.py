@@ -35,13 +35,13 @@ class Proc:
         self.live[pid][2] += ticks
         self._write(pid)
 
-    def end(self, pid: int, *, is_waited_for: bool = True) -> None:
-        """End a process; its children go to 1, its account to its parent if that waits."""
+    def end(self, pid: int, *, is_waited_for: bool = True, reaper: int = 1) -> None:
+        """End a process; its children go to a reaper, its account to its parent if that waits."""
         parent, _, own, waited = self.live.pop(pid)
         shutil.rmtree(self.root / str(pid))
         for child, row in self.live.items():
             if row[0] == pid:
-                row[0] = 1
+                row[0] = reaper
                 self._write(child)
         if is_waited_for and parent in self.live:
             self.live[parent][3] += own + waited
@@ -183,6 +183,19 @@ def test_an_orphan_stays_ours_when_the_one_between_ends(proc: Proc) -> None:
     proc.spawn(103, 102)
     proc.burn(103, 5)
     assert tree.cpu_s() == 0.45
+
+
+def test_an_orphan_that_a_reaper_of_ours_took_over_counts_once_when_it_ends(proc: Proc) -> None:
+    proc.spawn(101, 100)
+    proc.spawn(102, 101)
+    tree = proc.tree()
+    tree.cpu_s()
+    proc.end(101, reaper=100)
+    proc.burn(102, 30)
+    assert tree.cpu_s() == 0.3
+    proc.burn(102, 5)
+    proc.end(102)
+    assert tree.cpu_s() == 0.35
 
 
 def test_a_chain_that_ends_at_once_is_counted_once(proc: Proc) -> None:
