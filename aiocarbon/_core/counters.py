@@ -19,6 +19,12 @@ POWER_GROWTH = 4.0
 SMALL_POWER_W = 100.0
 """Any counted device may draw this much from one reading to the next."""
 
+JUMP_FACTOR = 2.0
+"""How many times the most that a device can draw an increase must need, to be taken for a jump."""
+
+JUMP_ALLOWED_S = 10.0
+"""A first increase may hold what was used since the counter's last refresh, before anybody looked."""
+
 
 class StepKind(StrEnum):
     """What happened between two readings of a counter."""
@@ -27,6 +33,8 @@ class StepKind(StrEnum):
     WRAP = "wrap"
     RESET = "reset"
     AMBIGUOUS = "ambiguous"
+    JUMP = "jump"
+    SLEEP = "sleep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,8 @@ def step(
     A decrease is a wrap if the unwrapped difference needs no more power than the device can draw, else a reset
     (driver reload, resume from suspend): the counter then vouches only for what it counted since, and what it may
     have missed at the last known power is told as `over_j`. A gap so long that the counter may have wrapped more
-    than once is `AMBIGUOUS`.
+    than once is `AMBIGUOUS`. An increase beyond all that the device can draw (garbage in one reading, a counter that
+    comes back from 0) is a `JUMP`: nothing of it counts, and what was used meanwhile is told as `over_j`.
 
     Args:
         previous_uj: Earlier value, microjoules.
@@ -85,11 +94,29 @@ def step(
         since_reset = current_uj if current_uj * J_PER_UJ <= limit_j else 0
         missed_j = max(last_power_w * dt_s - since_reset * J_PER_UJ, 0.0)
         return CounterStep(since_reset, missed_j, StepKind.RESET)
+    if max_power_w is not None and delta * J_PER_UJ > JUMP_FACTOR * limit_w * (dt_s + JUMP_ALLOWED_S):
+        return CounterStep(0, last_power_w * dt_s, StepKind.JUMP)
     likely_j = min(limit_w, max(POWER_GROWTH * last_power_w, SMALL_POWER_W)) * dt_s
     if range_uj is not None and delta * J_PER_UJ + range_uj * J_PER_UJ <= likely_j:
         laps = int((likely_j - delta * J_PER_UJ) // (range_uj * J_PER_UJ))
         return CounterStep(delta, laps * range_uj * J_PER_UJ, StepKind.AMBIGUOUS)
     return CounterStep(delta, 0.0, kind)
+
+
+def without_sleep(moved: CounterStep, dt_ns: int, *, last_power_w: float) -> CounterStep:
+    """A step in which the machine slept, without what was used in the sleep: that time is in no run.
+
+    A counter may go on meanwhile, and tells one sum of both: of it counts what the last power makes of the time awake.
+
+    Args:
+        moved: The whole step.
+        dt_ns: Its time awake, nanoseconds.
+        last_power_w: Mean power before it, watts.
+    """
+    likely_j = last_power_w * dt_ns * S_PER_NS
+    likely_uj = round(likely_j / J_PER_UJ)
+    awake_uj = likely_uj if moved.kind is StepKind.JUMP else min(moved.delta_uj, likely_uj)
+    return CounterStep(awake_uj, likely_j, StepKind.SLEEP)
 
 
 def estimate_refresh(changes_ns: Sequence[int]) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from aiocarbon._core.counters import StepKind, step
+from aiocarbon._core.counters import JUMP_FACTOR, StepKind, step, without_sleep
 from aiocarbon._core.curve import Curve, Point
 from aiocarbon._core.reading import DEFAULT_REFRESH_NS, Device, Quantity, Reading
 from aiocarbon._core.units import J_PER_UJ, S_PER_NS, ns_from_s
@@ -58,7 +58,7 @@ class Carried(NamedTuple):
         total_uj: Unwrapped microjoules since the counter's origin.
         is_edge: Whether the newest point lies at an observed change.
         slack_ns: Of the newest point.
-        resets: How often the counter began anew.
+        resets: How often the counter began anew, or jumped.
         gaps: How often a power sensor was silent for too long.
         min_w: Least power seen, watts; infinite while none was.
         max_w: Most power seen, watts.
@@ -105,12 +105,14 @@ class Derivation:
         self.jitter_ns = refresh_ns // 10
         self.too_late = 0
         self._is_energy = device.quantity is Quantity.ENERGY
-        self._most = MOST_UJ if self._is_energy else math.inf
+        # Beyond what it can draw, a power is garbage ("not available" in a driver's own table, say).
+        self._most = MOST_UJ if self._is_energy else JUMP_FACTOR * (device.max_power_w or math.inf)
         self._t = array("q")
         self._half = array("q")
         self._value = array("q" if self._is_energy else "d")
         self._closed_ns = -(2**63)
         self._breaks: list[int] = []
+        self._sleeps: list[tuple[int, int]] = []
         self._now = _Progress()
         self._base = _Checkpoint(_Progress(), 0, None, 0)
         self._next = _Checkpoint(_Progress(), 0, None, 0)
@@ -146,6 +148,13 @@ class Derivation:
             if self._t and at_ns < self._t[-1]:
                 self._again()
 
+    def slept(self, from_ns: int, to_ns: int) -> None:
+        """State that the machine slept at some instant of a stretch: what a counter counted meanwhile is in no run."""
+        if self._is_energy:
+            self._sleeps.append((from_ns, to_ns))
+            if self._t and from_ns < self._t[-1]:
+                self._again()
+
     def set_refresh(self, refresh_ns: int, jitter_ns: int) -> None:
         """State how often the sensor's value really changes, as probed; the newest points are placed anew."""
         self.curve.refresh_ns = refresh_ns
@@ -164,7 +173,7 @@ class Derivation:
 
     @property
     def resets(self) -> int:
-        """How often the counter was seen to start anew."""
+        """How often the counter was seen to start anew, or to jump."""
         return self._now.resets
 
     @property
@@ -319,9 +328,11 @@ class Derivation:
             max_power_w=self.device.max_power_w,
             last_power_w=curve.power_w,
         )
+        if self._sleeps and any(now.read_ns <= end and begin <= t for begin, end in self._sleeps):
+            moved = without_sleep(moved, at - last.t_ns, last_power_w=curve.power_w)
         now.total_uj += moved.delta_uj
         now.is_edge = is_edge
-        now.resets += moved.kind is StepKind.RESET
+        now.resets += moved.kind in (StepKind.RESET, StepKind.JUMP)
         energy = now.total_uj * J_PER_UJ
         power = (energy - last.energy_j) / ((at - last.t_ns) * S_PER_NS)
         if moved.is_vouched and (at - last.t_ns) * 2 >= refresh:

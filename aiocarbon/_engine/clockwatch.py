@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiocarbon._core.units import NS_PER_S, s_from_ns
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.session import Session
+from aiocarbon._engine.track import Track
 
 CLOCK_STEP_TOLD_NS = NS_PER_S
 SUSPEND_TOLD_NS = NS_PER_S
@@ -18,11 +19,14 @@ class ClockWatch:
 
     Args:
         clock: The engine's.
+        tracks: All devices: counters that went on in a sleep are told of it.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, tracks: Callable[[], Iterable[Track]]) -> None:
         self._clock = clock
-        self._boot_minus_mono = clock.boot_ns() - clock.monotonic_ns()
+        self._tracks = tracks
+        self._looked_ns = clock.monotonic_ns()
+        self._boot_minus_mono = clock.boot_ns() - self._looked_ns
 
     def look(self, sessions: Iterable[Session]) -> None:
         """Have runs take a wall clock that was set, and tell them of it, and of a sleep since the last look."""
@@ -30,6 +34,10 @@ class ClockWatch:
         anchor = Anchor(now, self._clock.wall_ns())
         suspended = self._clock.boot_ns() - now - self._boot_minus_mono
         is_told = suspended >= SUSPEND_TOLD_NS
+        if is_told:
+            for track in self._tracks():
+                track.derivation.slept(self._looked_ns, now)
+        self._looked_ns = now
         for session in sessions:
             step_ns = session.ledger.wall.look(anchor)
             if is_told:

@@ -101,7 +101,7 @@ class Engine:
     async def run(self, started: Callable[[], None]) -> None:
         """Run until `stop`; `started` is called once verbs may be used."""
         self._stop = anyio.Event()
-        self._clocks = ClockWatch(self.clock)
+        self._clocks = ClockWatch(self.clock, lambda: self._bank.tracks)
         async with anyio.create_task_group() as group:
             self.group = group
             self.limiter = anyio.CapacityLimiter(WORKERS)

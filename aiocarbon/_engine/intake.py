@@ -79,7 +79,10 @@ class Intake:
         if not track.is_probed and before is not None and reading.value != before:
             track.changed_ns.append(reading.t_ns)
         if track.derivation.resets > resets:
-            self.tell(track, "reset", "its counter began anew; what it did not count is in the upper bound")
+            if before is not None and reading.value > before:
+                self.tell(track, "jump", "its counter jumped by more than it can draw, of which nothing counts")
+            else:
+                self.tell(track, "reset", "its counter began anew; what it did not count is in the upper bound")
 
     def _take_error(self, track: Track, error: MeterError) -> None:
         track.failures += 1

@@ -92,7 +92,6 @@ _power = partial(Device, quantity=Quantity.POWER, basis=Basis.POWER)
 
 def _energy(device_id: str, name: str, chip: Chip, factors: tuple[float, float], *, counted: bool, note: str) -> Device:
     """A GPU whose readings are microjoules that a driver accumulates since it was loaded."""
-    stated_uw = [number(chip.path / f"power1_{kind}") or 0 for kind in ("rated_max", "max", "cap_max")]
     return Device(
         id=device_id,
         kind=DeviceKind.GPU,
@@ -103,9 +102,15 @@ def _energy(device_id: str, name: str, chip: Chip, factors: tuple[float, float],
         counted=counted,
         low_factor=factors[0],
         high_factor=factors[1],
-        max_power_w=2 * max(stated_uw) * W_PER_UW or None,
+        max_power_w=_max_power_w(chip),
         note=note,
     )
+
+
+def _max_power_w(chip: Chip) -> float | None:
+    """The most that a GPU can draw, watts: twice the limits that it states, which are of means; None without one."""
+    stated_uw = [number(chip.path / f"power1_{kind}") or 0 for kind in ("rated_max", "max", "cap_max")]
+    return 2 * max(stated_uw) * W_PER_UW or None
 
 
 # --- AMD GPUs ---------------------------------------------------------------------------------------------------------
@@ -166,6 +171,7 @@ def amdgpu(chip: Chip, sleep: Sleep = time.sleep) -> Iterator[Sensor]:
                 counted=not apu,
                 low_factor=_ASSUMED_AMD[0],
                 high_factor=_ASSUMED_AMD[1],
+                max_power_w=_max_power_w(chip),
                 note=note,
             )
             yield Sensor(device=device, files=(file,), asleep=asleep)

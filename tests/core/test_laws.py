@@ -172,6 +172,36 @@ def test_a_wrap_is_told_from_a_reset() -> None:
     assert (never.kind, never.delta_uj) == (StepKind.RESET, 5)
 
 
+@pytest.mark.parametrize("garbage_uj", [0, 2**53], ids=["zero", "far too much"])
+def test_garbage_in_one_reading_of_a_counter_counts_nothing(garbage_uj: int) -> None:
+    derivation = Derivation(device(max_power_w=400.0))
+    for n in range(100):
+        told_uj = garbage_uj if n in (50, 51) else 9_000_000_000_000 + n * 30_000_000
+        derivation.add(Reading(n * 100 * MS, n * 100 * MS, told_uj))
+    energy_j, _, over_j, missing_ns, _ = derivation.curve.state_at(9900 * MS)
+    assert 96 * 30.0 <= energy_j <= 99 * 30.0 <= energy_j + over_j <= 105 * 30.0
+    assert 200 * MS <= missing_ns <= 300 * MS
+    assert derivation.curve.max_w == pytest.approx(300.0, rel=0.01)
+    assert derivation.resets == 2
+
+
+def test_a_counter_that_stood_and_catches_up_has_not_jumped() -> None:
+    derivation = Derivation(device(max_power_w=400.0))
+    for n in range(400):
+        stands = 100 <= n < 300
+        derivation.add(Reading(n * S, n * S, (100 if stands else n) * 390_000_000))
+    assert derivation.curve[-1].energy_j == pytest.approx(399 * 390.0)
+    assert derivation.resets == 0
+
+
+def test_a_power_beyond_all_that_a_device_can_draw_is_refused() -> None:
+    derivation = Derivation(device(Quantity.POWER, max_power_w=400.0))
+    derivation.add(Reading(0, 0, 390.0))
+    with pytest.raises(ValueError, match=r"65535.0 is no power value"):
+        derivation.add(Reading(S, S, 65535.0))
+    assert derivation.curve.max_w == 390.0
+
+
 def test_the_refresh_is_estimated_from_changes() -> None:
     assert estimate_refresh([0, 20, 41, 60]) == (20, 1)
     assert estimate_refresh([0, 20]) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,7 +13,7 @@ import anyio
 import pytest
 
 from aiocarbon._core.identity import alone
-from aiocarbon._core.reading import Device, DeviceKind, Reading
+from aiocarbon._core.reading import Basis, Device, DeviceKind, Quantity, Reading
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.scoping import Machine
 from aiocarbon._engine.session import Session
@@ -108,6 +109,36 @@ def test_a_machine_that_slept_is_told_once_and_its_sleep_is_not_in_the_run() -> 
         assert not any("wall clock" in w for w in report.warnings)
 
     run(watts(clock), clock, body)
+
+
+@pytest.mark.parametrize("sleep_s", [60.0, 8 * 3600.0])
+def test_what_a_counter_went_on_to_count_in_a_sleep_is_in_no_run(sleep_s: float) -> None:
+    clock = FakeClock()
+
+    def answer() -> int:  # 100 W awake, 3 W asleep (s2idle)
+        awake_ns = clock.monotonic_ns()
+        return 10**10 + awake_ns // 10 + (clock.boot_ns() - awake_ns) * 3 // 1000
+
+    device = Device(
+        id="rapl:package-0",
+        kind=DeviceKind.CPU,
+        name="CPU package 0",
+        quantity=Quantity.ENERGY,
+        basis=Basis.COUNTER,
+        refresh_s=0.001,
+        max_power_w=300.0,
+    )
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(5.0)
+        clock.suspend(sleep_s)
+        await clock.advance(5.0)
+        report = await ended(engine, session, clock)
+        assert report.it_energy_kwh * J_PER_KWH == pytest.approx(1000.0, rel=1e-3)
+        assert report.it_energy_kwh_high * J_PER_KWH < 1500.0
+        assert report.coverage < 1.0
+
+    run(ScriptedMeter(energy_uj=itertools.repeat(answer), device=device, clock=clock.monotonic_ns), clock, body)
 
 
 def test_ticks_that_came_too_late_are_counted_and_not_replayed() -> None:
