@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aiocarbon._core.reading import Device, Quantity
 from aiocarbon._core.units import J_PER_UJ, S_PER_NS
 
 UNKNOWN_MAX_POWER_W = 1000.0
@@ -24,6 +26,10 @@ JUMP_FACTOR = 2.0
 
 JUMP_ALLOWED_S = 10.0
 """A first increase may hold what was used since the counter's last refresh, before anybody looked."""
+
+
+MOST_UJ = 2.0**63
+"""A sum of microjoules from here on fits no column; no device of this world has it."""
 
 
 class StepKind(StrEnum):
@@ -72,7 +78,7 @@ def step(
     (driver reload, resume from suspend): the counter then vouches only for what it counted since, and what it may
     have missed at the last known power is told as `over_j`. A gap so long that the counter may have wrapped more
     than once is `AMBIGUOUS`. An increase beyond all that the device can draw (garbage in one reading, a counter that
-    comes back from 0) is a `JUMP`: nothing of it counts, and what was used meanwhile is told as `over_j`.
+    comes back from 0) is a `JUMP`: nothing of it counts, and what may have been used meanwhile is told as `over_j`.
 
     Args:
         previous_uj: Earlier value, microjoules.
@@ -95,12 +101,17 @@ def step(
         missed_j = max(last_power_w * dt_s - since_reset * J_PER_UJ, 0.0)
         return CounterStep(since_reset, missed_j, StepKind.RESET)
     if max_power_w is not None and delta * J_PER_UJ > JUMP_FACTOR * limit_w * (dt_s + JUMP_ALLOWED_S):
-        return CounterStep(0, last_power_w * dt_s, StepKind.JUMP)
+        return CounterStep(0, limit_j, StepKind.JUMP)
     likely_j = min(limit_w, max(POWER_GROWTH * last_power_w, SMALL_POWER_W)) * dt_s
     if range_uj is not None and delta * J_PER_UJ + range_uj * J_PER_UJ <= likely_j:
         laps = int((likely_j - delta * J_PER_UJ) // (range_uj * J_PER_UJ))
         return CounterStep(delta, laps * range_uj * J_PER_UJ, StepKind.AMBIGUOUS)
     return CounterStep(delta, 0.0, kind)
+
+
+def least_garbage(device: Device) -> float:
+    """From where on a reading is none: microjoules, or a power far beyond what the device can draw, as 65535 W is."""
+    return MOST_UJ if device.quantity is Quantity.ENERGY else JUMP_FACTOR * (device.max_power_w or math.inf)
 
 
 def without_sleep(moved: CounterStep, dt_ns: int, *, last_power_w: float) -> CounterStep:

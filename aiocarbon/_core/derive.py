@@ -13,22 +13,18 @@ one that comes late makes the newest stretch of the curve be derived again, from
 from __future__ import annotations
 
 import bisect
-import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from aiocarbon._core.counters import JUMP_FACTOR, StepKind, step, without_sleep
+from aiocarbon._core.counters import StepKind, least_garbage, step, without_sleep
 from aiocarbon._core.curve import Curve, Point
 from aiocarbon._core.reading import DEFAULT_REFRESH_NS, Device, Quantity, Reading
 from aiocarbon._core.units import J_PER_UJ, S_PER_NS, ns_from_s
 
 VOUCHED_INTERVALS = 3
 """A power sensor vouches for gaps of at most this many of its reading intervals."""
-
-MOST_UJ = 2.0**63
-"""A sum of microjoules from here on fits no column; no device of this world has it."""
 
 CHECKPOINT_EVERY = 256
 """Readings between two checkpoints; a late reading is welcome for one to two of these."""
@@ -105,8 +101,7 @@ class Derivation:
         self.jitter_ns = refresh_ns // 10
         self.too_late = 0
         self._is_energy = device.quantity is Quantity.ENERGY
-        # Beyond what it can draw, a power is garbage ("not available" in a driver's own table, say).
-        self._most = MOST_UJ if self._is_energy else JUMP_FACTOR * (device.max_power_w or math.inf)
+        self._most = least_garbage(device)
         self._t = array("q")
         self._half = array("q")
         self._value = array("q" if self._is_energy else "d")
@@ -303,8 +298,7 @@ class Derivation:
         return 0 if self.device.is_stamped else self.curve.refresh_ns // 2
 
     def _derive_energy(self, now: _Progress, t: int, half: int, value: int) -> None:
-        curve, refresh = self.curve, self.curve.refresh_ns
-        age = self._age_ns
+        curve, refresh, age = self.curve, self.curve.refresh_ns, self._age_ns
         if not now.started:
             self._first(t - age, age + half)
             return

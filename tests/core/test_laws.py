@@ -179,7 +179,7 @@ def test_garbage_in_one_reading_of_a_counter_counts_nothing(garbage_uj: int) -> 
         told_uj = garbage_uj if n in (50, 51) else 9_000_000_000_000 + n * 30_000_000
         derivation.add(Reading(n * 100 * MS, n * 100 * MS, told_uj))
     energy_j, _, over_j, missing_ns, _ = derivation.curve.state_at(9900 * MS)
-    assert 96 * 30.0 <= energy_j <= 99 * 30.0 <= energy_j + over_j <= 105 * 30.0
+    assert 96 * 30.0 <= energy_j <= 99 * 30.0 <= energy_j + over_j <= 110 * 30.0
     assert 200 * MS <= missing_ns <= 300 * MS
     assert derivation.curve.max_w == pytest.approx(300.0, rel=0.01)
     assert derivation.resets == 2
