@@ -57,26 +57,26 @@ class Budget:
         given = {"co2eq_g": self.co2eq_g, "energy_kwh": self.energy_kwh, "duration_s": self.duration_s}
         return {field: limit for field, limit in given.items() if limit is not None}
 
-    def broken_by(self, used: Quantities) -> str:
-        """Which limit was passed, in words; empty if none was."""
+    def broken_by(self, used: Quantities, *, but: str = "") -> str:
+        """Which limit was passed, in words; empty if none was. That of the field `but` is not looked at."""
         for field, limit in self.limits().items():
             value = getattr(used, field)
-            if value > limit:
+            if value > limit and field != but:
                 return f"{_named(field, limit)} is used up: {_amount(field, value)}"
         return ""
 
-    def broken_ahead(self, prediction: Prediction | None) -> str:
-        """Which limit even the lower end of a prediction passes, in words; empty if none."""
-        return self._passed_by(prediction, "low", "will not hold", "at least")
+    def broken_ahead(self, prediction: Prediction | None, *, but: str = "") -> str:
+        """Which limit even the lower end of a prediction passes, in words; empty if none. That of `but` is left out."""
+        return self._passed_by(prediction, "low", "will not hold", "at least", but)
 
     def endangered_by(self, prediction: Prediction | None) -> str:
         """Which limit the upper end of a prediction passes, in words; empty if none."""
         return self._passed_by(prediction, "high", "may not hold", "at most")
 
-    def _passed_by(self, prediction: Prediction | None, end: str, verdict: str, bound: str) -> str:
+    def _passed_by(self, prediction: Prediction | None, end: str, verdict: str, bound: str, but: str = "") -> str:
         for field, limit in self.limits().items():
             value = getattr(prediction, f"{field}_{end}", None)
-            if value is not None and value > limit:
+            if value is not None and value > limit and field != but:
                 told = _amount(field, getattr(prediction, field))
                 return f"{_named(field, limit)} {verdict}: {told} predicted, {bound} {_amount(field, value)} (90 %)"
         return ""

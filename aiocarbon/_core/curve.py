@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from aiocarbon._core.counters import UNKNOWN_MAX_POWER_W
 from aiocarbon._core.reading import Device
 from aiocarbon._core.units import NS_PER_MS, S_PER_NS, ns_from_s
 
@@ -220,7 +221,7 @@ class Curve:
             spread = max(self.max_w * (1 + POWER_MARGIN) - power, power - self.min_w * (1 - POWER_MARGIN), 0.0)
             bend = spread * within * S_PER_NS
         # What unmeasured time may have drawn: the last power known, or the device's limit where none is.
-        likely = power or self.device.max_power_w or 0.0
+        likely = power or self.device.max_power_w or (0.0 if knows_power else UNKNOWN_MAX_POWER_W)
         return State(
             self._energy[i] + power * within * S_PER_NS,
             self._under[i],

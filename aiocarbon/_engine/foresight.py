@@ -70,6 +70,7 @@ class Foresight:
         progress: Tells how many steps of the open epoch are done, and of how many, if known.
         worked: Tells what ended since it was last asked of the work that is declared as a class of its own.
         made: Called when a prediction was made.
+        awaits_intensity: Tells whether the first answer of a source is still awaited, and the yearly average stands in.
         problem: Why there are no predictions any more; empty while there are.
     """
 
@@ -78,6 +79,7 @@ class Foresight:
         self.progress: Callable[[], tuple[int, int | None]] = lambda: (0, None)
         self.worked: Callable[[], Iterable[Work]] = tuple
         self.made: Callable[[], None] = lambda: None
+        self.awaits_intensity: Callable[[], bool] = lambda: False
         self._ledger = ledger
         self._predictor: Predictor | None = None
         self.problem = ""
@@ -200,13 +202,14 @@ class Foresight:
     # -- telling -----------------------------------------------------------------------------------------------
 
     @harmless
-    def go_on(self, run: Cut, epoch: Mark | None, end: Mark) -> None:
-        """Take how far the open epoch is, and make the prediction anew where that is worth it.
+    def go_on(self, run: Cut, epoch: Mark | None, end: Mark, *, is_final: bool = False) -> None:
+        """Take how far the open epoch is, and make the prediction anew where that is worth it, and at the end.
 
         Args:
             run: The run, from its begin to now.
             epoch: Begin of the open epoch; None where none is open.
             end: Now.
+            is_final: Whether nothing will be learnt any more.
         """
         if epoch is not None and not self._untold:
             self._begin_ns = epoch.t_ns
@@ -219,7 +222,8 @@ class Foresight:
             cut = self._ledger.cut(epoch, end)
             self._predictor.progress(cut.duration_s, _energy_j(cut), steps, total)
         duration_s = s_from_ns(run.end_ns - run.begin_ns)
-        if self._is_told if self.newest is None else duration_s >= self._made_at_s * (1.0 + AGAIN_SHARE):
+        is_worth_it = is_final or duration_s >= self._made_at_s * (1.0 + AGAIN_SHARE)
+        if self._is_told if self.newest is None else is_worth_it:
             self.look(run, epoch, end)
 
     @harmless

@@ -107,6 +107,7 @@ class Poller:
         self._scope = anyio.CancelScope()
         self._nap = anyio.CancelScope()
         session.foresight.made = self._foreseen
+        session.foresight.awaits_intensity = lambda: not self._first.is_set()
 
     async def run(self) -> None:
         """Poll until `finish`."""

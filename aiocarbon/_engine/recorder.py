@@ -144,8 +144,12 @@ class Recorder:
             self._collect_late_states()
             if self._session.facts.former is not None:
                 report = _alone(self._session)  # what came before stands in journals of its own
-            # Without what the journal holds already: ten thousand epochs would take seconds to write.
-            plain = dataclasses.replace(report, epochs=(), spans=(), children=(), identity=None).to_dict()
+            # Without what the journal holds already: ten thousand epochs would take seconds to write. And without
+            # coordinates, which are written down nowhere.
+            place = dataclasses.replace(report.location, latitude=None, longitude=None)
+            plain = dataclasses.replace(
+                report, location=place, epochs=(), spans=(), children=(), identity=None
+            ).to_dict()
             end = {"k": "end", "t": self._now(), "ended_well": report.ended_well, "report": plain}
             await self._flush({**end, **(self._session.foresight.rate() or {})})
             async with self._lock:

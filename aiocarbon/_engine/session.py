@@ -363,8 +363,8 @@ class Session:
         if self._is_new_epoch:
             self._is_new_epoch = False
             self._past.predict(self.foresight.look(run, None, end))
-        elif self._end is None:
-            self.foresight.go_on(run, self._open_epoch(), end)
+        else:
+            self.foresight.go_on(run, self._open_epoch(), end, is_final=is_final)
         for problem in filter(None, (self.foresight.problem, self.sharing.problem)):
             self.warn(problem)
         body = Body(
@@ -389,9 +389,9 @@ class Session:
 
     def _look_at(self, budget: Budget, run: Cut) -> None:
         """See whether a limit was passed, or will be."""
-        used = self.foresight.used(run)
-        prediction = self.foresight.newest if self._end is None else None
-        self.budget_broken = budget.broken_by(used) or budget.broken_ahead(prediction)
+        used, prediction = self.foresight.used(run), self.foresight.newest if self._end is None else None
+        but = "co2eq_g" if self._end is None and self.foresight.awaits_intensity() else ""
+        self.budget_broken = budget.broken_by(used, but=but) or budget.broken_ahead(prediction, but=but)
         if self.budget_broken:
             self.warn(self.budget_broken)
             self._on_exceeded()

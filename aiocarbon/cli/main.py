@@ -7,6 +7,7 @@ Exit codes: the command's own for `run` (126 not executable, 127 not there, 128 
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -52,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The installed program `aiocarbon`."""
-    sys.exit(main())
+    code = main()  # all is done: whatever signal comes now, the code is the command's
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has only some
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _demand_separator(words: Sequence[str], command: Sequence[str] | None) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiocarbon._core.counters import StepKind, estimate_refresh, step
+from aiocarbon._core.counters import UNKNOWN_MAX_POWER_W, StepKind, estimate_refresh, step
 from aiocarbon._core.curve import Curve, Point
 from aiocarbon._core.derive import CHECKPOINT_EVERY, Derivation
 from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Pue, Quality
@@ -192,6 +192,14 @@ def test_a_counter_that_stood_and_catches_up_has_not_jumped() -> None:
         derivation.add(Reading(n * S, n * S, (100 if stands else n) * 390_000_000))
     assert derivation.curve[-1].energy_j == pytest.approx(399 * 390.0)
     assert derivation.resets == 0
+
+
+def test_where_no_power_and_no_limit_is_known_the_upper_bound_is_that_of_any_device() -> None:
+    derivation = Derivation(device())
+    derivation.add(Reading(0, 0, 10**9))
+    energy_j, _, over_j, missing_ns, _ = derivation.curve.state_at(2 * S)
+    assert (energy_j, over_j) == (0.0, pytest.approx(UNKNOWN_MAX_POWER_W * missing_ns / S))
+    assert missing_ns >= 2 * S
 
 
 def test_a_power_beyond_all_that_a_device_can_draw_is_refused() -> None:

@@ -28,6 +28,7 @@ from aiocarbon._engine.poller import FORECAST_AFTER_S, Poller
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings, placed
 from aiocarbon._engine.whereabouts import chain_of
+from aiocarbon.budget import Budget
 from aiocarbon.errors import ConfigError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import Row
 from aiocarbon.intensity.cache import Cache
@@ -240,6 +241,27 @@ def parts_g(report: Any) -> float:
 
 def told(report: Any, *words: str) -> list[str]:
     return [warning for warning in report.warnings if all(word in warning for word in words)]
+
+
+# -- budgets ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_co2eq_budget_is_not_broken_by_the_average_while_the_first_answer_is_under_way() -> None:
+    gate = anyio.Event()
+    source = World(mood=gate, back=20)
+
+    async def body(rig: Rig) -> None:
+        await rig.clock.advance(3.0)
+        early = await rig.report()
+        assert early.co2eq_g > 1e-6
+        assert not rig.session.budget_broken
+        gate.set()
+        source.mood = None
+        await rig.until(lambda: rig.known == ["live"])
+        await rig.clock.advance(2.0)
+        assert "CO2eq budget" in rig.session.budget_broken
+
+    run(body, source, budget=Budget(co2eq_g=1e-6), interval_s=0.5)
 
 
 # -- the integral ----------------------------------------------------------------------------------------------------

@@ -146,6 +146,16 @@ def test_a_torn_tail_is_never_taken_for_a_record(cut: int) -> None:
     assert unsealed(data[:cut] + b"\0" + data[cut + 1 :]) is None
 
 
+def test_coordinates_are_written_down_nowhere(tmp_path: Path) -> None:
+    meter = SimulatedMeter(wave=Constant(100.0), refresh_s=0.001)
+    with Tracker(meters=[meter], location="55.676123,12.568456", offline=True, journal=tmp_path) as tracker:
+        pass
+    assert tracker.report().location.latitude == 55.676123
+    files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any('"report"' in text for text in files)
+    assert not any("55.67" in text or "12.56" in text for text in files)
+
+
 def test_a_run_whose_journal_cannot_be_written_is_measured_with_one_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     meter = SimulatedMeter(wave=Constant(100))
