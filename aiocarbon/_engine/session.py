@@ -126,7 +126,7 @@ class Session:
             if device.counted and device.coverage < 0.999 and report.duration_s > 0:
                 self.warn(
                     f"{device.id} ({device.name}): readings vouch for {device.coverage:.1%} of the run; "
-                    "what is missing is in no central figure, only in the upper bound"
+                    "the rest is bridged or in no central figure, and the range is wider for it"
                 )
 
     # -- marks -------------------------------------------------------------------------------------------------
