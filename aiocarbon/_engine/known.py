@@ -18,12 +18,13 @@ TELLING_NS: Final = 20 * NS_PER_MS
 """Users' threads may take so long between an edge's stamp and its telling: the interpreter gives others 5 ms turns."""
 
 PATIENCE_NS: Final = 60 * NS_PER_S
-"""The split among spans waits so long for a device that hangs; what it tells later is in no span."""
+"""The split among spans waits so long for a device that hangs; what it tells later is in no span. A mark waits so long
+for a counter that is lost."""
 
 
 def has_told(track: Track, t_ns: int) -> bool:
     """True if what a device used up to an instant will not be known better."""
-    if track.is_lost:
+    if track.is_lost and track.is_power:
         return True
     if not track.is_probed or len(track.derivation.curve) < 2:
         return False  # before the second point no power is known, and an instant beside the first has no value
@@ -38,20 +39,21 @@ def is_waiting_over(tracks: Sequence[Track], t_ns: int, now_ns: int, *, may_hang
     """True if what is known of an instant is not worth waiting for any more.
 
     A device that hangs is waited for where it may: its counter will tell, once it answers, what it used in the
-    meantime. So is one that another process reads for this one, and has not yet. So is one whose refresh is being
-    probed: its curve is placed anew when that is known, and a mark frozen before would lie on another curve than later
-    ones.
+    meantime. So is, for a minute, a counter that is lost or cannot be read: what it had used by a mark that is frozen
+    meanwhile would count behind it. So is a device that another process reads for this one, and has not yet. So is one
+    whose refresh is being probed: its curve is placed anew when that is known, and a mark frozen before would lie on
+    another curve than later ones.
     """
     if now_ns < t_ns + SETTLE_NS:
         return False
     if now_ns < t_ns + PROBED_NS and any(not (track.is_probed or track.is_lost) for track in tracks):
         return False
-    return not (may_hang and any(_is_hanging(track, t_ns) for track in tracks))
+    return not (may_hang and any(_is_hanging(track, t_ns, now_ns) for track in tracks))
 
 
-def _is_hanging(track: Track, t_ns: int) -> bool:
-    if track.is_lost:
-        return False
+def _is_hanging(track: Track, t_ns: int, now_ns: int) -> bool:
+    if track.is_lost or track.failures:
+        return not track.is_power and not has_told(track, t_ns) and now_ns < t_ns + PATIENCE_NS
     # Who reads it for this process was asked for a reading and may be busy; if it ended, another one takes its place
     # within seconds, and goes on with its counter.
     is_late = not track.is_own and not has_told(track, t_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -139,6 +140,29 @@ def test_what_a_counter_went_on_to_count_in_a_sleep_is_in_no_run(sleep_s: float)
         assert report.coverage < 1.0
 
     run(ScriptedMeter(energy_uj=itertools.repeat(answer), device=device, clock=clock.monotonic_ns), clock, body)
+
+
+def test_each_epoch_of_a_gap_has_its_part_once_the_counter_tells_again() -> None:
+    clock = FakeClock()
+    t0_ns = clock.monotonic_ns()
+
+    def answer() -> int:
+        if 2.5 < (clock.monotonic_ns() - t0_ns) / 1e9 < 5.5:
+            raise ReadError("no answer")
+        return clock.monotonic_ns() // 10
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        for _ in range(8):
+            await clock.advance(1.0)
+            t_ns = clock.monotonic_ns()
+            await engine.mark(session, functools.partial(session.border, t_ns, steps=0))
+        report = await ended(engine, session, clock)
+        assert len(report.epochs) == 8
+        for epoch in report.epochs:
+            assert epoch.it_energy_kwh * J_PER_KWH == pytest.approx(100.0 * epoch.duration_s, rel=1e-3)
+        assert report.coverage == 1.0
+
+    run(ScriptedMeter(energy_uj=itertools.repeat(answer), clock=clock.monotonic_ns), clock, body)
 
 
 def test_ticks_that_came_too_late_are_counted_and_not_replayed() -> None:

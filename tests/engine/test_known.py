@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity, Reading
 from aiocarbon._core.units import NS_PER_MS
-from aiocarbon._engine.known import SETTLE_NS, has_told, is_waiting_over
+from aiocarbon._engine.known import PATIENCE_NS, SETTLE_NS, has_told, is_waiting_over
 from aiocarbon._engine.share import Role, Share
 from aiocarbon._engine.track import Track, make_track
 
@@ -45,7 +46,21 @@ def test_a_mark_waits_for_a_late_reading_of_another_process(role: Role | None, i
     assert has_told(late, at_ns)
 
 
-def test_nobody_waits_for_a_device_that_is_lost() -> None:
+def test_a_counter_that_is_lost_is_waited_for_a_minute() -> None:
     late = track(Role.FOLLOWS)
     late.is_lost = True
+    at_ns = 1200 * NS_PER_MS
+    assert has_told(late, 900 * NS_PER_MS)  # its last reading lies behind that
+    assert not has_told(late, at_ns)
+    assert not is_waiting_over([late], at_ns, at_ns + PATIENCE_NS - 1, may_hang=True)
+    assert is_waiting_over([late], at_ns, at_ns + PATIENCE_NS, may_hang=True)
+    assert is_waiting_over([late], at_ns, at_ns + SETTLE_NS, may_hang=False)
+
+
+def test_nobody_waits_for_a_power_sensor_that_is_lost() -> None:
+    meter: Any = None
+    power = dataclasses.replace(DEVICE, quantity=Quantity.POWER, basis=Basis.POWER)
+    late = make_track(power, meter, "s", 1000 * NS_PER_MS)
+    late.is_lost = True
+    assert has_told(late, 1200 * NS_PER_MS)
     assert is_waiting_over([late], 1200 * NS_PER_MS, 2000 * NS_PER_MS, may_hang=True)
