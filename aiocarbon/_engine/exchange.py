@@ -7,6 +7,7 @@ processes share too. Nothing here knows what the answers are for.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -71,6 +72,10 @@ class State:
     word: str = "not asked"
     why: str = ""
     latency_s: float | None = None
+
+
+class NotYetError(SourceDownError):
+    """This machine asked the source a moment ago, and its turn comes later than the caller waits."""
 
 
 class Exchange:
@@ -201,6 +206,9 @@ class Exchange:
         began_ns = self.clock.monotonic_ns()
         try:
             answer = await self._tried(source, question, has_failed=entry.failures > 0)
+        except NotYetError as error:  # nothing was asked, so nothing failed
+            self._tell(source, State("not asked", str(error)))
+            raise
         except IntensityError as error:
             await self._failed(source, key, entry, error)
             raise
@@ -251,20 +259,32 @@ class Exchange:
             raise BadAnswerError(f"{traits.title}: {type(error).__name__}: {error}", source=traits.name) from error
 
     async def _spaced(self, source: Source, question: Question) -> None:
-        """Wait until the source may be asked again by this machine; all its processes take turns."""
+        """Wait until the source may be asked again by this machine; all its processes take turns.
+
+        A turn is taken when it has come: one that was taken ahead would be lost with whoever stops waiting for it.
+
+        Raises:
+            NotYetError: It comes later than the caller waits.
+        """
         traits = source.traits
         if traits.spacing_s <= 0.0:
             return
         part = "forecast" if question.kind is Kind.FORECAST else "values"
         key = f"spacing {traits.name} {part} {digest(traits.asked_at)}"
-        lock = await self._turn(key)
-        try:
-            entry, now_s = await self._look(key), self.now_s
-            turn_s = max(now_s, entry.due_s) if entry.asked_s <= now_s else now_s
-            await self._keep(key, Entry(asked_s=now_s, due_s=turn_s + traits.spacing_s))
-        finally:
-            await self._release(lock)
-        await self._pause(turn_s - now_s)
+        while True:
+            lock = await self._turn(key)
+            try:
+                entry, now_s = await self._look(key), self.now_s
+                left_s = min(entry.due_s, entry.asked_s + traits.spacing_s) - now_s
+                if left_s <= 0.0 or entry.asked_s > now_s:
+                    await self._keep(key, Entry(asked_s=now_s, due_s=now_s + traits.spacing_s))
+                    return
+            finally:
+                await self._release(lock)
+            if left_s > anyio.current_effective_deadline() - anyio.current_time():
+                why = f"this machine asked it a moment ago and may ask it again in {math.ceil(left_s)} s"
+                raise NotYetError(why, source=traits.name, retry_after_s=left_s)
+            await self._pause(left_s)
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -365,6 +385,8 @@ def _why(state: tenacity.RetryCallState) -> str:
 
 def _may_be_asked_again(error: BaseException) -> bool:
     """Whether an error may pass within seconds."""
+    if isinstance(error, NotYetError):
+        return False
     if isinstance(error, SourceDownError):
         return error.retry_after_s is None or error.retry_after_s <= LONGEST_PAUSE_S
     return isinstance(error, BadAnswerError) and error.may_pass

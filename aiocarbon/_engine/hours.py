@@ -30,6 +30,9 @@ MOST_FORECAST_HOURS: Final = 96.0
 PAST_EVERY_S: Final = 6.0 * S_PER_HOUR
 """How often the past is asked for anew during a wait."""
 
+PAST_AGAIN_S: Final = 120.0
+"""The same where nobody told it: whose turn had not come has had it by then."""
+
 PAST_LIMIT_S: Final = 5.0
 
 
@@ -181,9 +184,9 @@ class Outlooker:
         exchange = self._exchange
         if found.now_s < self._past_due_s:
             return
-        self._past_due_s = found.now_s + PAST_EVERY_S
         end_s = found.now_s // S_PER_HOUR * S_PER_HOUR
         answer = await days_before(exchange, await self._chain(found), end_s, PAST_LIMIT_S)
+        self._past_due_s = found.now_s + (PAST_AGAIN_S if answer is None else PAST_EVERY_S)
         if answer is not None:
             layer = Layer(answer, 0.0, 0.0)
             self._past = [(s.from_s, min(s.to_s, end_s), layer.value(s)) for s in answer.samples if s.from_s < end_s]

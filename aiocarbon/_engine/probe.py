@@ -9,7 +9,7 @@ from aiocarbon._core.answer import Answer
 from aiocarbon._core.grid import Layer
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.units import S_PER_NS
-from aiocarbon._engine.exchange import Exchange, State
+from aiocarbon._engine.exchange import Exchange, NotYetError, State
 from aiocarbon._engine.poller import FORECAST_HOURS
 from aiocarbon._engine.questions import NOW, Kind, Question
 from aiocarbon.errors import IntensityError, SourceDownError
@@ -206,6 +206,8 @@ def _failed(exchange: Exchange, witness: _Witness, error: IntensityError) -> Sta
     state = exchange.state(witness)
     if exchange.client is None and witness.traits.is_remote:
         return State("not asked", OFFLINE)
+    if isinstance(error, NotYetError):
+        return State("not asked", str(error))
     why = _with_remedy(error)
     if witness.took_s is None and isinstance(error, SourceDownError) and error.retry_after_s is not None:
         why = f"{why}; it is left alone for another {error.retry_after_s:.0f} s"

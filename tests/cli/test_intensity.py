@@ -189,6 +189,21 @@ async def test_nobody_at_home_is_said_and_no_failure() -> None:
     assert found.now.quality == "average"
 
 
+async def test_source_that_this_machine_asked_a_moment_ago_is_told_as_not_asked(tmp_path: Path) -> None:
+    stamp = datetime.fromtimestamp(NOW_S // 300 * 300, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    areas = [{"Minutes5UTC": stamp, "PriceArea": area, "CO2Emission": 50.0} for area in ("DK1", "DK2")]
+    told = []
+    async with LocalServer({"/dataset/": {"records": areas}}) as server:
+        for zone in ("DK-DK1", "DK-DK2"):
+            async with exchanging(tmp_path) as exchange:
+                settings = Settings(location=zone)
+                found = await survey(exchange, settings, {"location": zone}, environ=server.environ)
+                told.append(found.told[0])
+    first, second = told
+    assert (first.word, second.word, second.is_asked) == ("answered", "not asked", False)
+    assert "this machine asked it a moment ago and may ask it again in 61 s" in second.why
+
+
 async def test_source_that_is_left_alone_is_not_asked_by_the_next_process(tmp_path: Path) -> None:
     told = []
     async with LocalServer({ENERGYCHARTS: {"unix_seconds": [1], "co2eq": [9e9], "co2eq_forecast": [None]}}) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -15,7 +16,8 @@ import anyio
 import pytest
 
 from aiocarbon._core.intensity import Quality
-from aiocarbon._engine.exchange import Exchange
+from aiocarbon._engine.deadline import within
+from aiocarbon._engine.exchange import Exchange, NotYetError
 from aiocarbon._engine.questions import NOW, Kind, Question, next_s
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import Row
@@ -216,6 +218,46 @@ def test_questions_of_one_machine_to_a_service_with_a_limit_are_spaced(tmp_path:
         assert not isinstance(answer, Exception)
     assert [at - begin_s for at in when[:3]] == pytest.approx([0.0, 61.0, 122.0], abs=1.0)
     assert when[3] - when[2] < 30.0  # forecasts have a limit of their own
+
+
+def test_turns_of_those_who_stop_waiting_are_not_lost(tmp_path: Path) -> None:
+    clock = FakeClock()
+    source = ScriptedSource(five_minutes, past=lambda begin_s, end_s: five_minutes(begin_s), spacing_s=61.0)
+    begin_s = clock.wall_ns() * 1e-9
+    window = Question(Kind.PAST, begin_s - 3600.0, begin_s)
+
+    async def impatient() -> None:
+        exchange = exchange_of(clock, tmp_path)
+        with contextlib.suppress(TimeoutError):
+            await within(clock, 2.0, lambda: exchange.ask(source, window))
+
+    in_time(clock, lambda: exchange_of(clock, tmp_path).ask(source))
+    for _ in range(5):
+        in_time(clock, impatient)
+    in_time(clock, lambda: exchange_of(clock, tmp_path).ask(source, window))
+    assert [kind for kind, *_ in source.asked] == ["now", "past"]
+    assert clock.wall_ns() * 1e-9 - begin_s == pytest.approx(61.0, abs=2.0)
+
+
+def test_a_turn_beyond_the_callers_limit_is_said_at_once_and_is_no_failure(tmp_path: Path) -> None:
+    clock = FakeClock()
+    source = ScriptedSource(five_minutes, past=lambda begin_s, end_s: five_minutes(begin_s), spacing_s=61.0)
+    exchange = exchange_of(clock, tmp_path)
+    begin_s = clock.wall_ns() * 1e-9
+    window = Question(Kind.PAST, begin_s - 3600.0, begin_s)
+
+    async def limited() -> Any:
+        with anyio.fail_after(5.0):
+            return await exchange.ask(source, window)
+
+    in_time(clock, lambda: exchange.ask(source))
+    error = in_time(clock, limited)
+    assert isinstance(error, NotYetError)
+    assert "this machine asked it a moment ago and may ask it again in 6" in str(error)
+    assert exchange.state(source).word == "not asked"
+    assert not exchange.is_left_alone(source)
+    assert clock.wall_ns() * 1e-9 - begin_s < 5.0
+    assert in_time(clock, lambda: exchange.ask(source, window)).samples  # who has time waits for the turn
 
 
 def test_a_source_that_may_be_asked_again_at_once_is_given_a_moment() -> None:
