@@ -29,6 +29,8 @@ class Answer:
         factor_basis: Direct or life-cycle.
         samples: At least one; ascending, none overlaps the next.
         note: What a user should know; empty if nothing.
+        whole: From when up to when (UTC seconds) this is all that is said, so that what was said there before and is
+            not now counts no more; None: what it leaves out may still hold.
     """
 
     source: str
@@ -38,3 +40,4 @@ class Answer:
     factor_basis: FactorBasis
     samples: tuple[Sample, ...]
     note: str = ""
+    whole: tuple[float, float] | None = None

@@ -68,6 +68,21 @@ class Layer:
         self.samples[i] = sample
         return True
 
+    def drop(self, answer: Answer) -> float | None:
+        """Forget what an answer that is all there is to say of a window does not say; the first instant of it."""
+        if answer.whole is None:
+            return None
+        said = {sample.from_s: sample for sample in answer.samples}
+        begin_s = min(answer.whole[0], answer.samples[0].from_s)
+        first, last = bisect.bisect_left(self.froms, begin_s), bisect.bisect_left(self.froms, answer.whole[1])
+        changed = [sample.from_s for sample in self.samples[first:last] if said.get(sample.from_s) != sample]
+        kept = [sample for sample in self.samples[first:last] if said.get(sample.from_s) == sample]
+        self.samples[first:last], self.froms[first:last] = kept, [sample.from_s for sample in kept]
+        if first > 0 and self.samples[first - 1].to_s > begin_s:  # of the time before the window nothing was said
+            self.samples[first - 1] = self.samples[first - 1]._replace(to_s=begin_s)
+            changed.append(begin_s)
+        return min(changed, default=None)
+
     def at(self, at_s: float) -> Sample | None:
         """The sample that holds at an instant, up to the begin of the next one."""
         i = bisect.bisect_right(self.froms, at_s) - 1
@@ -141,8 +156,9 @@ class Grid:
         layer.answer = answer
         # A forecast's note says nothing of what was measured.
         layer.notes.update(dict.fromkeys({sample.quality for sample in answer.samples}, answer.note))
+        dropped_s = layer.drop(answer)
         new = [sample.from_s for sample in answer.samples if layer.learn(sample)]
-        return min(new) if new else None
+        return min(new if dropped_s is None else [dropped_s, *new], default=None)
 
     @property
     def until_s(self) -> float:

@@ -50,6 +50,7 @@ PAST_LIMIT_S: Final = 300.0
 
 RELEASE_LIMIT_S: Final = 1.0
 LEAST_BETWEEN_S: Final = 20.0
+FILE_EVERY_S: Final = 10.0
 JITTER_SHARE: Final = 0.1
 JITTER_MOST_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.1
@@ -248,7 +249,8 @@ class Exchange:
                 return await source.past(client, question.begin_s, question.end_s, now_s)
             return await source.forecast(client, now_s, question.hours)
 
-        await self._spaced(source, question)
+        if traits.spacing_s > 0.0:
+            await self._spaced(source, question)
         try:
             return await within(self.clock, PAST_LIMIT_S if question.kind is Kind.PAST else ONCE_LIMIT_S, work)
         except TimeoutError as error:
@@ -267,8 +269,6 @@ class Exchange:
             NotYetError: It comes later than the caller waits.
         """
         traits = source.traits
-        if traits.spacing_s <= 0.0:
-            return
         part = "forecast" if question.kind is Kind.FORECAST else "values"
         key = f"spacing {traits.name} {part} {digest(traits.asked_at)}"
         while True:
@@ -361,6 +361,8 @@ class Exchange:
             return next_s(now_s, every_s, traits.offset_s) + jitter_s
         newest = max((s.to_s for s in answer.samples if s.from_s <= now_s), default=now_s)
         due_s = newest + traits.offset_s
+        if not traits.is_remote:  # a file, which may be written anew at any time
+            return min(due_s, now_s + FILE_EVERY_S)
         if due_s < now_s + min(LEAST_BETWEEN_S, traits.step_s / 2.0):
             due_s = next_s(now_s, traits.step_s, traits.offset_s)
         return due_s + jitter_s

@@ -335,7 +335,8 @@ class Poller:
             traits = source.traits
             if not traits.has_past or self._exchange.is_left_alone(source):
                 continue
-            window = self._guessed(traits)
+            # A file may have been mended since it was looked at; to see that costs no question.
+            window = self._guessed(traits) if traits.is_remote else self._window
             if window is None:
                 continue
             try:
@@ -347,9 +348,13 @@ class Poller:
 
     def _guessed(self, traits: Traits) -> tuple[float, float] | None:
         """The window that a source is to be asked for, so that no guess of the run stays; None if there is none."""
+        return guessed_stretch(list(self._session.ledger.intensity.steps(*self._window)), traits, self._exchange.now_s)
+
+    @property
+    def _window(self) -> tuple[float, float]:
+        """The run up to now, or to its end (UTC seconds)."""
         now_s, begin_s = self._exchange.now_s, self._session.begin_s
-        end_s = max(min(self._session.until_s(now_s), now_s), begin_s)
-        return guessed_stretch(list(self._session.ledger.intensity.steps(begin_s, end_s)), traits, now_s)
+        return begin_s, max(min(self._session.until_s(now_s), now_s), begin_s)
 
     # -- the curve ---------------------------------------------------------------------------------------------
 

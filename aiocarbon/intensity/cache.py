@@ -212,6 +212,7 @@ def _plain(key: str, entry: Entry) -> dict[str, Any]:
             "kind": answer.kind.value,
             "factor_basis": answer.factor_basis.value,
             "note": answer.note,
+            "whole": answer.whole,
             "samples": [[s.from_s, s.to_s, s.g_per_kwh, s.quality.value] for s in answer.samples],
         },
     }
@@ -244,6 +245,7 @@ def _answer(plain: dict[str, Any]) -> Answer:
         samples.append(Sample(float(from_s), float(to_s), float(g_per_kwh), Quality(quality)))
     if not samples or any(a.from_s >= b.from_s for a, b in itertools.pairwise(samples)):
         raise ValueError("no samples, or not in order")
+    whole = plain.get("whole")
     return Answer(
         source=str(plain["source"]),
         title=str(plain["title"]),
@@ -252,6 +254,7 @@ def _answer(plain: dict[str, Any]) -> Answer:
         factor_basis=FactorBasis(plain["factor_basis"]),
         note=str(plain["note"]),
         samples=tuple(samples),
+        whole=None if whole is None else (_finite(whole[0]), _finite(whole[1])),
     )
 
 

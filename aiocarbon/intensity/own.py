@@ -138,14 +138,15 @@ class Series:
         to_s, g_per_kwh = self.to_s[i], self.g_per_kwh[i]
         return None if math.isnan(to_s) else to_s, None if math.isnan(g_per_kwh) else g_per_kwh, self.quality[i]
 
-    def between(self, begin_s: float, end_s: float) -> tuple[Sample, ...]:
-        """The rows that overlap a window, the first `MOST_SAMPLES` of them."""
-        first = bisect.bisect_right(self.to_s, begin_s)
-        last = min(bisect.bisect_left(self.from_s, end_s), first + MOST_SAMPLES)
-        return tuple(
+    def between(self, begin_s: float, end_s: float) -> tuple[tuple[Sample, ...], tuple[float, float]]:
+        """The rows that overlap a window, the first `MOST_SAMPLES` of them, and the window of which they are all."""
+        first, after = bisect.bisect_right(self.to_s, begin_s), bisect.bisect_left(self.from_s, end_s)
+        last = min(after, first + MOST_SAMPLES)
+        samples = tuple(
             Sample(self.from_s[i], self.to_s[i], self.g_per_kwh[i], QUALITIES[self.quality[i]])
             for i in range(first, last)
         )
+        return samples, (begin_s, end_s if last == after else self.from_s[last])
 
 
 def read_series(text: str, pause: Callable[[], None] = lambda: None) -> Series:
@@ -248,27 +249,27 @@ class _Own:
         series = await self._known(client, now_s, is_now=True)
         back_s = min(SEEN_BACK_S, SEEN_BACK_STEPS * series.step_s)
         ahead_s = max(SEEN_AHEAD_S, SEEN_AHEAD_STEPS * series.step_s)
-        samples = series.between(now_s - back_s, now_s + min(ahead_s, back_s))
+        samples, whole = series.between(now_s - back_s, now_s + min(ahead_s, back_s))
         if not any(sample.from_s <= now_s < sample.to_s for sample in samples):
             raise self._nothing(series, now_s)
-        return self._answer(series, samples)
+        return self._answer(series, samples, whole)
 
     async def past(self, client: Client, begin_s: float, end_s: float, now_s: float) -> Answer:
         """The rows of a window."""
         series = await self._known(client, now_s)
-        return self._answer(series, series.between(begin_s, end_s), begin_s)
+        return self._answer(series, *series.between(begin_s, end_s))
 
     async def forecast(self, client: Client, now_s: float, hours: float) -> Answer:
         """The rows from now on."""
         series = await self._known(client, now_s)
-        return self._answer(series, series.between(now_s, now_s + hours * 3600.0), now_s)
+        return self._answer(series, *series.between(now_s, now_s + hours * 3600.0))
 
     async def _known(self, client: Client, now_s: float, *, is_now: bool = False) -> Series:
         raise NotImplementedError
 
-    def _answer(self, series: Series, samples: tuple[Sample, ...], at_s: float = 0.0) -> Answer:
+    def _answer(self, series: Series, samples: tuple[Sample, ...], whole: tuple[float, float]) -> Answer:
         if not samples:
-            raise self._nothing(series, at_s)
+            raise self._nothing(series, whole[0])
         return Answer(
             source=NAME,
             title=self._title,
@@ -276,6 +277,7 @@ class _Own:
             kind=series.common.kind,
             factor_basis=series.common.factor_basis,
             samples=samples,
+            whole=whole,
         )
 
     def _nothing(self, series: Series, at_s: float) -> NoDataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,27 @@ def test_a_value_counts_is_carried_on_and_at_last_given_up() -> None:
     assert at(grid, 2 * HALF_HOUR + 61) == (100.0, Quality.CACHED)
     assert at(grid, 5399) == (100.0, Quality.CACHED)
     assert at(grid, 5400) == (300.0, Quality.AVERAGE)
+
+
+def test_an_answer_that_is_all_of_its_window_drops_what_it_leaves_out() -> None:
+    grid = Grid(AVERAGE)
+    rows = [(i * HALF_HOUR, 100.0 + i, Quality.GIVEN) for i in range(6)]
+    grid.learn(0, answer(*rows), grace_s=0.0, stale_s=0.0)
+    mended = replace(answer(rows[1], rows[4]), whole=(T0 + HALF_HOUR, T0 + 5 * HALF_HOUR))
+    assert grid.learn(0, mended, grace_s=0.0, stale_s=0.0) == T0 + 2 * HALF_HOUR
+    known = [at(grid, i * HALF_HOUR)[0] for i in range(6)]
+    assert known == [100.0, 101.0, 300.0, 300.0, 104.0, 105.0]  # outside of the window it says nothing
+    assert grid.learn(0, mended, grace_s=0.0, stale_s=0.0) is None
+
+
+def test_a_row_that_reaches_into_a_window_of_which_it_is_no_part_ends_with_its_begin() -> None:
+    grid = Grid(AVERAGE)
+    before = answer((0, 100.0, Quality.GIVEN), (2 * HALF_HOUR, 102.0, Quality.FORECAST))
+    grid.learn(0, before, grace_s=0.0, stale_s=0.0)
+    whole = (T0 + 600, T0 + 3 * HALF_HOUR)
+    mended = replace(answer((2 * HALF_HOUR, 102.0, Quality.GIVEN)), whole=whole)
+    assert grid.learn(0, mended, grace_s=0.0, stale_s=0.0) == T0 + 600
+    assert [at(grid, s)[0] for s in (0, 599, 600, HALF_HOUR - 1, 2 * HALF_HOUR)] == [100.0, 100.0, 300.0, 300.0, 102.0]
 
 
 def test_the_curve_degrades_by_itself_at_the_right_instants() -> None:

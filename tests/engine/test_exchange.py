@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +376,16 @@ def test_a_value_out_of_range_in_the_folder_is_not_believed(tmp_path: Path, samp
     assert in_time(clock, lambda: exchange_of(clock, tmp_path).last(source)) is None
     in_time(clock, lambda: exchange_of(clock, tmp_path).ask(source))
     assert len(source.asked) == 2
+
+
+@pytest.mark.parametrize("whole", [None, (1.0, 5.0)])
+def test_what_an_answer_is_all_of_is_kept_with_it(tmp_path: Path, whole: tuple[float, float] | None) -> None:
+    clock = FakeClock()
+    answer = replace(in_time(clock, lambda: exchange_of(clock).ask(ScriptedSource(five_minutes))), whole=whole)
+    assert Cache(tmp_path).write("key", Entry(answer=answer))
+    entry = Cache(tmp_path).read("key")
+    assert entry is not None
+    assert entry.answer == answer
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_sharing(tmp_path: Path) -> None:

@@ -862,6 +862,27 @@ def test_a_file_of_the_users_own_is_followed_as_it_grows(tmp_path: Path) -> None
     run(body, make=make, intensity=str(rows), offline=True, interval_s=60.0)
 
 
+@pytest.mark.parametrize("again_s", [1000.0, 1.0])  # in the second case the run's end is the first look
+def test_rows_that_are_taken_out_of_a_file_during_the_run_count_no_more(tmp_path: Path, again_s: float) -> None:
+    rows = tmp_path / "own.csv"
+    good = "time,value\n2027-01-15T08:00:00Z,50\n2027-01-15T10:00:00Z,60\n"
+    rows.write_text(good + "2027-01-15T08:01:00Z,2000\n2027-01-15T08:20:00Z,2000\n")
+
+    def make(exchange: Exchange, session: Session, settings: Settings, place: Surroundings) -> Poller:
+        return Poller(exchange, session, settings, place, environ={})
+
+    async def body(rig: Rig) -> None:
+        await rig.until(lambda: "given" in rig.known, 0.1)
+        await rig.clock.advance(300.0)
+        rows.write_text(good)
+        await rig.clock.advance(again_s)
+        report = await rig.ended()
+        assert report.intensity_g_per_kwh == pytest.approx(50.0)
+        assert qualities(report) == ["given"]
+
+    run(body, make=make, intensity=str(rows), offline=True, interval_s=60.0)
+
+
 def test_a_name_that_is_no_source_is_refused_before_anything_begins() -> None:
     with pytest.raises(ConfigError, match="energidataservice"):
         Tracker(intensity="energydataservice")

@@ -51,7 +51,7 @@ def iso(hours: float) -> str:
 def rows_of(text: str) -> list[tuple[float, float, float]]:
     """From and to in hours since T0, and the value."""
     series = read_series(text)
-    return [((s.from_s - T0) / HOUR, (s.to_s - T0) / HOUR, s.g_per_kwh) for s in series.between(0.0, 5e9)]
+    return [((s.from_s - T0) / HOUR, (s.to_s - T0) / HOUR, s.g_per_kwh) for s in series.between(0.0, 5e9)[0]]
 
 
 THREE = [(0.0, 1.0, 100.0), (1.0, 3.0, 0.0), (3.0, 5.0, 300.5)]
@@ -178,11 +178,11 @@ def test_a_single_row_holds_an_hour() -> None:
 def test_the_night_that_has_one_hour_twice_has_two_rows_for_it() -> None:
     local = ["2026-10-25T01:00+02:00", "2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00", "2026-10-25T03:00+01:00"]
     series = read_series("time,value\n" + "".join(f"{time},{i}\n" for i, time in enumerate(local)))
-    samples = series.between(0.0, 5e9)
+    samples, _ = series.between(0.0, 5e9)
     assert [s.g_per_kwh for s in samples] == [0.0, 1.0, 2.0, 3.0]
     assert {s.to_s - s.from_s for s in samples} == {HOUR}
     spring = ["2026-03-29T01:00+01:00", "2026-03-29T03:00+02:00", "2026-03-29T04:00+02:00"]
-    samples = read_series("time,value\n" + "".join(f"{time},{i}\n" for i, time in enumerate(spring))).between(0, 5e9)
+    samples = read_series("time,value\n" + "".join(f"{time},{i}\n" for i, time in enumerate(spring))).between(0, 5e9)[0]
     assert {s.to_s - s.from_s for s in samples} == {HOUR}
 
 
@@ -190,7 +190,7 @@ def test_kind_basis_and_quality_may_be_columns() -> None:
     text = f"time,value,kind,factor_basis,quality\n{iso(0)},1,marginal,lifecycle,\n{iso(1)},2,marginal,,forecast\n"
     series = read_series(text)
     assert (series.common.kind, series.common.factor_basis) == (IntensityKind.MARGINAL, FactorBasis.LIFE_CYCLE)
-    assert [s.quality for s in series.between(0.0, 5e9)] == [Quality.GIVEN, Quality.FORECAST]
+    assert [s.quality for s in series.between(0.0, 5e9)[0]] == [Quality.GIVEN, Quality.FORECAST]
 
 
 def test_many_rows_in_any_order_are_those_of_the_sorted_file_and_others_get_turns() -> None:
@@ -203,9 +203,12 @@ def test_many_rows_in_any_order_are_those_of_the_sorted_file_and_others_get_turn
     assert [series.g_per_kwh[i] for i in (0, 1, 699, 700, 8999)] == [0.0, 1.0, 699.0, 0.0, 8999 % 700]
     assert series.step_s == 300.0
     assert len(turns) > 90
-    assert len(series.between(0.0, 5e9)) == MOST_SAMPLES
-    assert series.between(times[10] + 1, times[12])[0].from_s == times[10]
-    assert len(series.between(times[10] + 1, times[12])) == 2
+    samples, whole = series.between(0.0, 5e9)
+    assert len(samples) == MOST_SAMPLES
+    assert whole == (0.0, times[MOST_SAMPLES])  # not all of what was asked for
+    samples, whole = series.between(times[10] + 1, times[12])
+    assert [sample.from_s for sample in samples] == times[10:12]
+    assert whole == (times[10] + 1, times[12])
 
 
 # -- the source ------------------------------------------------------------------------------------------------
