@@ -111,10 +111,26 @@ async def test_the_country_has_the_mean_of_the_minutes_of_each_five() -> None:
     server = LocalServer({"/": envelope([minute(NINE + 240 - 60 * n, value) for n, value in ago.items()])})
     async with server:
         answer = await bound(server, "DK").now(server.client, NINE + 250.0)
-    assert server.asked == [("/dataset/PowerSystemRightNow", {"sort": "Minutes1UTC desc", "limit": "30"})]
+    assert server.asked == [("/dataset/PowerSystemRightNow", {"sort": "Minutes1UTC desc", "limit": "35"})]
     # 09:04, 09:03 and 09:02; 08:59 and 08:58, though the minute on the border is null; nothing of 08:50.
     assert told(answer) == [(-300, 0, 90.5, Quality.LIVE), (0, 300, 107.0, Quality.LIVE)]
     assert answer.zone == "DK"
+
+
+async def test_the_country_has_no_mean_of_the_five_minutes_of_which_the_first_were_not_sent() -> None:
+    now_s = NINE + 1000
+
+    def newest(request: web.Request) -> dict[str, Any]:
+        last = now_s // 60 * 60
+        minutes = range(last, last - 60 * int(request.query["limit"]), -60)
+        return envelope([minute(s, float(s // 60 % 5)) for s in minutes])
+
+    async with LocalServer({"/": newest}) as server:
+        source = bound(server, "DK")
+        for now_s in range(NINE + 1000, NINE + 1600, 60):
+            samples = (await source.now(server.client, now_s)).samples
+            assert {s.g_per_kwh for s in samples[:-1]} == {2.0}
+            assert samples[0].from_s <= now_s - 1500.0
 
 
 @pytest.mark.parametrize("wrong", [-1.0, 3001.0, 10**400, "107", True, []])
