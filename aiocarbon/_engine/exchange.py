@@ -25,6 +25,7 @@ from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, Source
 from aiocarbon.intensity.base import Source, Traits
 from aiocarbon.intensity.cache import Cache, Entry
 from aiocarbon.intensity.client import Client
+from aiocarbon.intensity.wording import hidden
 
 if TYPE_CHECKING:
     import tenacity
@@ -258,7 +259,8 @@ class Exchange:
         except IntensityError:
             raise
         except Exception as error:
-            raise BadAnswerError(f"{traits.title}: {type(error).__name__}: {error}", source=traits.name) from error
+            why = f"{traits.title}: {type(error).__name__}: {hidden(str(error))}"
+            raise BadAnswerError(why, source=traits.name) from error
 
     async def _spaced(self, source: Source, question: Question) -> None:
         """Wait until the source may be asked again by this machine; all its processes take turns.
@@ -387,9 +389,7 @@ def _why(state: tenacity.RetryCallState) -> str:
 
 def _may_be_asked_again(error: BaseException) -> bool:
     """Whether an error may pass within seconds."""
-    if isinstance(error, NotYetError):
-        return False
-    if isinstance(error, SourceDownError):
+    if isinstance(error, SourceDownError) and not isinstance(error, NotYetError):
         return error.retry_after_s is None or error.retry_after_s <= LONGEST_PAUSE_S
     return isinstance(error, BadAnswerError) and error.may_pass
 

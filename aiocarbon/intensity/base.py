@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from aiocarbon._core.answer import Answer, Sample
 from aiocarbon._core.intensity import MAX_G_PER_KWH, FactorBasis, IntensityKind, Quality
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError
+from aiocarbon.intensity.wording import quoted
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -223,10 +224,10 @@ async def in_pieces(
 
 def _grams(value: object, traits: Traits) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadAnswerError(f"{traits.title} sent {str(value)[:40]!r} where a number belongs", source=traits.name)
+        raise BadAnswerError(f"{traits.title} sent {quoted(value)!r} where a number belongs", source=traits.name)
     if not 0.0 <= value <= MAX_G_PER_KWH:  # NaN fails both comparisons
         raise BadAnswerError(
-            f"{traits.title} sent {str(value)[:40]} gCO2eq/kWh, which is not in 0..{MAX_G_PER_KWH:g}",
+            f"{traits.title} sent {quoted(value)} gCO2eq/kWh, which is not in 0..{MAX_G_PER_KWH:g}",
             source=traits.name,
         )
     return float(value)
@@ -242,6 +243,6 @@ def utc_s(text: object, traits: Traits) -> float:
         if not isinstance(text, str):
             raise ValueError(text)
         when = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadAnswerError(f"{traits.title} sent {str(text)[:40]!r} as a time", source=traits.name) from error
+    except ValueError:  # which quotes it as it came
+        raise BadAnswerError(f"{traits.title} sent {quoted(text)!r} as a time", source=traits.name) from None
     return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()

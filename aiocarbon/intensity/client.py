@@ -24,7 +24,7 @@ from aiocarbon._version import __version__
 from aiocarbon.errors import BadAnswerError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import shown
 from aiocarbon.intensity.headers import patience_s, server_now_s
-from aiocarbon.intensity.wording import Sent, why
+from aiocarbon.intensity.wording import SENT, Sent, why
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -150,6 +150,7 @@ class Client:
         """
         _demand_safe(url, source)
         sent = Sent(url, params, headers)
+        SENT.set(sent)
         session = await self._made(source)
         import aiohttp  # loaded by now
 

@@ -20,6 +20,7 @@ from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import FactorBasis, Location, Quality
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceRefusedError
 from aiocarbon.intensity.base import Access, Row, Source, Traits, make_answer, shown, utc_s
+from aiocarbon.intensity.wording import hidden, quoted
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -264,7 +265,7 @@ class ElectricityMaps:
             from_s = utc_s(point.get("datetime"), self.traits)
             granularity = point.get("temporalGranularity", body.get("temporalGranularity")) or "hourly"
             if not isinstance(granularity, str) or granularity not in STEPS_S:
-                raise BadAnswerError(f"{TITLE} sent values of {str(granularity)[:40]!r}, not of hours", source=NAME)
+                raise BadAnswerError(f"{TITLE} sent values of {quoted(granularity)!r}, not of hours", source=NAME)
             how = quality or (Quality.ESTIMATED if point.get("isEstimated") else Quality.LIVE)
             yield from_s, from_s + STEPS_S[granularity], point.get("carbonIntensity"), how
 
@@ -275,8 +276,10 @@ class ElectricityMaps:
             BadAnswerError: It is none, or not the one that was asked for.
         """
         zone, asked = body.get("zone"), self.query.get("zone")
-        if not isinstance(zone, str) or not zone or (asked is not None and zone.upper() != asked):
-            raise BadAnswerError(f"{TITLE} answered for {str(zone)[:40]!r}, not for {self.traits.zone}", source=NAME)
+        # What comes back of what was sent is no zone, unless a zone was sent.
+        is_other = isinstance(zone, str) and (hidden(zone) != zone if asked is None else zone.upper() != asked)
+        if not isinstance(zone, str) or not zone or is_other:
+            raise BadAnswerError(f"{TITLE} answered for {quoted(zone)!r}, not for {self.traits.zone}", source=NAME)
         return zone.upper()
 
 

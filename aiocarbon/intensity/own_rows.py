@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from aiocarbon._core.intensity import MAX_G_PER_KWH, FactorBasis, IntensityKind, Quality
+from aiocarbon.intensity.wording import quoted
 
 __all__ = ["FORMAT", "Common", "Row", "Rows", "RowsError"]
 
@@ -136,7 +137,7 @@ def _row(line: int, record: Mapping[str, Cell], columns: _Columns, same: dict[st
         word = str(record[column]).strip().lower().replace("lifecycle", "life-cycle")
         accepted = {"kind": IntensityKind, "factor_basis": FactorBasis, "quality": Quality}[name]
         if word not in {str(choice) for choice in accepted}:
-            raise RowsError(f"line {line}: {column} is {word[:40]!r}; expected {' or '.join(accepted)}")
+            raise RowsError(f"line {line}: {column} is {quoted(word)!r}; expected {' or '.join(accepted)}")
         if name == "quality":
             quality = Quality(word)
         elif same.setdefault(name, word) != word:
@@ -147,7 +148,7 @@ def _row(line: int, record: Mapping[str, Cell], columns: _Columns, same: dict[st
 def _seconds(cell: Cell, name: str, is_utc: bool, line: int) -> float:
     """UTC seconds of a time as it stands in the text."""
     expected = "expected ISO 8601 with an offset or Z (2026-10-25T02:00:00+01:00), or Unix seconds"
-    shown = f"line {line}: {name} is {str(cell)[:40]!r}"
+    shown = f"line {line}: {name} is {quoted(cell)!r}"
     number = _number(cell)
     if number is not None:
         if not FIRST_S <= number <= LAST_S:
@@ -176,7 +177,7 @@ def _grams(cell: Cell, name: str, line: int) -> float:
     if number is None or not 0.0 <= number <= MAX_G_PER_KWH:
         hint = " with a point" if isinstance(cell, str) and "," in cell else ""
         raise RowsError(
-            f"line {line}: {name} is {str(cell)[:40]!r}; expected a number{hint}, 0 to {MAX_G_PER_KWH:g} gCO2eq/kWh"
+            f"line {line}: {name} is {quoted(cell)!r}; expected a number{hint}, 0 to {MAX_G_PER_KWH:g} gCO2eq/kWh"
         )
     return number
 
@@ -210,7 +211,7 @@ def _columns(names: list[str], line: int) -> _Columns:
             why = (
                 f"{' and '.join(matches)} could each be the {what}" if matches else f"none of the names is the {what}'s"
             )
-            shown = ", ".join(names)[:120]
+            shown = quoted(", ".join(names), 120)
             raise RowsError(f"line {line}: {why} ({shown}); expected one of {', '.join(sorted(accepted))}")
     return _Columns(
         time=time[0],
@@ -287,7 +288,7 @@ def _of_json(text: str) -> Iterator[Record]:
                 columns[names] = _columns(list(names), line)
             yield line, element, columns[names]
         else:
-            raise RowsError(f"line {line}: {str(element)[:40]!r}; expected {{time, value}} or a pair of the two")
+            raise RowsError(f"line {line}: {quoted(element)!r}; expected {{time, value}} or a pair of the two")
 
 
 def _elements(text: str) -> Iterator[tuple[int, Any]]:

@@ -10,10 +10,14 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, urlsplit
 
-__all__ = ["Sent", "why"]
+__all__ = ["SENT", "Sent", "hidden", "quoted", "why"]
+
+CELL: Final = 40
+"""Of one value of an answer, what a message quotes."""
 
 QUOTED: Final = 200
 """Of an error's body, what its message quotes."""
@@ -73,6 +77,21 @@ class Sent:
                 return True
             seen = seen.__cause__ or seen.__context__
         return False
+
+
+SENT: Final[ContextVar[Sent | None]] = ContextVar("SENT", default=None)
+"""What this task sent last, so that whoever reads the answer, in a worker too, quotes nothing of it."""
+
+
+def hidden(text: str) -> str:
+    """A text out of an answer, with all taken out that was sent to get it."""
+    sent = SENT.get()
+    return text if sent is None else sent.hidden_in(text)
+
+
+def quoted(value: object, most: int = CELL) -> str:
+    """What a message may quote of a value out of an answer: cut off, but not before what was sent is taken out."""
+    return hidden(str(value))[:most]
 
 
 def _credentials(parts: SplitResult) -> Iterator[str]:

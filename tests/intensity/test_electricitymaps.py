@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -431,6 +432,17 @@ async def test_a_token_that_comes_back_in_an_answer_is_told_nowhere(status: int)
             await source.now(server.client, NOW)
     told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caught.value.remedy
     assert TOKEN not in told + repr(source) + repr(source.traits) + str(source)
+
+
+@pytest.mark.parametrize("field", ["carbonIntensity", "datetime", "temporalGranularity", "zone"])
+@pytest.mark.parametrize("place", [at("DE"), replace(at("DE"), latitude=52.5, longitude=13.4)])
+async def test_a_token_that_comes_back_as_a_value_is_told_nowhere(field: str, place: Location) -> None:
+    server = LocalServer()
+    latest(server, point(TEN, 216) | {field: f"{'x' * 34}{TOKEN}"})  # the quotation is cut off inside it
+    async with server:
+        with pytest.raises(BadAnswerError) as caught:
+            await bound(server, place).now(server.client, NOW)
+    assert TOKEN[:6] not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_password_in_the_base_url_is_told_nowhere() -> None:

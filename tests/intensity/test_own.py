@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -389,6 +390,31 @@ async def test_a_url_answers_as_a_file_does_and_its_query_is_shown_to_nobody() -
                 await source.now(client, T0)
             assert "s3cret" not in str(caught.value)
             assert "/grid.json" in str(caught.value)
+
+
+SECRET = "S3CRETKEY12345-and-a-long-one"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"error: invalid api key {SECRET}\n",
+        f"time,value,{'x' * 80}{SECRET}\n".replace("value", "valeur"),
+        f"time,value\n{'x' * 30}{SECRET},3\n",
+        f"time,value\n{iso(0)},{'x' * 30}{SECRET}\n",
+        f"time,value,kind\n{iso(0)},3,{'x' * 30}{SECRET}\n",
+        f'["{"x" * 30}{SECRET}"]',
+        f'[{{"time": {{"key": "{SECRET}"}}, "value": 3}}]',
+    ],
+)
+async def test_a_key_that_comes_back_in_an_answer_is_told_nowhere(text: str) -> None:
+    async with served(Server(text)) as base, a_client() as client:
+        source = open_own(f"{base}/grid.csv?key={SECRET}", PLACE, blocking)
+        with pytest.raises(BadAnswerError, match=r"line [12]") as caught:
+            await source.now(client, T0)
+    told = "".join(traceback.format_exception(caught.value))
+    assert SECRET[:5] not in told
+    assert SECRET[:5].lower() not in told
 
 
 # -- the setting -----------------------------------------------------------------------------------------------
