@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from aiocarbon._core.answer import Answer
-from aiocarbon._core.units import NS_PER_S, S_PER_NS
+from aiocarbon._core.units import NS_PER_S, S_PER_DAY, S_PER_NS
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.deadline import within
 from aiocarbon._engine.questions import NOW, Kind, Question, digest, key_of, next_s
@@ -367,7 +367,7 @@ class Exchange:
             return min(due_s, now_s + FILE_EVERY_S)
         if due_s < now_s + min(LEAST_BETWEEN_S, traits.step_s / 2.0):
             due_s = next_s(now_s, traits.step_s, traits.offset_s)
-        return due_s + jitter_s
+        return min(due_s, now_s + S_PER_DAY) + jitter_s
 
     def _tell(self, source: Source, state: State) -> None:
         self.states[f"{source.traits.name} {source.traits.zone}"] = state

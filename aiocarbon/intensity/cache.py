@@ -32,6 +32,9 @@ LARGEST: Final = 1 << 20
 KEPT_S: Final = 7 * 86400.0
 """A file that nobody wrote for a week is removed."""
 
+MOST_PAUSE_S: Final = 2 * 86400.0
+"""A source is left alone and an answer kept for a day at most; a file that says twice as long is damaged."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -101,7 +104,7 @@ class Cache:
             with self._path(key).open("rb") as file:
                 plain = json.loads(file.read(LARGEST))
             return _entry(plain) if plain["schema"] == SCHEMA and plain["key"] == key else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     def write(self, key: str, entry: Entry) -> bool:
@@ -222,19 +225,23 @@ def _entry(plain: dict[str, Any]) -> Entry:
     """The entry of a file; whatever wrote it, its numbers are in range.
 
     Raises:
-        KeyError, TypeError, ValueError: It is none.
+        KeyError, TypeError, ValueError, OverflowError: It is none.
     """
     answer = plain["answer"]
-    return Entry(
+    entry = Entry(
         answer=None if answer is None else _answer(answer),
         asked_s=_finite(plain["asked_s"]),
         due_s=_finite(plain["due_s"]),
-        failures=int(plain["failures"]),
+        failures=int(_finite(plain["failures"])),
         failed_s=_finite(plain["failed_s"]),
         not_before_s=_finite(plain["not_before_s"]),
         why=str(plain["why"]),
         place=str(plain["place"]),
     )
+    pauses_s = entry.due_s - entry.asked_s, entry.not_before_s - entry.failed_s
+    if max(pauses_s) > MOST_PAUSE_S or entry.failures < 0:
+        raise ValueError("a number out of range")
+    return entry
 
 
 def _answer(plain: dict[str, Any]) -> Answer:

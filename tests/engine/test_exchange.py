@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -376,6 +377,35 @@ def test_a_value_out_of_range_in_the_folder_is_not_believed(tmp_path: Path, samp
     assert in_time(clock, lambda: exchange_of(clock, tmp_path).last(source)) is None
     in_time(clock, lambda: exchange_of(clock, tmp_path).ask(source))
     assert len(source.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [
+        ("failures", "1e999"), ("failures", "-1"), ("failures", "true"), ("asked_s", "1" * 400),
+        ("failed_s", "-1e999"), ("due_s", "9" * 400), ("due_s", "4e12"), ("not_before_s", "4e12"),
+        ("whole", "[1, 1e999]"),
+    ],
+)  # fmt: skip
+def test_a_number_out_of_range_in_the_folder_is_not_believed(tmp_path: Path, field: str, number: str) -> None:
+    clock, source = FakeClock(), ScriptedSource(five_minutes)
+    in_time(clock, lambda: exchange_of(clock, tmp_path).ask(source))
+    (path,) = tmp_path.glob("q-*.json")
+    text, changed = re.subn(f'"{field}":[^,}}]+', f'"{field}":{number}', path.read_text())
+    assert changed == 1
+    path.write_text(text)
+    assert in_time(clock, lambda: exchange_of(clock, tmp_path).last(source)) is None
+    in_time(clock, lambda: exchange_of(clock, tmp_path).ask(source))
+    assert len(source.asked) == 2
+
+
+def test_a_value_that_holds_for_a_year_is_asked_for_again_the_next_day(tmp_path: Path) -> None:
+    clock = FakeClock()
+    source = ScriptedSource(lambda now_s: [(now_s - 10.0, now_s + 366 * 86400.0, 42.0, Quality.LIVE)], step_s=3600.0)
+    exchange = exchange_of(clock, tmp_path)
+    in_time(clock, lambda: exchange.ask(source))
+    assert 86000.0 < exchange.due_s(source) - exchange.now_s < 87000.0
+    assert in_time(clock, lambda: exchange_of(clock, tmp_path).last(source)) is not None
 
 
 @pytest.mark.parametrize("whole", [None, (1.0, 5.0)])
