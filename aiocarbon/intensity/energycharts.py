@@ -16,6 +16,7 @@ from aiocarbon._core.answer import Answer
 from aiocarbon._core.intensity import FactorBasis, Location, Quality
 from aiocarbon.errors import BadAnswerError, NoDataError
 from aiocarbon.intensity.base import Access, Row, Source, Traits, in_pieces, make_answer, shown
+from aiocarbon.intensity.table import OWN_CODES
 
 if TYPE_CHECKING:
     from aiocarbon.intensity.client import Client
@@ -34,7 +35,10 @@ COUNTRIES: Final = (
 """Those on the European grid's transparency platform, on whose data the service stands. Its own list was not found: a
 country too many costs a 400. Great Britain is left out: its operator publishes itself; Northern Ireland is "nie"."""
 
-ISLANDS: Final = ("DK-BHM", "ES-CE", "ES-CN", "ES-ML", "FR-COR", "GR-IS", "PT-20", "PT-30", "PT-AC", "PT-MA")
+ISLANDS: Final = (
+    *("DK-BHM", "ES-CE", "ES-CN", "ES-ML", "FR-20R", "FR-2A", "FR-2B", "FR-COR"),
+    *("GR-IS", "PT-20", "PT-30", "PT-AC", "PT-MA"),
+)
 """Grids of their own, or nearly so, of which the country's value says nothing."""
 
 STEP_S: Final = 900.0
@@ -54,7 +58,7 @@ def bind(place: Location, access: Access) -> tuple[Source, ...]:
     """The source for a place in Europe; none elsewhere, in Great Britain and on islands with a grid of their own."""
     zone = "GB-NIR" if place.zone.startswith("GB:BT") else place.zone  # postcodes of Belfast: all Northern Ireland
     country = zone if zone == "GB-NIR" else place.country
-    if country not in {*COUNTRIES.split(), "GB-NIR"} or zone.startswith(ISLANDS):
+    if country not in {*COUNTRIES.split(), "GB-NIR"} or zone.startswith(ISLANDS) or zone in OWN_CODES:
         return ()
     traits = Traits(
         name=NAME,

@@ -36,6 +36,16 @@ _ACCEPTED: Final = (
     'an outward postcode ("GB:N1"), coordinates in degrees north and east ("55.67,12.57") or "WORLD"'
 )
 
+OWN_CODES: Final = {
+    **{f"FR-{code}": code for code in ["BL", "GF", "GP", "MF", "MQ", "NC", "PF", "PM", "RE", "TF", "WF", "YT"]},
+    **{"FR-971": "GP", "FR-972": "MQ", "FR-973": "GF", "FR-974": "RE", "FR-976": "YT"},
+    **{f"NL-{code}": code for code in ["AW", "BQ", "CW", "SX"]},
+    **{f"NL-BQ{n}": "BQ" for n in (1, 2, 3)},
+    **{"FI-01": "AX", "NO-21": "SJ", "NO-22": "SJ"},
+}
+"""Parts of a country with a country code of their own (ISO 3166-2:2020), whose grid is not that of the mainland; those
+of the United States and China are in the table of subdivisions."""
+
 _COORDINATES: Final = r"([+-]?[0-9]{1,3}(?:\.[0-9]*)?) *, *([+-]?[0-9]{1,3}(?:\.[0-9]*)?)"
 
 EARTH_RADIUS_KM: Final = 6371.0
@@ -64,6 +74,7 @@ def parse_zone(text: str) -> Location:
         return _at(float(coordinates[1]), float(coordinates[2]), text)
     countries, subdivisions = _countries(), _subdivisions()
     zone = _alpha3().get(zone, zone)
+    zone = OWN_CODES.get(zone, zone)
     if zone in subdivisions and not zone.startswith(subdivisions[zone]["country"]):
         zone = subdivisions[zone]["country"]  # "US-PR" and "CN-HK" have a country code of their own
     if zone in countries:
@@ -168,7 +179,7 @@ def _is_grid_zone(zone: str) -> bool:
 
 def _rows_of(zone: str) -> Iterator[dict[str, str]]:
     """The rows that can stand for a zone, the nearest first: "US-HI-OA" itself, Hawaii, the United States."""
-    country, subdivisions = re.split("[-:]", zone, maxsplit=1)[0], _subdivisions()
+    country, subdivisions = OWN_CODES.get(zone, re.split("[-:]", zone, maxsplit=1)[0]), _subdivisions()
     for code in (zone, zone.rpartition("-")[0]):
         if code in subdivisions:
             yield subdivisions[code]

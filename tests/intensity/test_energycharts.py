@@ -90,7 +90,25 @@ async def test_the_country_answers_for_its_zones_and_says_so(zone: str, country:
 
 
 @pytest.mark.parametrize(
-    "zone", ["WORLD", "US", "US-CA", "GB", "GB:N1", "GB-SCT", "CN", "ES-CN-TE", "PT-AC", "FR-COR", "RU", "UK"]
+    "zone",
+    [
+        "WORLD",
+        "US",
+        "US-CA",
+        "GB",
+        "GB:N1",
+        "GB-SCT",
+        "CN",
+        "ES-CN-TE",
+        "PT-AC",
+        "FR-COR",
+        "FR-2A",
+        "FR-974",
+        "RE",
+        "FI-01",
+        "RU",
+        "UK",
+    ],
 )
 def test_elsewhere_it_covers_nothing(zone: str) -> None:
     assert energycharts.bind(at(zone), Access(url="https://example.org")) == ()

@@ -7,7 +7,7 @@ import pytest
 from aiocarbon import data, intensity
 from aiocarbon._core.intensity import FactorBasis, IntensityValue, Quality
 from aiocarbon.errors import ConfigError
-from aiocarbon.intensity.table import average, given, parse_zone
+from aiocarbon.intensity.table import OWN_CODES, average, given, parse_zone
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,13 @@ from aiocarbon.intensity.table import average, given, parse_zone
         ("us-ca", "US-CA", "California, United States"),
         ("us-pr", "PR", "Puerto Rico"),
         ("CN-HK", "HK", "Hong Kong"),
+        ("FR-974", "RE", "Reunion"),
+        ("fr-gf", "GF", "French Guiana"),
+        ("NL-AW", "AW", "Aruba"),
+        ("NL-BQ3", "BQ", "Bonaire, Sint Eustatius and Saba"),
+        ("FI-01", "AX", "Åland Islands"),
+        ("NO-21", "SJ", "Svalbard and Jan Mayen"),
+        ("FR-HDF", "FR-HDF", "France, grid zone FR-HDF"),
         ("world", "WORLD", "World"),
         ("gb:n1", "GB:N1", "United Kingdom, postcode N1"),
         ("GB:SW1A", "GB:SW1A", "United Kingdom, postcode SW1A"),
@@ -69,6 +76,14 @@ def test_a_near_miss_names_the_code_that_was_meant(text: str, near: str) -> None
     with pytest.raises(ConfigError, match="near: ") as caught:
         parse_zone(text)
     assert near in str(caught.value)
+
+
+def test_a_part_with_a_country_code_of_its_own_has_nothing_of_the_mainland() -> None:
+    for part, code in OWN_CODES.items():
+        assert parse_zone(part).zone == parse_zone(code).zone == code
+        value = average(part)  # as older journals have it
+        assert value.zone == average(code).zone != part[:2]
+        assert f"no value for {part}" in value.note
 
 
 def assert_sound(value: IntensityValue) -> None:
