@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aiocarbon._engine import host as hosts
@@ -50,7 +50,8 @@ async def wait_until_clean(
     Args:
         below_g_per_kwh: Limit in gCO2eq/kWh, above 0; None: no limit. With a duration: whichever comes first.
         deadline: How long to wait: a time zone aware `datetime`, a `timedelta`, seconds from now, or a text ("12h").
-            With a duration the work has to be done by then. None: no limit.
+            With a duration the work has to be done by then. A `datetime` further ahead than a year (366 days) counts as
+            that. None: no limit.
         duration: How long the work takes: a `timedelta`, seconds, or a text ("90min"); needs a deadline.
         location: As of `Tracker`.
         intensity: As of `Tracker`.
@@ -159,7 +160,7 @@ class Order:
 
     def failed(self, error: EngineError) -> CleanWait:
         """What is told where the instrument failed: the training is not to wait for that."""
-        from aiocarbon._core.waited import CleanWait, WaitEnd
+        from aiocarbon._core.waited import CleanWait, WaitEnd, instant_of
 
         log.warning("waiting.failed", why=str(error))
         return CleanWait(
@@ -168,7 +169,7 @@ class Order:
             waited_s=self.waited_s,
             below_g_per_kwh=self.wish.below_g_per_kwh,
             duration_s=self.wish.duration_s,
-            deadline=None if self.wish.deadline_s is None else datetime.fromtimestamp(self.wish.deadline_s, UTC),
+            deadline=None if self.wish.deadline_s is None else instant_of(self.wish.deadline_s),
         )
 
 
@@ -183,8 +184,11 @@ def _seconds(field: str, value: object) -> float:
 
 def _instant_s(value: object) -> float:
     """UTC seconds of an instant, or of a time from now on."""
+    from aiocarbon._core.timespan import MOST_S
+
     if not isinstance(value, datetime):
         return time.time() + _seconds("deadline", value)
     if value.tzinfo is None or value.utcoffset() is None:
         raise ConfigError("deadline", value, "a datetime with a time zone, such as datetime.now(UTC) + timedelta(...)")
-    return value.timestamp()
+    # Nothing is known of a time so far ahead; "whenever" is often written as the last instant there is.
+    return min(value.timestamp(), time.time() + MOST_S)

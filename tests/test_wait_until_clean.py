@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +280,7 @@ def test_wait_never_spins_and_never_sleeps_long(tmp_path: Path) -> None:
         ("below_g_per_kwh", {"below_g_per_kwh": True}),
         ("deadline", {"below_g_per_kwh": 100, "deadline": datetime.now(UTC) - timedelta(hours=1)}),
         ("deadline", {"below_g_per_kwh": 100, "deadline": datetime(2030, 1, 1)}),
+        ("deadline", {"below_g_per_kwh": 100, "deadline": datetime.min.replace(tzinfo=timezone(timedelta(hours=9)))}),
         ("deadline", {"below_g_per_kwh": 100, "deadline": -1}),
         ("deadline", {"below_g_per_kwh": 100, "deadline": float("nan")}),
         ("deadline", {"below_g_per_kwh": 100, "deadline": "12 hours"}),
@@ -300,6 +301,23 @@ def test_wish_that_cannot_come_true_is_refused_before_anything_starts(field: str
             call(**wish)
         assert caught.value.field == field
     assert not any(thread.name == hosts.THREAD_NAME for thread in threading.enumerate() if thread.is_alive())
+
+
+@pytest.mark.parametrize("tz", [UTC, timezone(timedelta(hours=-9)), timezone(timedelta(hours=9))])
+def test_last_instant_there_is_counts_as_a_year_ahead(tz: timezone) -> None:
+    came = sync.wait_until_clean(below_g_per_kwh=100, intensity=300, deadline=datetime.max.replace(tzinfo=tz))
+    assert came.reason == "no forecast"
+    assert came.deadline is not None
+    assert timedelta(days=365) < came.deadline - datetime.now(UTC) <= timedelta(days=366)
+    failed = Order(100, datetime.max.replace(tzinfo=tz), None, intensity=300).failed(EngineError("gone"))
+    assert failed.deadline is not None
+
+
+@pytest.mark.parametrize(("deadline_s", "year"), [(1e300, "9999"), (253402300800.0, "9999"), (-1e300, "0001")])
+def test_instant_outside_of_the_calendar_is_told_as_its_border(deadline_s: float, year: str) -> None:
+    wish = Wish(below_g_per_kwh=1.0, deadline_s=deadline_s)
+    with pytest.raises(RefusedError, match=year):
+        check(wish, max(NOW_S, deadline_s))
 
 
 def test_engine_refuses_the_same(tmp_path: Path) -> None:

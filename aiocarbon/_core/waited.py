@@ -78,6 +78,14 @@ class CleanWait:
         return self.reason is WaitEnd.CLEAN
 
 
+def instant_of(at_s: float) -> datetime:
+    """An instant (UTC seconds) as it is told: the first or the last one of the calendar if it lies outside of it."""
+    try:
+        return datetime.fromtimestamp(at_s, UTC)
+    except (ValueError, OverflowError, OSError):
+        return (datetime.max if at_s > 0.0 else datetime.min).replace(tzinfo=UTC)
+
+
 def check(wish: Wish, now_s: float) -> None:
     """Refuse a wish that cannot come true.
 
@@ -91,7 +99,7 @@ def check(wish: Wish, now_s: float) -> None:
     if limit is not None and not (is_number and 0.0 < limit < math.inf):
         raise RefusedError("below_g_per_kwh", limit, "a number of gCO2eq/kWh above 0, or None")
     if wish.deadline_s is not None and not now_s < wish.deadline_s < math.inf:
-        late = datetime.fromtimestamp(wish.deadline_s, UTC).isoformat() if math.isfinite(wish.deadline_s) else "never"
+        late = instant_of(wish.deadline_s).isoformat() if math.isfinite(wish.deadline_s) else "never"
         raise RefusedError("deadline", late, "an instant after now")
     if wish.duration_s is None:
         return

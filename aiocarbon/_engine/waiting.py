@@ -11,13 +11,12 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon._core.clean import Plan, RefusedError, below
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.units import NS_PER_S, s_from_ns
-from aiocarbon._core.waited import SOON_S, CleanWait, WaitEnd, Wish, check
+from aiocarbon._core.waited import SOON_S, CleanWait, WaitEnd, Wish, check, instant_of
 from aiocarbon._engine.exchange import Exchange
 from aiocarbon._engine.hours import Hours, Outlooker
 from aiocarbon._engine.poller import LOOK_MOST_S
@@ -180,7 +179,7 @@ class Waiter:
             waited_s=s_from_ns(self._exchange.clock.boot_ns() - self._began_ns),
             below_g_per_kwh=wish.below_g_per_kwh,
             duration_s=wish.duration_s,
-            deadline=None if wish.deadline_s is None else datetime.fromtimestamp(wish.deadline_s, UTC),
+            deadline=None if wish.deadline_s is None else instant_of(wish.deadline_s),
             intensity=hours.now,
             plan=self._plan,
         )
