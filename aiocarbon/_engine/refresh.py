@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 PIECE_S: Final = 7 * 86400.0
 """Longest time that is asked for at once; sources ask in shorter pieces where their service wants that."""
 
-ASK_LIMIT_S: Final = 60.0
+ASK_LIMIT_S: Final = 90.0
+"""Longer than the minute that Energi Data Service wants between two questions, so that each week has its turn."""
+
 LIMIT_S: Final = 600.0
 """For all of it; what is known by then is kept, and the rest can be asked for by the next call."""
 

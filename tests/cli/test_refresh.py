@@ -25,10 +25,11 @@ from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity
 from aiocarbon._engine.clock import SystemClock
 from aiocarbon._engine.engine import Engine
 from aiocarbon._engine.exchange import Exchange
-from aiocarbon._engine.refresh import Refreshed, refresh
+from aiocarbon._engine.refresh import ASK_LIMIT_S, Refreshed, refresh
 from aiocarbon.cli.report_cmd import refreshed_lines
+from aiocarbon.intensity import dk
 from aiocarbon.intensity.cache import Cache
-from aiocarbon.intensity.client import Client
+from aiocarbon.intensity.client import TOTAL_LIMIT_S, Client
 from aiocarbon.journal import Loaded, records
 from aiocarbon.journal.read import gather, tell
 from aiocarbon.journal.records import SCHEMA
@@ -459,6 +460,10 @@ async def test_next_source_is_asked_where_the_first_one_fails(tmp_path: Path, fa
     assert [why in one.why for one in found.asked] == [True, False]
     assert found.asked[1].title == "Energy-Charts"
     assert "still" not in said
+
+
+def test_each_week_has_its_turn_at_a_source_that_wants_a_minute_between_two_questions() -> None:
+    assert ASK_LIMIT_S > dk.SPACING_S + TOTAL_LIMIT_S
 
 
 async def test_source_that_fails_is_not_asked_for_older_pieces(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from aiocarbon.cli.when_cmd import text_lines, to_dict
 from aiocarbon.intensity.cache import Cache
 from aiocarbon.intensity.client import Client
 from aiocarbon.settings import Settings
+from aiocarbon.testing import LocalServer
 
 pytestmark = pytest.mark.anyio
 
@@ -209,6 +210,33 @@ async def test_daily_profile_stands_behind_a_short_forecast_and_is_said() -> Non
     assert "begin at 23:00" in text
     assert "Energy-Charts until 16:3" in text
     assert "beyond, what was measured at the same time of day in the last 3 days" in text
+
+
+async def test_days_whose_turn_had_not_come_are_asked_for_two_minutes_later() -> None:
+    class Shifted(SystemClock):
+        shift_s = 0.0
+
+        def wall_ns(self) -> int:
+            return round((NOW_S + self.shift_s) * 1e9)
+
+    def danish(request: web.Request) -> dict[str, Any]:
+        query = request.query
+        if query["start"].startswith("now"):
+            times: Iterable[float] = [NOW_S // 300 * 300]
+        else:
+            begin, end = (datetime.fromisoformat(f"{query[key]}Z").timestamp() for key in ("start", "end"))
+            times = (begin + 300.0 * i for i in range(int((end - begin) / 300)))
+        stamps = ((datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S"), grams(at)) for at in times)
+        return {"records": [{"Minutes5UTC": at, "PriceArea": "DK1", "CO2Emission": g} for at, g in stamps]}
+
+    async with LocalServer({"/dataset/": danish}) as server:
+        clock = Shifted()
+        exchange = Exchange(clock, Client(blocking), Cache(None), blocking)
+        settings = Settings(location="DK-DK1", pue=1.0)
+        outlooker = Outlooker(exchange, settings, {"location": "DK-DK1"}, environ=server.environ)
+        for clock.shift_s, filler in ((0.0, Filler.AVERAGE), (90.0, Filler.AVERAGE), (130.0, Filler.PROFILE)):
+            assert (await outlooker.look(ahead_s=24 * HOUR_S)).filler is filler
+        await exchange.aclose()
 
 
 async def test_average_stands_where_there_is_no_day_of_past_and_is_not_waited_for() -> None:
