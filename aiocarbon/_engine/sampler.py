@@ -12,18 +12,15 @@ import anyio
 import anyio.abc
 from anyio import to_thread
 
-from aiocarbon._core.counters import estimate_refresh
 from aiocarbon._core.reading import Reading
 from aiocarbon._core.units import NS_PER_MS, NS_PER_S, ns_from_s, s_from_ns
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.hops import READ_DEADLINE_S, Burst, Hop, Result, Ticker
 from aiocarbon._engine.intake import Intake, Warn
 from aiocarbon._engine.mates import Mates
+from aiocarbon._engine.slowness import PROBE_NS, note_stand, settle_probe
 from aiocarbon._engine.ticking import Ticking
-from aiocarbon._engine.track import MOST_POWER_PACE_NS, POWER_PACE_NS, Track
-from aiocarbon._logging import get_logger
-
-log = get_logger("sampler")
+from aiocarbon._engine.track import Track
 
 WATCH_PERIOD_NS = 5 * NS_PER_MS
 WATCH_NS = 120 * NS_PER_MS
@@ -32,9 +29,6 @@ WATCH_NS = 120 * NS_PER_MS
 EDGE_WATCHES, EDGE_WATCH_NS = 8, 5 * NS_PER_S
 """So many edges of spans at once are watched like marks, then one in so long: each costs up to 24 reads a counter, and
 an asynchronous training has thousands of edges."""
-
-PROBE_NS = 500 * NS_PER_MS
-"""How long a sensor's refresh is sought when it is first read."""
 
 BURST_NS = NS_PER_S
 ASK_SHARE = 0.6
@@ -111,6 +105,8 @@ class Sampler:
         """A tick was told: its readings are there."""
         self.missed_ticks += ticker.missed.take()
         self.intake.take(ticker, *self._bursts)  # `ticked` settles
+        for track in [t for t in self._tracks() if t.needs_watch and t.is_own and t.is_probed]:
+            note_stand(track)
         for track in [t for t in self._tracks() if t.is_slow and t.is_own and not t.is_lost]:
             self._group.start_soon(self.sweep, [track])
         self._mates.tick()
@@ -230,7 +226,7 @@ class Sampler:
             )
             await self._run_burst(burst, length)
             for track in probing:
-                self._settle_probe(track)
+                settle_probe(track, self._clock.monotonic_ns())
 
     # -- watching ----------------------------------------------------------------------------------------------
 
@@ -257,6 +253,8 @@ class Sampler:
             if not tracks:
                 self._is_watching = False
                 return
+            for track in probing:
+                track.probed_from_ns = track.probed_from_ns or now
             length = PROBE_NS if probing else WATCH_NS
             seen = {t: t.derivation.last_value for t in tracks}
             unchanged = set(tracks)
@@ -278,7 +276,7 @@ class Sampler:
             self._end_watch(tracks, now + length)
             for track in probing:
                 if self._clock.monotonic_ns() >= now + length - WATCH_PERIOD_NS:
-                    self._settle_probe(track)
+                    settle_probe(track, self._clock.monotonic_ns())
             self._arrived()
 
     def _end_watch(self, tracks: Sequence[Track], until_ns: int) -> None:
@@ -291,19 +289,6 @@ class Sampler:
             has_told = len(curve) > 0 and curve[-1].t_ns >= wanted
             if has_told or now >= max(until_ns, wanted + WATCH_NS) or not track.is_readable:
                 track.wanted_ns = None
-
-    def _settle_probe(self, track: Track) -> None:
-        """Take the refresh that was observed; where too few changes were seen, the assumed one stays."""
-        track.is_probed = True
-        found = estimate_refresh(track.changed_ns)
-        track.changed_ns.clear()
-        if found is None:
-            return
-        refresh, jitter = found
-        track.derivation.set_refresh(refresh, jitter)
-        if track.is_power:
-            track.derivation.pace_ns = min(max(refresh, POWER_PACE_NS), MOST_POWER_PACE_NS)
-        log.debug("meter.refresh", device=track.device.id, refresh_s=s_from_ns(refresh), jitter_s=s_from_ns(jitter))
 
     def _take(self, hop: Hop) -> None:
         """Take what a hop has read, and what bursts have meanwhile."""

@@ -39,6 +39,9 @@ class Track:
         wanted_ns: A mark waits for this counter to change after this instant; None if none does.
         changed_ns: Instants at which its value was seen to change while it was watched.
         segment: Names this sampler's life on the device in journals.
+        probed_from_ns: When its probe began; None before.
+        stood_at: The value that was its newest at the last tick.
+        stood_from_ns: Since when, at ticks.
         share: Who of the machine's processes reads it; None: each for itself.
     """
 
@@ -54,6 +57,9 @@ class Track:
     failures: int = 0
     wanted_ns: int | None = None
     changed_ns: list[int] = field(default_factory=list)
+    probed_from_ns: int | None = None
+    stood_at: float | None = None
+    stood_from_ns: int = 0
     share: Share | None = None
 
     @property

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -25,6 +25,7 @@ from aiocarbon._core.units import W_PER_UW
 from aiocarbon.errors import ConfigError, MeterLostError, MeterPermissionError, MeterUnavailableError, ReadError
 from aiocarbon.meters.base import Inventory, Stopwatch
 from aiocarbon.meters.counter_watch import Mirrors, Stillness
+from aiocarbon.meters.hwmon_rules import Sleep
 from aiocarbon.meters.sysfs import HeldFile, Pread, number, text
 
 PERMISSION: Final = "meter.permission"
@@ -49,7 +50,11 @@ CONTAINER_REMEDY: Final = "docker run --security-opt systempaths=unconfined ..."
 
 REFRESH_S: Final = 0.001
 """Seconds between two updates of a RAPL counter: about 1 ms, with jitter (Haehnel et al., Measuring energy
-consumption for short code paths using RAPL, 2012)."""
+consumption for short code paths using RAPL, 2012). A guest's may be a thousand times that: QEMU makes it once a second
+(target/i386/kvm/vmsr_energy.h)."""
+
+_MOVE_TRIES: Final = 20
+_MOVE_WAIT_S: Final = REFRESH_S
 
 # No published figure says how far a package counter may be off: Intel states none, and studies compare trends. The
 # bands are therefore assumed: 5 % for packages, twice that for dram, where Desrochers et al. (A validation of DRAM
@@ -87,6 +92,7 @@ class _Counter:
 
     device: Device
     file: HeldFile
+    first: int | None = None  # its value when it was opened; None if it did not answer then
     still: Stillness = field(default_factory=Stillness)
 
 
@@ -180,6 +186,7 @@ class RaplMeter:
         root: The powercap class directory.
         without: Likewise.
         clock: Monotonic nanoseconds.
+        sleep: Waits, 1 ms on most machines and 20 ms at most, to see how quickly the counters move.
         pread: Reads a held descriptor.
     """
 
@@ -191,11 +198,13 @@ class RaplMeter:
         root: Path = Path("/sys/class/powercap"),
         without: frozenset[str] = frozenset(),
         clock: Stopwatch = time.monotonic_ns,
+        sleep: Sleep = time.sleep,
         pread: Pread = os.pread,
     ) -> None:
         self._root = root
         self.without = without
         self._clock = clock
+        self._sleep = sleep
         self._pread = pread
         self._counters: dict[str, _Counter] = {}
         self._mirrors = Mirrors({})
@@ -236,6 +245,8 @@ class RaplMeter:
             raise self._nothing(denied, dangling, findings)
         if denied:
             findings.append(Finding(event=PERMISSION, message=_denial(denied), remedy=GROUP_REMEDY))
+        for counter in self._slow():
+            counter.device = replace(counter.device, refresh_s=None)
         devices = tuple(counter.device for counter in self._counters.values())
         packages = {d.id: d.counter_range_uj for d in devices if d.kind is DeviceKind.CPU}
         self._mirrors = Mirrors(packages if len(packages) > 1 else {})
@@ -268,8 +279,9 @@ class RaplMeter:
 
     def _hold(self, device: Device, file: HeldFile, denied: list[str], findings: list[Finding]) -> None:
         """Keep a counter that answers, or one that failed only this time."""
+        first = None
         try:
-            file.read(device.id)
+            first = file.read(device.id)
         except (ReadError, MeterLostError) as error:
             is_denied = isinstance(error.__cause__, PermissionError)
             may_recover = isinstance(error, ReadError) and error.__cause__ is not None
@@ -280,7 +292,17 @@ class RaplMeter:
                 else:
                     findings.append(_unreadable(device.id, str(error)))
                 return
-        self._counters[device.id] = _Counter(device, file)
+        self._counters[device.id] = _Counter(device, file, first)
+
+    def _slow(self) -> list[_Counter]:
+        """The counters that are not seen to move within 20 ms: they refresh more seldom, or stand still."""
+        standing = [counter for counter in self._counters.values() if counter.first is not None]
+        for _ in range(_MOVE_TRIES):
+            if not standing:
+                break
+            self._sleep(_MOVE_WAIT_S)
+            standing = [counter for counter in standing if not _has_moved(counter)]
+        return standing
 
     def _nothing(self, denied: list[str], dangling: int, findings: list[Finding]) -> MeterUnavailableError:
         """Why there is no device, in the words of the strongest reason."""
@@ -345,6 +367,14 @@ class RaplMeter:
         counters, self._counters = self._counters, {}
         for counter in counters.values():
             counter.file.close()
+
+
+def _has_moved(counter: _Counter) -> bool:
+    """Whether a counter shows another value than at its opening, or none any more."""
+    try:
+        return counter.file.read(counter.device.id) != counter.first
+    except (ReadError, MeterLostError):
+        return True  # it is judged by its readings
 
 
 def _denial(denied: list[str]) -> str:

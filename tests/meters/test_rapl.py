@@ -443,6 +443,24 @@ def test_each_read_is_fresh_and_stamped_before_and_after(root: Path) -> None:
         assert reading.t1_ns - reading.t0_ns == 10
 
 
+def test_a_counter_that_does_not_move_while_it_is_opened_is_slow_and_the_others_are_not(root: Path) -> None:
+    quick, slow = (add_zone(root, f"intel-rapl:{i}", f"package-{i}") for i in range(2))
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        quick.write_text(f"{1_000_000 + len(slept)}\n")
+
+    first, second = RaplMeter(root=root, sleep=sleep).open().devices
+    assert (first.refresh_s, second.refresh_s) == (0.001, None)
+    assert sum(slept) == pytest.approx(0.02)
+    slow.parent.joinpath("energy_uj").unlink()
+    slept.clear()
+    (only,) = RaplMeter(root=root, sleep=sleep).open().devices
+    assert only.refresh_s == 0.001
+    assert slept == [0.001]
+
+
 # --- counters that lie ------------------------------------------------------------------------------------------------
 
 
