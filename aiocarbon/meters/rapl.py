@@ -13,20 +13,18 @@ with package and core only). Zone ids end in hexadecimal (powercap_sys.c: "%s:%x
 from __future__ import annotations
 
 import os
-import re
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
-from aiocarbon._core.counters import UNKNOWN_MAX_POWER_W
-from aiocarbon._core.reading import Basis, Device, DeviceKind, Finding, Part, Quantity, Reading
-from aiocarbon._core.units import W_PER_UW
+from aiocarbon._core.reading import Device, DeviceKind, Finding, Part, Reading
 from aiocarbon.errors import ConfigError, MeterLostError, MeterPermissionError, MeterUnavailableError, ReadError
 from aiocarbon.meters.base import Inventory, Stopwatch
 from aiocarbon.meters.counter_watch import Mirrors, Stillness
 from aiocarbon.meters.hwmon_rules import Sleep
-from aiocarbon.meters.sysfs import HeldFile, Pread, number, text
+from aiocarbon.meters.rapl_zones import INSIDE_PACKAGE, REFRESH_S, Zone, describe, scan
+from aiocarbon.meters.sysfs import HeldFile, Pread
 
 PERMISSION: Final = "meter.permission"
 DUPLICATE: Final = "meter.duplicate"
@@ -48,42 +46,8 @@ secrets (PLATYPUS, CVE-2020-8694), which is why Linux made them root's own in 5.
 CONTAINER_REMEDY: Final = "docker run --security-opt systempaths=unconfined ..."
 """Docker hides /sys/devices/virtual/powercap from containers for the same reason; the links to it then dangle."""
 
-REFRESH_S: Final = 0.001
-"""Seconds between two updates of a RAPL counter: about 1 ms, with jitter (Haehnel et al., Measuring energy
-consumption for short code paths using RAPL, 2012). A guest's may be a thousand times that: QEMU makes it once a second
-(target/i386/kvm/vmsr_energy.h)."""
-
 _MOVE_TRIES: Final = 20
 _MOVE_WAIT_S: Final = REFRESH_S
-
-# No published figure says how far a package counter may be off: Intel states none, and studies compare trends. The
-# bands are therefore assumed: 5 % for packages, twice that for dram, where Desrochers et al. (A validation of DRAM
-# RAPL power measurements, MEMSYS 2016) found the measured power followed at a constant offset, worst when idle.
-_PACKAGE_FACTORS: Final = (0.95, 1.05)
-_DRAM_FACTORS: Final = (0.90, 1.10)
-
-_ZONE: Final = re.compile(r"(?P<control>[A-Za-z][\w-]*)(?P<path>(?::[0-9a-f]+)+)")
-_PACKAGE: Final = re.compile(r"package-(\d+)(?:-die-(\d+))?")
-_PSYS: Final = re.compile(r"psys(-\d+)?")
-_INSIDE_PACKAGE: Final = frozenset({"core", "uncore"})
-_CONSTRAINTS: Final = 3
-_PEAK_OVER_MEAN: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Zone:
-    """A powercap zone that counts energy: where it is, its domain's name, and that of the zone above it, if one."""
-
-    id: str
-    control: str
-    path: Path
-    name: str
-    parent: str
-
-    @property
-    def domain(self) -> str:
-        """The physical domain, whatever control type shows it: "package-0", "package-0/dram"."""
-        return f"{self.parent}/{self.name}" if self.parent else self.name
 
 
 @dataclass(slots=True)
@@ -94,84 +58,6 @@ class _Counter:
     file: HeldFile
     first: int | None = None  # its value when it was opened; None if it did not answer then
     still: Stillness = field(default_factory=Stillness)
-
-
-def _order(zone_id: str) -> tuple[int, str, list[int]]:
-    """MSR zones first, since perf agrees with them, MMIO copies last; then by number."""
-    control, *numbers = zone_id.split(":")
-    rank = 0 if control == "intel-rapl" else 2 if control.endswith("-mmio") else 1
-    return rank, control, [int(n, 16) for n in numbers]
-
-
-def _scan(root: Path) -> tuple[list[_Zone], int]:
-    """The zones that have a counter, in the order in which they are preferred, and how many links lead nowhere."""
-    try:
-        ids = [entry.name for entry in root.iterdir() if _ZONE.fullmatch(entry.name)]
-    except OSError:
-        return [], 0
-    zones = []
-    dangling = 0
-    for zone_id in sorted(ids, key=_order):
-        path = root / zone_id
-        if not path.exists():
-            dangling += 1
-            continue
-        name = text(path / "name")
-        if not name or not os.path.lexists(path / "energy_uj"):
-            continue  # a zone that limits power without counting energy (the dtpm control type)
-        control, *numbers = zone_id.split(":")
-        above = ":".join([control, *numbers[:-1]])
-        parent = (text(root / above / "name") or above) if len(numbers) > 1 else ""
-        zones.append(_Zone(id=zone_id, control=control, path=path, name=name, parent=parent))
-    return zones, dangling
-
-
-def _max_power_w(path: Path) -> float:
-    """The most that a zone can draw by the limits it states, in watts; 1000 W where it states none.
-
-    The first constraint is a limit of long means (it is doubled), the others are of milliseconds and of peaks. A limit
-    beyond 1000 W is a firmware's way to say that there is none.
-    """
-    limits_w = []
-    for i in range(_CONSTRAINTS):
-        for kind in ("max_power", "power_limit"):
-            limit_w = (number(path / f"constraint_{i}_{kind}_uw") or 0) * W_PER_UW
-            if 0 < limit_w <= UNKNOWN_MAX_POWER_W:
-                limits_w.append(limit_w if i else limit_w * _PEAK_OVER_MEAN)
-    return max(limits_w, default=UNKNOWN_MAX_POWER_W)
-
-
-def _describe(zone: _Zone, device_id: str) -> Device:
-    """The device that a zone is, told by its domain's name."""
-    low, high = _PACKAGE_FACTORS
-    kind, name, covers, counted, note = DeviceKind.OTHER, zone.domain, frozenset[Part](), False, ""
-    if package := _PACKAGE.fullmatch(zone.name):
-        kind, covers, counted = DeviceKind.CPU, frozenset({Part.CPU}), True
-        name = f"CPU package {package[1]}" + (f", die {package[2]}" if package[2] else "")
-    elif zone.name == "dram":
-        kind, covers, counted = DeviceKind.DRAM, frozenset({Part.MEMORY}), True
-        low, high = _DRAM_FACTORS
-        name = f"memory of {zone.parent}" if zone.parent else "memory"
-    elif _PSYS.fullmatch(zone.name):
-        kind, covers = DeviceKind.PLATFORM, frozenset({Part.CPU, Part.MEMORY, Part.BOARD})
-        name, note = f"platform ({zone.name})", "holds the CPU packages; shown for comparison, not added"
-    else:
-        note = "it is not known what this domain holds; shown for comparison, not added"
-    return Device(
-        id=device_id,
-        kind=kind,
-        name=name,
-        quantity=Quantity.ENERGY,
-        basis=Basis.COUNTER,
-        covers=covers,
-        counted=counted,
-        refresh_s=REFRESH_S,
-        low_factor=low,
-        high_factor=high,
-        counter_range_uj=number(zone.path / "max_energy_range_uj") or None,
-        max_power_w=_max_power_w(zone.path),
-        note=note,
-    )
 
 
 class RaplMeter:
@@ -236,11 +122,12 @@ class RaplMeter:
             MeterPermissionError: There are zones, but this user may read none.
         """
         self.close()
-        zones, dangling = _scan(self._root)
+        zones, dangling = scan(self._root)
         denied: list[str] = []
         findings: list[Finding] = []
         for zone in zones:
             self._open_zone(zone, denied, findings)
+        findings += self._not_found(zones, findings)
         if not self._counters:
             raise self._nothing(denied, dangling, findings)
         if denied:
@@ -252,14 +139,13 @@ class RaplMeter:
         self._mirrors = Mirrors(packages if len(packages) > 1 else {})
         return Inventory(devices=devices, findings=tuple(findings))
 
-    def _open_zone(self, zone: _Zone, denied: list[str], findings: list[Finding]) -> None:
+    def _open_zone(self, zone: Zone, denied: list[str], findings: list[Finding]) -> None:
         """Hold one zone's counter, or say why not."""
         device_id = f"rapl:{zone.domain}"
-        if zone.name in _INSIDE_PACKAGE:
+        if zone.name in INSIDE_PACKAGE:
             return
         if zone.domain in self.without:
-            message = f"{device_id} is left out, as the setting meters asks"
-            findings.append(Finding(event=EXCLUDED, message=message, device=device_id, is_warning=False))
+            findings.append(_excluded(device_id))
             return
         if known := self._counters.get(device_id):
             if known.file.path.parent.name.partition(":")[0] != zone.control:
@@ -267,6 +153,9 @@ class RaplMeter:
                 findings.append(Finding(event=DUPLICATE, message=message, device=device_id, is_warning=False))
                 return
             device_id += f"@{zone.id}"  # one control type never shows a domain twice: an older kernel names dies alike
+            if device_id.removeprefix("rapl:") in self.without:
+                findings.append(_excluded(device_id))
+                return
         try:
             file = HeldFile(zone.path / "energy_uj", pread=self._pread)
         except PermissionError:
@@ -275,7 +164,16 @@ class RaplMeter:
         except OSError as error:
             findings.append(_unreadable(device_id, f"{zone.path / 'energy_uj'} cannot be opened: {error.strerror}"))
             return
-        self._hold(_describe(zone, device_id), file, denied, findings)
+        self._hold(describe(zone, device_id), file, denied, findings)
+
+    def _not_found(self, zones: list[Zone], findings: list[Finding]) -> list[Finding]:
+        """What says that a name in `without` is none of this machine's, if one is."""
+        known = {zone.domain for zone in zones} | {f.device.removeprefix("rapl:") for f in findings if f.device}
+        if not zones or not (strangers := sorted(self.without - known)):
+            return []
+        names = ", ".join(sorted({zone.domain for zone in zones if zone.name not in INSIDE_PACKAGE}))
+        message = f"rapl:without names {', '.join(strangers)}, which this machine has not: it has {names}"
+        return [Finding(event=EXCLUDED, message=message)]
 
     def _hold(self, device: Device, file: HeldFile, denied: list[str], findings: list[Finding]) -> None:
         """Keep a counter that answers, or one that failed only this time."""
@@ -375,6 +273,11 @@ def _has_moved(counter: _Counter) -> bool:
         return counter.file.read(counter.device.id) != counter.first
     except (ReadError, MeterLostError):
         return True  # it is judged by its readings
+
+
+def _excluded(device_id: str) -> Finding:
+    message = f"{device_id} is left out, as the setting meters asks"
+    return Finding(event=EXCLUDED, message=message, device=device_id, is_warning=False)
 
 
 def _denial(denied: list[str]) -> str:

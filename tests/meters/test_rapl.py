@@ -559,6 +559,35 @@ def test_a_domain_can_be_left_out_by_the_setting(root: Path) -> None:
     assert not any(finding.is_warning for finding in inventory.findings)
 
 
+def test_of_dies_that_are_named_alike_the_mirror_can_be_left_out_as_its_finding_says(root: Path) -> None:
+    files = [add_zone(root, f"intel-rapl:{die}", "package-0") for die in range(2)]
+    clock = Ticks()
+    meter = RaplMeter(root=root, clock=clock)
+    devices = meter.open().devices
+    for n in range(60):
+        for file, device in zip(files, devices, strict=True):
+            clock.now_ns = n * S
+            file.write_text(f"{(n + 1) * 68_000_000}\n")
+            meter.read(device)
+    (finding,) = meter.check()
+    (spec,) = [word for word in finding.remedy.partition("=")[2].split(",") if word.startswith("rapl:")]
+    chosen = RaplMeter.from_argument(spec.partition(":")[2])
+    inventory = RaplMeter(root=root, without=chosen.without).open()
+    assert [device.id for device in inventory.devices] == ["rapl:package-0"]
+    assert [(f.event, f.device, f.is_warning) for f in inventory.findings] == [
+        ("meter.excluded", "rapl:package-0@intel-rapl:1", False)
+    ]
+
+
+def test_a_name_to_leave_out_that_is_none_of_the_machine_s_is_told(root: Path) -> None:
+    two_sockets(root)
+    without = frozenset({"package-1", "package-2", "package-0/core"})
+    inventory = RaplMeter(root=root, without=without).open()
+    (finding,) = [f for f in inventory.findings if f.is_warning]
+    assert "package-2, which" in finding.message
+    assert "package-1/dram" in finding.message
+
+
 @pytest.mark.parametrize("argument", ["package-1", "without", "without=", "without=a+", "with=a"])
 def test_another_argument_is_a_config_error(argument: str) -> None:
     with pytest.raises(ConfigError, match="without=NAME"):
