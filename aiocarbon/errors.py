@@ -96,7 +96,15 @@ class MeterLostError(MeterError):
 
 
 class MeterUnavailableError(MeterError):
-    """This host does not have what the meter reads."""
+    """This host does not have what the meter reads.
+
+    Attributes:
+        is_warning: True if a report is to tell it though nobody asked for the meter by name.
+    """
+
+    def __init__(self, message: str, *, device: str | None = None, remedy: str = "", is_warning: bool = False) -> None:
+        self.is_warning = is_warning
+        super().__init__(message, device=device, remedy=remedy)
 
 
 class MeterPermissionError(MeterUnavailableError):

@@ -11,7 +11,7 @@ from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.track import Track
 from aiocarbon._logging import get_logger
-from aiocarbon.errors import MeterPermissionError
+from aiocarbon.errors import MeterPermissionError, MeterUnavailableError
 
 log = get_logger("engine")
 
@@ -54,7 +54,8 @@ def tell_of(session: Session, entry: Entry, *, is_asked_for: bool) -> None:
     for finding in entry.findings:
         note(session, finding)
     error = entry.error
-    if error is not None and (is_asked_for or isinstance(error, MeterPermissionError)):
+    is_told = isinstance(error, MeterPermissionError) or (isinstance(error, MeterUnavailableError) and error.is_warning)
+    if error is not None and (is_asked_for or is_told):
         session.warn(_told(f"{entry.name}: {error}", error.remedy))
     if isinstance(error, MeterPermissionError) and entry.name == "nvml":
         session.missing.add(Part.GPU)

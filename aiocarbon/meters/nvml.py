@@ -155,9 +155,9 @@ class NvmlMeter:
             findings.append(_ambiguous(boards, selection))
         findings += _told(boards, selection, positions)
         if not positions:
-            raise MeterUnavailableError(
-                f"{selection.variable}={selection.value!r} hides every NVIDIA GPU from this process"
-            )
+            hides = f"{selection.variable}={selection.value!r} hides every NVIDIA GPU from this process"
+            why = f": {selection.problem}" if selection.problem else ""
+            raise MeterUnavailableError(hides + why, is_warning=bool(selection.problem))
         devices: list[Device] = []
         errors: list[Exception] = []
         for position in positions:

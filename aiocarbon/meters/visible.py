@@ -23,6 +23,9 @@ CUDA: Final = "CUDA_VISIBLE_DEVICES"
 HINTS: Final = ("NVIDIA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
 """What a container runtime or scheduler handed out; asked in this order where `CUDA_VISIBLE_DEVICES` is unset."""
 
+_HIDING: Final = frozenset({"-1", "none", "void", "nodevfiles"})
+"""What people write to hide all boards, and SLURM for a job without any: it names none and is no mistake."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
@@ -127,6 +130,8 @@ def by_uuids(boards: Sequence[Board], uuids: Sequence[str]) -> tuple[int, ...]:
 def _select_cuda(boards: Sequence[Board], value: str, order: str) -> Selection:
     entries = _entries(value)
     positions, problem = _resolve(boards, entries, is_cuda=True)
+    if value.strip().lower() in _HIDING:
+        problem = ""
     kind = _kind(entries[0]) if entries else ""
     named = entries[: len(positions)] if kind == "MIG-" else positions
     if len(set(named)) < len(named):

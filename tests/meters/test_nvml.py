@@ -346,6 +346,26 @@ def test_mig_is_measured_once_as_the_whole_board() -> None:
     assert "whole board" in device.note
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("7", "'7' names no device"),
+        ("0,0", "named twice"),
+        ("", ""),
+        ("-1", ""),
+        ("NoDevFiles", ""),
+    ],
+)
+def test_a_variable_that_hides_every_gpu_by_mistake_is_told_and_one_that_is_meant_to_is_not(
+    value: str, problem: str
+) -> None:
+    made, _ = meter(ScriptedGpu(), ScriptedGpu(uuid="GPU-bb"), CUDA_VISIBLE_DEVICES=value)
+    with pytest.raises(MeterUnavailableError, match="hides every") as caught:
+        made.open()
+    assert caught.value.is_warning is bool(problem)
+    assert problem in str(caught.value)
+
+
 def test_hidden_boards_are_not_measured() -> None:
     made, nvml = meter(ScriptedGpu(), CUDA_VISIBLE_DEVICES="")
     with pytest.raises(MeterUnavailableError, match="CUDA_VISIBLE_DEVICES"):
