@@ -70,6 +70,11 @@ class Entry:
         """The meter's name."""
         return self.spec if isinstance(self.spec, str) else self.spec.name
 
+    @property
+    def is_opening(self) -> bool:
+        """True while it is not known whether it can be used."""
+        return self.meter is None and self.error is None
+
 
 class Bank:
     """Opens meters, keeps their tracks, opens dead ones again, closes all."""

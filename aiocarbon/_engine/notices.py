@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from aiocarbon._core.reading import Finding, Part
 from aiocarbon._core.units import S_PER_NS
@@ -14,6 +15,9 @@ from aiocarbon._logging import get_logger
 from aiocarbon.errors import MeterPermissionError, MeterUnavailableError
 
 log = get_logger("engine")
+
+HOLDS: Final = {"nvml": Part.GPU}
+"""What a meter would read that not every computer has: it is missing where the meter knows of it and reads nothing."""
 
 
 class Notices:
@@ -57,8 +61,10 @@ def tell_of(session: Session, entry: Entry, *, is_asked_for: bool) -> None:
     is_told = isinstance(error, MeterPermissionError) or (isinstance(error, MeterUnavailableError) and error.is_warning)
     if error is not None and (is_asked_for or is_told):
         session.warn(_told(f"{entry.name}: {error}", error.remedy))
-    if isinstance(error, MeterPermissionError) and entry.name == "nvml":
-        session.missing.add(Part.GPU)
+    if part := HOLDS.get(entry.name):
+        # One that is still being opened has found its driver: without one it answers at once.
+        is_lacking = entry.is_opening or isinstance(error, MeterPermissionError)
+        (session.missing.add if is_lacking else session.missing.discard)(part)
 
 
 def tell_of_unopened(session: Session, entries: Iterable[Entry]) -> None:
