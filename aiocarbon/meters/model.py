@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity, Reading
+from aiocarbon._core.reading import Basis, Device, DeviceKind, Finding, Part, Quantity, Reading
 from aiocarbon._core.units import UJ_PER_J, s_from_ns
 from aiocarbon.errors import MeterLostError, MeterUnavailableError, ReadError
 from aiocarbon.meters.base import Inventory, Stopwatch
@@ -28,6 +28,7 @@ __all__ = ["CpuPower", "ModelMeter", "cpu_power"]
 
 CPU_ID: Final = "model:cpu"
 MEMORY_ID: Final = "model:memory"
+TWICE: Final = "meter.twice"
 
 FAMILY_BAND: Final = (0.65, 1.35)
 """Ends of the band around a family's median: 91 % of the 679 servers behind the table lie within it at half load
@@ -123,14 +124,15 @@ class ModelMeter:
 
         Args:
             covered: Parts that other meters hold. Without `Part.CPU` the whole server is modelled from its CPU's
-                load; with it but without `Part.MEMORY`, memory is.
+                load, and where `Part.MEMORY` is held a finding says that it counts twice; with it but without
+                `Part.MEMORY`, memory is.
 
         Raises:
             MeterUnavailableError: Nothing is left to model, or there is no load to read.
         """
         self.close()
         if Part.CPU not in covered:
-            return Inventory(devices=(self._open_cpu(),))
+            return Inventory(devices=(self._open_cpu(),), findings=_findings(covered))
         if Part.MEMORY not in covered:
             return Inventory(devices=(self._open_memory(),))
         raise MeterUnavailableError("nothing left to model: other meters hold CPU and memory")
@@ -203,6 +205,20 @@ class ModelMeter:
         import platform
 
         return platform.processor()
+
+
+def _findings(covered: frozenset[Part]) -> tuple[Finding, ...]:
+    """What is to be said of a CPU's model beside what other meters hold.
+
+    What memory draws of a server's power at the wall is not known well enough to be taken off.
+    """
+    if Part.MEMORY not in covered:
+        return ()
+    message = (
+        f"memory counts twice: {CPU_ID} is a model of whole servers and holds it, and another meter counts it too; "
+        'leave its counter out as well (as in "rapl:without=package-0+package-0/dram") or measure the CPU beside it'
+    )
+    return (Finding(event=TWICE, message=message, device=CPU_ID),)
 
 
 class _CpuEnergy:

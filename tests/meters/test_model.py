@@ -131,6 +131,14 @@ def test_nothing_is_left_to_model_where_cpu_and_memory_are_held(machine: Machine
         machine.meter().open(frozenset({Part.CPU, Part.MEMORY}))
 
 
+def test_memory_that_is_counted_beside_the_model_of_a_whole_server_is_told(machine: Machine) -> None:
+    (finding,) = machine.meter().open(frozenset({Part.MEMORY})).findings
+    assert (finding.event, finding.is_warning) == ("meter.twice", True)
+    assert "memory counts twice" in finding.message
+    assert machine.meter().open(frozenset({Part.GPU})).findings == ()
+    assert machine.meter().open(frozenset({Part.CPU})).findings == ()
+
+
 def test_a_known_cpu_is_a_model_of_the_whole_server(machine: Machine) -> None:
     meter = machine.meter()
     inventory = meter.open(frozenset({Part.GPU}))
