@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
@@ -48,6 +49,9 @@ CONTAINER_REMEDY: Final = "docker run --security-opt systempaths=unconfined ..."
 
 _MOVE_TRIES: Final = 20
 _MOVE_WAIT_S: Final = REFRESH_S
+_COUNT_TRIES: Final = 110
+_COUNT_WAIT_S: Final = 10 * REFRESH_S
+"""Where all counters say 0 and stand, they have 1.1 s to count at all: a guest's may refresh once a second."""
 
 
 @dataclass(slots=True)
@@ -72,7 +76,8 @@ class RaplMeter:
         root: The powercap class directory.
         without: Likewise.
         clock: Monotonic nanoseconds.
-        sleep: Waits, 1 ms on most machines and 20 ms at most, to see how quickly the counters move.
+        sleep: Waits to see how quickly the counters move: 1 ms on most machines, 20 ms at most where one of them does
+            or says more than 0.
         pread: Reads a held descriptor.
     """
 
@@ -128,11 +133,13 @@ class RaplMeter:
         for zone in zones:
             self._open_zone(zone, denied, findings)
         findings += self._not_found(zones, findings)
+        standing = self._slow()
+        findings += self._leave_out(standing)
         if not self._counters:
             raise self._nothing(denied, dangling, findings)
         if denied:
             findings.append(Finding(event=PERMISSION, message=_denial(denied), remedy=GROUP_REMEDY))
-        for counter in self._slow():
+        for counter in standing:
             counter.device = replace(counter.device, refresh_s=None)
         devices = tuple(counter.device for counter in self._counters.values())
         packages = {d.id: d.counter_range_uj for d in devices if d.kind is DeviceKind.CPU}
@@ -201,6 +208,26 @@ class RaplMeter:
             self._sleep(_MOVE_WAIT_S)
             standing = [counter for counter in standing if not _has_moved(counter)]
         return standing
+
+    def _leave_out(self, standing: list[_Counter]) -> Iterator[Finding]:
+        """Close those of them that have never counted, as in virtual machines: they say 0 and go on to do so."""
+        idle = [counter for counter in standing if counter.first == 0]
+        some_move = len(standing) < sum(counter.first is not None for counter in self._counters.values())
+        if not some_move and (len(idle) < len(standing) or self._moves(idle)):
+            return  # a guest's, each of which may count yet
+        for counter in idle:
+            device = self._counters.pop(counter.device.id).device
+            counter.file.close()
+            message = f"left out: {device.id}: {counter.file.path} says 0 and does not move"
+            yield Finding(event=STUCK, message=message, device=device.id, is_warning=device.counted)
+
+    def _moves(self, counters: list[_Counter]) -> bool:
+        """Whether any of these counters is seen to move within 1.1 s; they are watched no longer than that takes."""
+        for _ in range(_COUNT_TRIES if counters else 0):
+            self._sleep(_COUNT_WAIT_S)
+            if any(map(_has_moved, counters)):
+                return True
+        return False
 
     def _nothing(self, denied: list[str], dangling: int, findings: list[Finding]) -> MeterUnavailableError:
         """Why there is no device, in the words of the strongest reason."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -459,6 +460,51 @@ def test_a_counter_that_does_not_move_while_it_is_opened_is_slow_and_the_others_
     (only,) = RaplMeter(root=root, sleep=sleep).open().devices
     assert only.refresh_s == 0.001
     assert slept == [0.001]
+
+
+def slept_until(moves_at_s: float, *files: Path) -> tuple[Callable[[float], None], list[float]]:
+    """A sleep that has counters count from an instant on, and how long it slept."""
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if sum(slept) >= moves_at_s:
+            for file in files:
+                file.write_text(f"{len(slept)}\n")
+
+    return sleep, slept
+
+
+def test_counters_that_never_counted_are_none_and_one_that_counts_within_a_second_is(root: Path) -> None:
+    energy = add_zone(root, "intel-rapl:0", "package-0", energy="0\n")
+    sleep, slept = slept_until(math.inf)
+    with pytest.raises(MeterUnavailableError, match="says 0 and does not move"):
+        RaplMeter(root=root, sleep=sleep).open()
+    assert sum(slept) == pytest.approx(1.12)
+    sleep, slept = slept_until(0.99, energy)
+    (device,) = RaplMeter(root=root, sleep=sleep).open().devices
+    assert device.refresh_s is None
+    assert sum(slept) < 1.0
+
+
+def test_a_counter_that_never_counted_is_left_out_at_once_beside_one_that_moves(root: Path) -> None:
+    energy = add_zone(root, "intel-rapl:0", "package-0", energy="0\n")
+    add_zone(root, "intel-rapl:0:0", "dram", energy="0\n")
+    sleep, slept = slept_until(0.001, energy)
+    inventory = RaplMeter(root=root, sleep=sleep).open()
+    assert [device.id for device in inventory.devices] == ["rapl:package-0"]
+    (finding,) = inventory.findings
+    assert (finding.event, finding.device, finding.is_warning) == ("meter.stuck", "rapl:package-0/dram", True)
+    assert sum(slept) == pytest.approx(0.02)
+
+
+def test_a_counter_that_stands_above_0_is_kept_and_not_waited_for(root: Path) -> None:
+    add_zone(root, "intel-rapl:0", "package-0")
+    add_zone(root, "intel-rapl:0:0", "dram", energy="0\n")
+    sleep, slept = slept_until(math.inf)
+    inventory = RaplMeter(root=root, sleep=sleep).open()
+    assert [device.id for device in inventory.devices] == ["rapl:package-0", "rapl:package-0/dram"]
+    assert sum(slept) == pytest.approx(0.02)
 
 
 # --- counters that lie ------------------------------------------------------------------------------------------------
