@@ -23,6 +23,9 @@ __all__ = ["Tracked", "absent", "harmless"]
 HOOKS: Final = ("on_", "teardown", "state", "load_state", "start", "log", "finish")
 """How the names of the methods begin that a framework calls."""
 
+STATE: Final = frozenset({"state", "_state", "state_dict", "restore", "load_state_dict"})
+"""Frameworks ask for them between trainings too: they tell nothing of how long one lasted."""
+
 S = TypeVar("S")
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +40,8 @@ def absent(module: str, least: str) -> ImportError:
 def harmless(hook: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T | None]:
     """Let an error of ours cost the training its figures, and nothing else."""
 
+    is_state = hook.__name__ in STATE
+
     @functools.wraps(hook)
     def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
         training: Any = getattr(self, "_training", self)
@@ -49,7 +54,8 @@ def harmless(hook: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P]
         except Exception as error:  # whatever it is, the training is worth more than its figures
             training.notify(f"the instrument failed ({error or type(error).__name__}); the training goes on")
         finally:
-            training.last_ns = time.monotonic_ns()
+            if not is_state:
+                training.last_ns = time.monotonic_ns()
         return None
 
     return guarded

@@ -50,6 +50,7 @@ class CarbonCallback(Tracked, TrainerCallback, ExportableState):
         return {"args": {}, "attributes": {"carried": self._training.state()}}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        self._training.abandon()
         known = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         if state.global_step:
             known = known[0] if isinstance(known, list) else known

@@ -158,6 +158,21 @@ def test_a_training_after_one_that_failed_ends_its_run(tmp_path: Path, known: An
     assert epochs(carbon) == [(n, STEPS, False) for n in range(3)]
 
 
+def test_a_run_that_failed_lasts_to_its_last_hook_however_late_the_next_one_begins(tmp_path: Path, known: Any) -> None:
+    carbon = CarbonCallback(**known)
+    with pytest.raises(ZeroDivisionError):
+        trainer(tmp_path, carbon, At(3, fail)).train()
+    tracker = carbon.tracker
+    assert tracker is not None
+    left_ns = carbon._training.last_ns
+    later_s = tracker.snapshot().duration_s + 0.3
+    while tracker.snapshot().duration_s < later_s:
+        pass  # the user reads the traceback
+    trainer(tmp_path, carbon).train()  # a trainer that is made, and one that begins, ask for the state
+    lasted_s = (left_ns - tracker._handle._begun_ns) / 1e9
+    assert carbon.reports[0].duration_s == pytest.approx(lasted_s, abs=0.05)
+
+
 @pytest.mark.parametrize("is_replaced", [False, True])
 def test_a_training_that_resumes_goes_on_with_its_run(tmp_path: Path, known: Any, is_replaced: bool) -> None:
     first = CarbonCallback(journal=tmp_path / "runs", **known)

@@ -113,6 +113,15 @@ def test_a_training_that_was_left_without_a_word_ends_where_its_last_hook_was() 
     assert carbon.report.ended_well
 
 
+def test_who_asks_for_the_state_after_a_training_does_not_make_it_longer() -> None:
+    carbon = Callback()
+    carbon.on_begin()
+    left_ns = carbon._training.last_ns
+    carbon._training.restore(carbon._training.state())
+    assert carbon._training.last_ns == left_ns
+    carbon.on_end()
+
+
 def test_a_with_block_ends_the_run_however_the_training_ends() -> None:
     carbon = Callback()
     with pytest.raises(KeyboardInterrupt), carbon:
