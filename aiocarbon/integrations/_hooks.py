@@ -39,7 +39,6 @@ def absent(module: str, least: str) -> ImportError:
 
 def harmless(hook: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T | None]:
     """Let an error of ours cost the training its figures, and nothing else."""
-
     is_state = hook.__name__ in STATE
 
     @functools.wraps(hook)

@@ -13,6 +13,7 @@ import functools
 from importlib.util import find_spec
 from typing import Any, Self
 
+from aiocarbon.integrations._epochs import declare, epochs_of
 from aiocarbon.integrations._hooks import Tracked, absent
 from aiocarbon.integrations._training import Training, agree
 
@@ -57,11 +58,8 @@ class CarbonCallback(Tracked, TrainerCallback, ExportableState):
             self._training.restore(known["attributes"].get("carried"))
         batches = len(train_dataloader) if has_length(train_dataloader) else 0
         self._per_epoch = -(-batches // args.gradient_accumulation_steps) or state.max_steps
-        self._training.begin(
-            epochs=-(-state.max_steps // self._per_epoch),
-            first_epoch=state.global_step // self._per_epoch,
-            local_rank=args.local_process_index,
-        )
+        self._training.begin(first_epoch=state.global_step // self._per_epoch, local_rank=args.local_process_index)
+        declare(self._training, epochs_of(state.max_steps, self._per_epoch))
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         base = 0 if args.ignore_data_skip else state.global_step % self._per_epoch

@@ -199,6 +199,39 @@ def test_a_budget_stops_the_training_in_order(tmp_path: Path, known: Any) -> Non
     assert any("energy budget" in warning for warning in carbon.report.warnings)
 
 
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"max_steps": 2 * BATCHES}, 2),
+        ({"max_steps": BATCHES, "accumulate_grad_batches": 2}, 2),
+        ({"max_steps": 3}, 1),
+        ({"max_steps": 1000}, 3),
+        ({"max_steps": BATCHES + 2}, None),  # 1.25 epochs are not two
+        ({"max_time": "00:01:00:00"}, None),
+    ],
+)
+def test_the_epochs_are_those_that_a_limit_of_steps_or_time_lets_be(
+    tmp_path: Path, known: Any, limits: dict[str, Any], expected: int | None
+) -> None:
+    carbon = CarbonCallback(**known)
+    watch = Watch(carbon)
+    trainer(tmp_path, carbon, watch, enable_checkpointing=False, **limits).fit(Net(), data())
+    prediction = watch.tracker.prediction
+    assert (prediction.epochs, prediction.is_bounded) == (expected, expected is not None)
+    assert carbon.report is not None
+    assert any("epochs=N" in warning for warning in carbon.report.warnings) == (expected is None)
+    assert not any(epoch.is_partial for epoch in carbon.report.epochs)
+
+
+def test_epochs_that_the_user_states_win_over_those_of_the_trainer(tmp_path: Path, known: Any) -> None:
+    carbon = CarbonCallback(epochs=2, **known)
+    watch = Watch(carbon)
+    trainer(tmp_path, carbon, watch, enable_checkpointing=False, max_steps=BATCHES + 2).fit(Net(), data())
+    assert watch.tracker.prediction.epochs == 2
+    assert carbon.report is not None
+    assert carbon.report.warnings == ()
+
+
 def test_a_trainer_called_twice_makes_two_runs(tmp_path: Path, known: Any) -> None:
     carbon = CarbonCallback(**known)
     training = trainer(tmp_path, carbon, epochs=1)

@@ -117,6 +117,21 @@ def test_steps_are_those_of_the_optimiser_and_a_last_epoch_may_be_shorter(tmp_pa
     assert epochs(carbon) == [(0, 5, False), (1, 3, False)]
 
 
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(2 * STEPS, 2), (STEPS - 2, 1), (STEPS + 1, None), (100 * STEPS - 1, 100)]
+)
+def test_a_last_epoch_that_is_much_shorter_is_not_predicted_as_a_whole_one(
+    tmp_path: Path, known: Any, steps: int, expected: int | None
+) -> None:
+    carbon = CarbonCallback(**known)
+    trackers: list[Any] = []
+    trainer(tmp_path, carbon, At(1, lambda: trackers.append(carbon.tracker)), max_steps=steps).train()
+    prediction = trackers[0].prediction
+    assert (prediction.epochs, prediction.is_bounded) == (expected, expected is not None)
+    assert carbon.report is not None
+    assert any("epochs=N" in warning for warning in carbon.report.warnings) == (expected is None)
+
+
 def test_reporters_are_told_the_figures_of_a_callback_that_is_attached(tmp_path: Path, known: Any) -> None:
     before, behind = Reporter(), Reporter()
     carbon = CarbonCallback(**known)
