@@ -37,6 +37,9 @@ LINE_BLOCKS = 32
 """Blocks that a line may reach over."""
 
 TAIL_MOST = 1 << 24
+NO_HEADER = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading a first line raises whose fields are of another kind, or are numbers such as 1e400."""
+
 VALUES_KEPT = 4096
 """Intensity records kept as read: the nodes of one place hear the same ones."""
 
@@ -197,7 +200,7 @@ def _heading(path: Path | str, header: Record) -> Heading:
         run_id, host, boot, named = (str(header.get(key) or "") for key in ("run_id", "host", "boot_id", "machine"))
         began_s = whole(header["wall_ns"]) * S_PER_NS
         ident = f"{header['run_id']}/{header['host']}/{header['boot_id']}/{whole(header['pid'])}/{whole(header['t'])}"
-    except (KeyError, TypeError, ValueError) as error:
+    except NO_HEADER as error:
         raise _lacking(path, error) from error
     # The boot id, and the node's name where the process was told one.
     machine = f"{boot}/{named}" if boot and named else boot or host
@@ -234,7 +237,7 @@ def _begin(path: Path, first: bytes) -> Process:
             time_namespace=str(header.get("time_namespace") or ""),
             resumes=header.get("resumes") is True,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except NO_HEADER as error:
         raise _lacking(path, error) from error
 
 

@@ -62,6 +62,7 @@ from aiocarbon._core import nodelist
 from aiocarbon._core.curve import Point, State
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import (
+    MAX_G_PER_KWH,
     FactorBasis,
     IntensityKind,
     IntensityValue,
@@ -74,6 +75,8 @@ from aiocarbon._core.units import J_PER_UJ, UJ_PER_J
 
 SCHEMA: Final = "aiocarbon.journal/1"
 FAMILY: Final = "aiocarbon.journal/"
+MOST_HIGH_G: Final = 10 * MAX_G_PER_KWH
+"""gCO2eq/kWh of an upper end; the range of a value that can be may reach beyond the most that a value can be."""
 
 Record = dict[str, Any]
 
@@ -238,7 +241,7 @@ def intensity_from(record: Mapping[str, Any]) -> tuple[float, IntensityValue]:
 
 def _check_intensity(value: IntensityValue) -> None:
     low, central, high = (number(g) for g in (value.low_g_per_kwh, value.g_per_kwh, value.high_g_per_kwh))
-    if not 0.0 <= low <= central <= high:
+    if not 0.0 <= low <= central <= high or central > MAX_G_PER_KWH or high > MOST_HIGH_G:
         raise ValueError("out of range")
     for valid_s in (value.valid_from_s, value.valid_to_s):
         if valid_s is not None:

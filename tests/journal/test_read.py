@@ -305,6 +305,10 @@ BAD_LINES = [
     b'{"k":"device","n":0,"id":"other"}',
     b'{"k":"epoch","i":0}',
     b'{"k":"intensity","from_s":null,"value":{}}',
+    *(
+        records.line(intensity() | {"value": intensity()["value"] | {"high_g_per_kwh": g}}).encode()
+        for g in (1e308, 1e5)
+    ),
     b'{"k":"wall","t":1}',
     b'{"t":1}',
     b"[" * 100_000,
@@ -381,6 +385,10 @@ def test_an_epoch_whose_mark_is_lost_is_told_and_its_energy_is_outside(tmp_path:
         (b'{"schema": "aiocarbon.journal/1"}\n', "first line lacks"),
         (records.line(header(t=10**40)).encode(), "first line lacks"),
         (records.line(header(pue={"value": 0.5})).encode(), "first line lacks"),
+        *(
+            (records.line(header(attempt="A", **{field: "?"})).replace('"?"', "1e400").encode(), "first line lacks")
+            for field in ("rank", "world", "restart", "expected_tasks", "wall_ns", "pid")
+        ),
         (b'{"schema": 1}\n', "its schema is 1"),
         (b"x" * (3 << 20), "is no journal"),
     ],
