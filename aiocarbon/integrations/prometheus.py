@@ -16,13 +16,14 @@ Where there is a page already, register a `Collector` in its registry.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import socketserver
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TextIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from aiocarbon._core.units import j_from_kwh
@@ -144,7 +145,12 @@ def _families() -> dict[str, Metric]:
 def _add(families: dict[str, Metric], name: str, labels: list[str], value: float | None) -> None:
     family = families[name]
     if value is not None and isinstance(family, CounterMetricFamily | GaugeMetricFamily):
-        family.add_metric(labels, value)
+        family.add_metric([_clean(label) for label in labels], value)
+
+
+def _clean(text: str) -> str:
+    """The text as UTF-8 can hold it: drivers may name a device by half a surrogate pair."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _fill(families: dict[str, Metric], now: Now) -> None:
@@ -173,7 +179,7 @@ def _fill(families: dict[str, Metric], now: Now) -> None:
     facts |= {"location": report.location.zone, "scope": report.scope.name, "pue_source": report.pue.source}
     info = families[INFO]
     assert isinstance(info, InfoMetricFamily)
-    info.add_metric(run, facts)
+    info.add_metric([_clean(label) for label in run], {fact: _clean(value) for fact, value in facts.items()})
 
 
 def _fill_device(families: dict[str, Metric], run: list[str], device: DeviceNow) -> None:
@@ -222,6 +228,10 @@ class _Handler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
+
+    def get_stderr(self) -> TextIO:
+        """Where a page that cannot be made would leave its traceback: the training's output is no place for it."""
+        return io.StringIO()
 
 
 class Endpoint(Entered):

@@ -61,7 +61,7 @@ class JournalWriter:
                     continue
                 try:
                     self._tail = os.open(path.with_suffix(TAIL_SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                    self._write(line(header).encode())
+                    self._write(_encoded([header]))
                 except OSError:
                     self._forget(path)  # a full disk must not collect an empty file a second
                     raise
@@ -77,7 +77,7 @@ class JournalWriter:
         Raises:
             JournalError: The file system refuses, or the journal was never opened.
         """
-        data = "".join(line(record) for record in records).encode()
+        data = _encoded(records)
         if self._file < 0:
             raise JournalError(f"the journal in {self._folder} is not open")
         try:
@@ -135,6 +135,11 @@ class JournalWriter:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._is_torn = data[written - 1 : written] != b"\n"
             data = data[written:]
+
+
+def _encoded(records: Iterable[Mapping[str, Any]]) -> bytes:
+    # Half a surrogate pair, as drivers may name a device, is no UTF-8; in JSON it stands as an escape.
+    return "".join(line(record) for record in records).encode(errors="backslashreplace")
 
 
 def _failed(what: str, path: Path, error: OSError) -> JournalError:

@@ -8,13 +8,16 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiocarbon import ConfigError, Tracker, UsageError, sync
+from aiocarbon.journal import load
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 
 client = pytest.importorskip("prometheus_client", reason="needs prometheus-client: pip install 'aiocarbon[prometheus]'")
@@ -103,6 +106,34 @@ def test_clients_that_say_nothing_or_nonsense_hold_neither_others_nor_the_end() 
                     gone.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
                 assert "aiocarbon_run_info" in fetch(page.url)
         assert page.url == ""
+
+
+def test_a_device_whose_name_is_no_text_stands_on_the_page_and_in_the_journal(tmp_path: Path) -> None:
+    meter = SimulatedMeter(wave=Constant(100.0), device_id="\ud800x", refresh_s=0.001)
+    run = sync.Tracker(meters=[meter], journal=tmp_path, **KNOWN)
+    with Endpoint(run, port=0) as page, run:
+        for _ in run.epochs(2):
+            run.report()
+        found = samples(fetch(page.url))
+    assert [sample.labels["device"] for sample in found["aiocarbon_device_coverage_ratio"]] == ["\\ud800x"]
+    assert not any("journal" in warning for warning in run.report().warnings)
+    (read,) = load(tmp_path).runs
+    assert [device.id for device in read.devices] == ["\ud800x"]
+    assert read.it_energy_kwh == pytest.approx(run.report().it_energy_kwh)
+
+
+def test_a_page_that_cannot_be_made_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    class Odd:
+        """A metric of which no page can be made."""
+
+        def collect(self) -> Any:
+            yield client.metrics_core.GaugeMetricFamily("odd", "\ud800", value=1)
+
+    with Endpoint(tracker(), port=0) as page:
+        page.collector.collect = Odd().collect  # type: ignore[method-assign]  # no figure of ours is odd any more
+        with pytest.raises(urllib.error.HTTPError):
+            fetch(page.url)
+    assert capfd.readouterr().err == ""
 
 
 def test_the_page_does_not_hold_the_exit() -> None:
