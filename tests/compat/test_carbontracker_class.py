@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -19,6 +21,7 @@ from aiocarbon import ConfigError, TrainingStoppedError, journal
 from aiocarbon._core.reading import Device, DeviceKind, Part, Quantity
 from aiocarbon.compat import carbontracker
 from aiocarbon.compat.carbontracker import CarbonTracker, parser
+from aiocarbon.compat.carbontracker import tracker as tracker_module
 from aiocarbon.compat.carbontracker.components import ComponentMeter, meters_of
 from aiocarbon.errors import MeterLostError, MeterUnavailableError
 from aiocarbon.meters.base import Inventory
@@ -118,6 +121,56 @@ def test_prediction_comes_once_as_soon_as_there_is_one() -> None:
     assert lines.count("Predicted consumption for 10000 epoch(s):") == 1
     at = lines.index("Predicted consumption for 10000 epoch(s):")
     assert [line.split("\t")[1] for line in lines[at + 1 : at + 4]] == ["Time:", "Energy:", "CO2eq:"]
+
+
+def test_a_prediction_has_its_range_in_a_line_of_its_own() -> None:
+    lines = printed(lambda: run(3).stop()).splitlines()
+    assert len([line for line in lines if line.startswith("CarbonTracker: 90 % ranges: ")]) == 2
+    at = lines.index("Predicted consumption for 3 epoch(s):")
+    kwh = float(lines[at + 2].split()[1])
+    low, high = map(float, re.findall(r"[\d.]+", lines[at + 6].removeprefix("CarbonTracker: 90 % ranges: "))[:2])
+    assert 0 < low <= kwh <= high
+
+
+class Held(SimulatedMeter):
+    """A driver that does not answer while it is held."""
+
+    def __init__(self) -> None:
+        super().__init__(wave=Constant(100.0), device_id="held", refresh_s=0.001)
+        self.goes = threading.Event()
+        self.goes.set()
+
+    def read(self, device: Device) -> Any:
+        self.goes.wait(30)
+        return super().read(device)
+
+
+def test_an_epoch_that_was_hardly_measured_gives_no_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Held()
+    # The class takes devices by name only, as carbontracker's does.
+    monkeypatch.setattr(tracker_module, "meters_of", lambda *_: [meter])
+
+    def body() -> None:
+        tracker = CarbonTracker(epochs=100, update_interval=0.02)
+        tracker.epoch_start()
+        meter.goes.clear()
+        for _ in range(10):
+            work()
+        tracker.epoch_end()
+        assert "Predicted" not in out.getvalue()
+        meter.goes.set()
+        for _ in range(99):
+            if "Predicted" in out.getvalue():
+                break
+            tracker.epoch_start()
+            work()
+            tracker.epoch_end()
+        tracker.stop()
+
+    out = io.StringIO()
+    with redirect_stdout(out):
+        body()
+    assert out.getvalue().count("Predicted consumption for 100 epoch(s):") == 1
 
 
 def test_total_is_the_sum_of_all_devices_and_not_their_mean() -> None:
@@ -256,6 +309,15 @@ def test_answer_of_no_raises_and_ends_no_process() -> None:
         {"api_keys": {"nobody": "secret"}},
         {"api_keys": {"electricitymaps": "sec\0ret"}},
         {"api_keys": {"electricitymaps": 7}},
+        {"api_keys": "secret"},
+        {"epochs_before_pred": "a"},
+        {"epochs_before_pred": None},
+        {"epochs_before_pred": 1.5},
+        {"update_interval": "x"},
+        {"update_interval": None},
+        {"verbose": None},
+        {"decimal_precision": "a"},
+        {"decimal_precision": float("inf")},
     ],
     ids=str,
 )

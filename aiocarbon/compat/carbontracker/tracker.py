@@ -28,6 +28,7 @@ Arguments, methods and what is printed are those of carbontracker 2.4.7; what di
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -40,7 +41,7 @@ from aiocarbon.errors import AiocarbonError, ConfigError, StopTrainingError
 from aiocarbon.settings import check_arguments
 
 if TYPE_CHECKING:
-    from aiocarbon._core.report import Prediction, RunReport
+    from aiocarbon._core.report import EpochReport, Prediction, RunReport
 
 __all__ = ["CarbonTracker"]
 
@@ -53,6 +54,9 @@ KEYLESS: Final = ("carbonintensityGB", "energidataservice")
 """Providers of carbontracker's that need none: a key of theirs is passed by."""
 
 MOST_DECIMALS: Final = 30
+LEAST_COVERAGE: Final = 0.9
+LATE_EPOCHS: Final = 2
+"""Of an epoch that was measured less than so, no prediction is printed, for so many epochs more."""
 
 
 class CarbonTracker:
@@ -117,18 +121,18 @@ class CarbonTracker:
         simulated = {"cpu": (sim_cpu, sim_cpu_tdp, sim_cpu_util), "gpu": (sim_gpu, sim_gpu_watts, sim_gpu_util)}
         meters = meters_of(components, simulated)
         self.epochs: int = check_arguments({"epochs": epochs})["epochs"]
-        self.epochs_before_pred = epochs_before_pred
-        self.monitor_epochs = _monitored(monitor_epochs, epochs_before_pred, self.epochs)
+        self.epochs_before_pred = _whole("epochs_before_pred", epochs_before_pred)
+        self.monitor_epochs = _monitored(monitor_epochs, self.epochs_before_pred, self.epochs)
         self.epoch_counter = 0
         self.deleted = False
         self._done = 0
         self._is_open = False
         # One that is asked about is printed with its question.
-        self._owes_prediction = epochs_before_pred != 0 and not stop_and_confirm
+        self._owes_prediction = self.epochs_before_pred != 0 and not stop_and_confirm
         self._is_interpretable = interpretable
         self._ignores_errors = ignore_errors
-        self._is_loud = verbose > 0
-        self._decimals = min(max(int(decimal_precision), 0), MOST_DECIMALS)
+        self._is_loud = _whole("verbose", verbose) > 0
+        self._decimals = min(max(_whole("decimal_precision", decimal_precision), 0), MOST_DECIMALS)
         self._tokens: dict[str, str] = {}
         self.set_api_keys(api_keys)
         optional: dict[str, Any] = {} if log_dir is None else {"journal": log_dir}
@@ -138,7 +142,7 @@ class CarbonTracker:
         optional |= {"on_prediction": self._question()} if stop_and_confirm else {}
         self._tracker = sync.Tracker(
             epochs=self.epochs,
-            interval_s=min(max(float(update_interval), LEAST_INTERVAL_S), MOST_INTERVAL_S),
+            interval_s=_interval_s(update_interval),
             predict_after=self._pred_at,
             **optional,
         )
@@ -177,9 +181,9 @@ class CarbonTracker:
             raise
         if self._done == 1:
             self._say(words.components(report.devices))
-        if self._owes_prediction and self._done >= self._pred_at and report.prediction is not None:
+        if self._owes_prediction and report.prediction is not None and self._is_sound(report, report.prediction):
             self._owes_prediction = False
-            self._say(self._predicted(report.prediction))
+            self._say_predicted(report.prediction)
         if self._done >= self.monitor_epochs:
             self._finish()
 
@@ -197,6 +201,8 @@ class CarbonTracker:
         Raises:
             ConfigError: There is no such source, or its key is no text. The key itself is not told.
         """
+        if not isinstance(api_keys or {}, Mapping):
+            raise ConfigError("api_keys", type(api_keys).__name__, "a dict")  # what it holds is not told
         for name, key in (api_keys or {}).items():
             if name in KEYLESS:
                 continue
@@ -250,15 +256,22 @@ class CarbonTracker:
             self._say(text)
         self._say("Finished monitoring.")
 
-    def _predicted(self, prediction: Prediction) -> str:
+    def _is_sound(self, report: EpochReport, prediction: Prediction) -> bool:
+        """Whether the prediction is printed now: one of an epoch that was hardly measured waits for the next ones."""
+        if self._done >= min(self._pred_at + LATE_EPOCHS, self.monitor_epochs):
+            return True
+        return self._done >= self._pred_at and report.coverage >= LEAST_COVERAGE and prediction.energy_kwh is not None
+
+    def _say_predicted(self, prediction: Prediction) -> None:
         factor = words.car(self._tracker.report()) if self._is_interpretable else None
-        return words.predicted(prediction, self._decimals, factor)
+        for text in words.predicted(prediction, self._decimals, factor):
+            self._say(text)
 
     def _question(self) -> Callable[[Prediction], bool]:
         """What asks on the terminal, once, beneath the prediction."""
 
         def ask(prediction: Prediction) -> bool:
-            self._say(self._predicted(prediction))
+            self._say_predicted(prediction)
             return sync.confirm_on_terminal(prediction)
 
         ask.asks_once = True  # type: ignore[attr-defined]  # functions take attributes
@@ -270,6 +283,21 @@ class CarbonTracker:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.write(f"CarbonTracker: {text}\n")
                 sys.stdout.flush()
+
+
+def _whole(field: str, value: Any) -> int:
+    """A whole number, also one that is a float or NumPy's."""
+    try:
+        return int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
+    except TypeError:
+        raise ConfigError(field, value, "a whole number") from None
+
+
+def _interval_s(value: Any) -> float:
+    try:
+        return min(max(float(value), LEAST_INTERVAL_S), MOST_INTERVAL_S)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError("update_interval", value, "seconds") from None
 
 
 def _monitored(monitor_epochs: int, epochs_before_pred: int, epochs: int) -> int:

@@ -60,13 +60,18 @@ def actual(report: RunReport, epochs: int, decimals: int, *, is_interpretable: b
     )
 
 
-def predicted(prediction: Prediction, decimals: int, g_per_km: float | None) -> str:
-    """The message that tells what the whole training will use; what is not known is said to be so."""
+def predicted(prediction: Prediction, decimals: int, g_per_km: float | None) -> Iterator[str]:
+    """The messages that tell what the whole training will use; what is not known is said to be so."""
     head = f"Predicted consumption for {prediction.epochs} epoch(s):"
     duration_s, kwh, grams = prediction.duration_s, prediction.energy_kwh, prediction.co2eq_g
     if duration_s is None or kwh is None or grams is None:
-        return f"\n{head}\n\tnothing tells it yet"
-    return _block(head, duration_s, kwh, grams, g_per_km, decimals)
+        yield f"\n{head}\n\tnothing tells it yet"
+        return
+    yield _block(head, duration_s, kwh, grams, g_per_km, decimals)
+    yield (
+        f"90 % ranges: {prediction.energy_kwh_low:.{decimals}f} to {prediction.energy_kwh_high:.{decimals}f} kWh, "
+        f"{prediction.co2eq_g_low:.{decimals}f} to {prediction.co2eq_g_high:.{decimals}f} g."
+    )
 
 
 def car(report: RunReport) -> float | None:
