@@ -146,6 +146,7 @@ class Joined:
                 start = found[view.process.ident] = Start(restart, name, number)
                 off_ns = self._clocks.off_ns(view, start)
                 begin, end = (at - off_ns for at in utc_span(view))
+                self._clocks.take(start, view.process.facts.host, (begin, end))
                 extent = Extent(begin, end, view.ended_well)
                 self._extents.setdefault(start, extent).join(extent)
                 self._take_facts(view, (begin, end))
@@ -329,6 +330,7 @@ class Joined:
             )
 
     def _told_warnings(self) -> Iterator[str]:
+        yield from self._clocks.notes()
         yield from self._resumers.notes()
         yield from self._warnings
         if len(self._zones) > 1:

@@ -224,6 +224,7 @@ class Clocks:
     def __init__(self) -> None:
         self._first: dict[Start, dict[int, int]] = {}
         self._names: dict[Start, str] = {}
+        self._spans: dict[Start, dict[str, tuple[int, int]]] = {}
         self.apart: dict[str, int] = {}
 
     def off_ns(self, view: View, start: Start) -> int:
@@ -241,6 +242,24 @@ class Clocks:
         if len(self.apart) < WARNINGS_KEPT:
             self.apart[host] = off
         return off
+
+    def take(self, start: Start, host: str, span: tuple[int, int]) -> None:
+        """Take when a process ran: UTC nanoseconds of the first node's clock, as far as it is known how that stands."""
+        if start.name:
+            begin, end = self._spans.setdefault(start, {}).get(host, span)
+            self._spans[start][host] = min(begin, span[0]), max(end, span[1])
+
+    def notes(self) -> Iterator[str]:
+        """What a reader must know of nodes of one start that by their clocks were never at work together."""
+        later: dict[str, None] = {}
+        for by_host in self._spans.values():
+            first_end = united(by_host.values())[0][1]
+            later.update(dict.fromkeys(sorted(host for host, (begin, _) in by_host.items() if begin > first_end)))
+        if later:
+            yield (
+                f"nodes of one start ran after the others had ended ({names(later)}): their clocks stand apart, or "
+                "they did not run together; the run's length, its pauses and its mean power are by their clocks"
+            )
 
 
 class WarningSum:

@@ -353,6 +353,17 @@ def test_a_node_that_is_late_by_other_times_each_epoch_has_no_wrong_clock(tmp_pa
     assert not any("clocks" in text for text in run.merge)
 
 
+@pytest.mark.parametrize(("clock", "is_told"), [(0, False), (500, False), (3600, True), (-3600, True)])
+def test_nodes_of_one_start_that_were_never_at_work_together_are_told(
+    tmp_path: Path, clock: int, is_told: bool
+) -> None:
+    first = Process(host="n1", boot="b1", who=start("a.0", 0))
+    second = Process(host="n2", boot="b2", pid=2, clock=clock, who=start("a.0", 0))
+    run = the_run(tmp_path, first, second)
+    told = [text for text in run.warnings if "clocks stand apart, or they did not run together" in text]
+    assert [("n2" if clock > 0 else "n1") in text for text in told] == [True] * is_told
+
+
 # -- tries ---------------------------------------------------------------------------------------------------------
 
 
