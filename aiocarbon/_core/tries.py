@@ -2,13 +2,14 @@
 
 A run that was restarted does epochs again. Processes that ran at one time belong together, whatever their launcher
 called them; a start is a later try where the launcher says that it restarted, or where the earlier one had ended, and
-not well. A start after one that ended well goes on with it.
+not well. A start after one that ended well goes on with it. What knew of earlier tries is never the first: where it
+ended before all others began, its clock was wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
@@ -28,17 +29,35 @@ class Start(NamedTuple):
 
 @dataclass(slots=True)
 class Extent:
-    """From when to when a start lasted, UTC nanoseconds by its machines' clocks, and whether it ended well."""
+    """From when to when a start lasted, UTC nanoseconds by its machines' clocks, and whether it ended well.
+
+    `resumes` is true if all of it knew of earlier tries.
+    """
 
     begin_ns: int
     end_ns: int
     ended_well: bool
+    resumes: bool = False
 
     def join(self, other: Extent) -> None:
         """Make it reach over another."""
         self.begin_ns = min(self.begin_ns, other.begin_ns)
         self.end_ns = max(self.end_ns, other.end_ns)
         self.ended_well = self.ended_well and other.ended_well
+        self.resumes = self.resumes and other.resumes
+
+
+def set_back(extents: Mapping[Start, Extent]) -> frozenset[Start]:
+    """The starts that went on with others of their number, all of which began later by the clocks."""
+    first: dict[int, int] = {}
+    for start, extent in extents.items():
+        if not extent.resumes:
+            first[start.restart] = min(first.get(start.restart, extent.begin_ns), extent.begin_ns)
+    return frozenset(
+        start
+        for start, extent in extents.items()
+        if extent.resumes and extent.end_ns <= first.get(start.restart, extent.begin_ns - 1)
+    )
 
 
 def tries(extents: Mapping[Start, Extent], *, goes_on: bool = True) -> list[list[Start]]:
@@ -48,18 +67,18 @@ def tries(extents: Mapping[Start, Extent], *, goes_on: bool = True) -> list[list
         extents: The starts.
         goes_on: False to tell a start apart from one that had ended well before it, too.
     """
-    found: list[tuple[int, Extent, list[Start]]] = []
-    for start, extent in sorted(extents.items(), key=lambda row: (row[0].restart, row[1].begin_ns, row[0])):
-        restart, known, starts = found[-1] if found else (start.restart, None, [])
-        if (
-            known is not None
-            and restart == start.restart
-            and (extent.begin_ns < known.end_ns or (goes_on and known.ended_well))
-        ):
+    found: list[tuple[tuple[int, bool], Extent, list[Start]]] = []
+    back = set_back(extents)
+    ordered = sorted(((start.restart, start in back), extent.begin_ns, start) for start, extent in extents.items())
+    for place, begin_ns, start in ordered:
+        extent = extents[start]
+        last, known, starts = found[-1] if found else (place, None, [])
+        is_beside = known is not None and last == place and begin_ns < known.end_ns
+        if known is not None and (is_beside or (last[0] == place[0] and goes_on and known.ended_well)):
             known.join(extent)
             starts.append(start)
         else:
-            found.append((start.restart, Extent(extent.begin_ns, extent.end_ns, extent.ended_well), [start]))
+            found.append((place, replace(extent), [start]))
     return [starts for _, _, starts in found]
 
 

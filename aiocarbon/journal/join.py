@@ -18,7 +18,7 @@ from aiocarbon._core.pool import Pool
 from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, Quantities, RunReport, utc
 from aiocarbon._core.span_report import span_fields, span_notes
-from aiocarbon._core.tries import Extent, Start, generations, tries
+from aiocarbon._core.tries import Extent, Start, generations, set_back, tries
 from aiocarbon._core.units import S_PER_NS
 from aiocarbon.journal.machine import Told
 from aiocarbon.journal.nodes import COMPLETE, PARTIAL, attempt_reports, node_reports
@@ -147,7 +147,7 @@ class Joined:
                 off_ns = self._clocks.off_ns(view, start)
                 begin, end = (at - off_ns for at in utc_span(view))
                 self._clocks.take(start, view.process.facts.host, (begin, end))
-                extent = Extent(begin, end, view.ended_well)
+                extent = Extent(begin, end, view.ended_well, view.process.resumes)
                 self._extents.setdefault(start, extent).join(extent)
                 self._take_facts(view, (begin, end))
                 self._ends.setdefault(start, Ends()).take(view, end, told_ns[view.process.facts.host])
@@ -331,6 +331,8 @@ class Joined:
 
     def _told_warnings(self) -> Iterator[str]:
         yield from self._clocks.notes()
+        if set_back(self._extents):
+            yield "a try went on with this run before it began: its clock stood wrong, and it counts as a later one"
         yield from self._resumers.notes()
         yield from self._warnings
         if len(self._zones) > 1:

@@ -53,6 +53,16 @@ def test_what_ran_at_one_time_is_one_try_and_what_was_restarted_is_not() -> None
     assert tries({second: Extent(5, 9, True), first: Extent(0, 6, True)}) == [[first], [second]]
 
 
+def test_what_went_on_with_others_is_never_the_first() -> None:
+    a, b, c = Start(-1, "a", 0), Start(-1, "b", 0), Start(-1, "c", 0)
+    broken, back = Extent(50, 60, False), Extent(10, 30, True, resumes=True)
+    assert tries({b: back, a: broken}) == [[a], [b]]
+    assert tries({b: back, a: broken, c: Extent(20, 25, True, resumes=True)}) == [[a], [b, c]]
+    assert tries({b: back, a: Extent(50, 60, True)}) == [[a, b]]
+    assert tries({b: back, c: Extent(40, 45, True, resumes=True)}) == [[b, c]]  # the first try's journal is gone
+    assert tries({b: back, a: Extent(29, 60, False)}) == [[b, a]]  # they ran at one time
+
+
 def test_generations_are_told_by_what_had_ended() -> None:
     assert generations([(0, 10), (1, 5), (9, 20), (20, 30), (31, 40)]) == [0, 0, 0, 1, 2]
     assert generations([]) == []

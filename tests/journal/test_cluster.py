@@ -367,6 +367,21 @@ def test_nodes_of_one_start_that_were_never_at_work_together_are_told(
 # -- tries ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("clock", [3600, -3600])
+def test_what_went_on_with_a_run_is_a_later_try_however_its_clock_stands(tmp_path: Path, clock: int) -> None:
+    epochs = [(i, 100 * i, 100 * (i + 1)) for i in range(6)]
+    first = Process(host="n1", boot="b1", epochs=epochs[:3], ended=None, end=300, who=start("a", None))
+    second = Process(
+        host="n2", boot="b2", pid=2, epochs=epochs, end=600, clock=clock, who=start("b", None, resumes=True)
+    )
+    run = the_run(tmp_path, first, second)
+    assert [joules(epoch) for epoch in run.epochs] == pytest.approx([10_000] * 6)
+    assert run.rework is not None
+    assert joules(run.rework) == pytest.approx(30_000)
+    assert [attempt.hosts for attempt in run.attempts] == [("n1",), ("n2",)]
+    assert any("its clock stood wrong" in text for text in run.warnings) == (clock < 0)
+
+
 def test_epochs_done_again_after_a_requeue_are_rework(tmp_path: Path) -> None:
     first = Process(end=400, epochs=[(0, 0, 100), (1, 100, 200), (2, 200, 300)], ended=None, who=start("a.0", 0))
     second = Process(
