@@ -9,17 +9,18 @@ that resumes goes on with the run of its checkpoint. A budget sets `trainer.shou
 from __future__ import annotations
 
 import functools
-import math
 from importlib.util import find_spec
 from typing import Any
 
-from aiocarbon.integrations._epochs import declare, epochs_of
+from aiocarbon.integrations._epochs import declare
 from aiocarbon.integrations._hooks import Tracked, absent
 from aiocarbon.integrations._training import Training
 
 if find_spec("lightning") is None:
     raise absent("lightning", "2.2")
-from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, Timer
+from lightning.pytorch.callbacks import Callback
+
+from aiocarbon.integrations._lightning import batches_of, begin, epochs_of_trainer
 
 __all__ = ["CarbonCallback"]
 
@@ -38,24 +39,19 @@ class CarbonCallback(Tracked, Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self._training.abandon()
         if not (trainer.ckpt_path and trainer.strategy.restore_checkpoint_after_setup):
-            self._begin(trainer)
-
-    def _begin(self, trainer: Any) -> None:
-        if not self._training.is_open:
-            first = max(self._training.restored_epochs, trainer.current_epoch)
-            self._training.begin(first_epoch=first, local_rank=trainer.local_rank)
+            begin(self._training, trainer)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._begin(trainer)
-        declare(self._training, _epochs(trainer))  # only now is it known how many batches there are
+        begin(self._training, trainer)
+        declare(self._training, epochs_of_trainer(trainer))  # only now is it known how many batches there are
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self._training.epoch_begin(_batches(trainer))
+        self._training.epoch_begin(batches_of(trainer))
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self._training.exit()  # a checkpoint is written by now
         if not self._training.is_in_epoch:  # one that another start began
-            self._training.epoch_begin(_batches(trainer, batch_idx), base=batch_idx)
+            self._training.epoch_begin(batches_of(trainer, batch_idx), base=batch_idx)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._training.progress(batch_idx + 1)
@@ -98,36 +94,3 @@ class CarbonCallback(Tracked, Callback):
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage == "fit":
             self._training.end(ended_well=True)
-
-
-def _epochs(trainer: Any) -> int | None:
-    """How many epochs the training has; None where nobody knows."""
-    if any(isinstance(callback, Timer) for callback in trainer.callbacks):
-        return None  # whichever comes first
-    most = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
-    batches = trainer.num_training_batches
-    if trainer.max_steps != -1 and _counts_steps(trainer) and 0 < batches < math.inf:
-        per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-        if trainer.max_steps < most * per_epoch:
-            return epochs_of(trainer.max_steps, per_epoch)
-    elif trainer.max_steps != -1:
-        return None
-    return int(most) if most < math.inf else None
-
-
-def _batches(trainer: Any, done: int = 0) -> float:
-    """How many batches the epoch has, of which so many are done."""
-    batches: float = trainer.num_training_batches
-    if trainer.max_steps == -1 or not _counts_steps(trainer):
-        return batches
-    left: int = max(trainer.max_steps - trainer.global_step, 0) * trainer.accumulate_grad_batches
-    return min(batches, done + left)
-
-
-def _counts_steps(trainer: Any) -> bool:
-    """Whether batches tell the steps that a limit of them means: one optimiser steps, always after as many."""
-    is_even = not any(
-        isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches()
-        for callback in trainer.callbacks
-    )
-    return is_even and trainer.lightning_module.automatic_optimization
