@@ -8,12 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from aiocarbon._core.reading import Device, Quantity
+from aiocarbon._core.reading import UNKNOWN_MAX_POWER_W, Device, Quantity
 from aiocarbon._core.units import J_PER_UJ, S_PER_NS
-
-UNKNOWN_MAX_POWER_W = 1000.0
-"""Power draw beyond which a decrease is taken for a reset, where a device states no limit of its own."""
-
 
 POWER_GROWTH = 4.0
 """How many times its last power a device may have drawn in a gap, when it is asked whether its counter lapped."""
@@ -26,7 +22,6 @@ JUMP_FACTOR = 2.0
 
 JUMP_ALLOWED_S = 10.0
 """A first increase may hold what was used since the counter's last refresh, before anybody looked."""
-
 
 MOST_UJ = 2.0**63
 """A sum of microjoules from here on fits no column; no device of this world has it."""

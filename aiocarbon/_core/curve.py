@@ -14,8 +14,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from aiocarbon._core.counters import UNKNOWN_MAX_POWER_W
-from aiocarbon._core.reading import Device
+from aiocarbon._core.reading import UNKNOWN_MAX_POWER_W, Device
 from aiocarbon._core.units import NS_PER_MS, S_PER_NS, ns_from_s
 
 EDGE_GRACE_NS = 5 * NS_PER_MS

@@ -180,5 +180,9 @@ class Finding:
     is_warning: bool = True
 
 
+UNKNOWN_MAX_POWER_W = 1000.0
+"""The most that a device draws that states no limit of its own: a counter's decrease that needs more is a reset, and it
+bounds what a device may have used of which one reading alone is known."""
+
 DEFAULT_REFRESH_NS = 100 * NS_PER_MS
 """Assumed refresh of a sensor until it was probed (NVML counters: 20 to 100 ms; the slowest is assumed)."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiocarbon._core.counters import UNKNOWN_MAX_POWER_W
-from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity
+from aiocarbon._core.reading import UNKNOWN_MAX_POWER_W, Basis, Device, DeviceKind, Part, Quantity
 from aiocarbon._core.units import W_PER_UW
 from aiocarbon.meters.sysfs import number, text
 

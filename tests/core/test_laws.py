@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiocarbon._core.counters import UNKNOWN_MAX_POWER_W, StepKind, estimate_refresh, step
+from aiocarbon._core.counters import StepKind, estimate_refresh, step
 from aiocarbon._core.curve import Curve, Point
 from aiocarbon._core.derive import CHECKPOINT_EVERY, Derivation
 from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Pue, Quality
 from aiocarbon._core.ledger import Cut, Ledger, add_cuts
-from aiocarbon._core.reading import Basis, Device, DeviceKind, Quantity, Reading
+from aiocarbon._core.reading import UNKNOWN_MAX_POWER_W, Basis, Device, DeviceKind, Quantity, Reading
 from aiocarbon._core.report import Quantities, quantities
 from aiocarbon._core.wallclock import Anchor, WallClock
 
