@@ -51,7 +51,8 @@ import json, os, sys, time
 {RSS}
 from aiocarbon._core.derive import Derivation
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Quantity, Reading
-from aiocarbon._engine.engine import FOLD_MOST, KEEP_POINTS_NS
+from aiocarbon._engine.bank import FOLD_MOST
+from aiocarbon._engine.engine import KEEP_POINTS_NS
 
 total, kind = int(sys.argv[1]), sys.argv[2]
 is_counter = kind == "counter"

@@ -108,7 +108,8 @@ MONTH: Final = """
 import json, sys, time
 from aiocarbon._core.derive import Derivation
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Quantity, Reading
-from aiocarbon._engine.engine import FOLD_MOST, KEEP_POINTS_NS
+from aiocarbon._engine.bank import FOLD_MOST
+from aiocarbon._engine.engine import KEEP_POINTS_NS
 
 seconds, range_uj = int(sys.argv[1]), 262_143_328_850
 device = Device(id="package-0", kind=DeviceKind.CPU, name="a CPU", quantity=Quantity.ENERGY, basis=Basis.COUNTER,

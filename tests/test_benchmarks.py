@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import benchmarks
 from benchmarks import accuracy, spans, truth
 from benchmarks.__main__ import NAMES, main
 from benchmarks.accuracy import Case, Comparison
@@ -136,3 +142,20 @@ def test_every_benchmark_asks_a_question(name: str) -> None:
     assert name == module.NAME
     assert module.QUESTION.endswith("?")
     assert callable(module.run)
+
+
+def _imported() -> Iterator[tuple[str, str]]:
+    """What benchmarks import of the package, also in the programs that they hand to child processes."""
+    for path in Path(benchmarks.__file__).parent.rglob("*.py"):
+        for module, names in re.findall(r"^ *from (aiocarbon[\w.]*) import ([\w, ]+)$", path.read_text(), re.MULTILINE):
+            for name in names.split(","):
+                yield module, name.split(" as ")[0].strip()
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(set(_imported())))
+def test_what_children_of_benchmarks_import_is_there(module: str, name: str) -> None:
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        pytest.skip(str(error))  # a framework that is not here
+    assert hasattr(found, name) or importlib.util.find_spec(f"{module}.{name}")
