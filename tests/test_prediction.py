@@ -440,7 +440,7 @@ def test_a_span_that_is_declared_as_work_of_its_own_pace_is_predicted_apart() ->
 
     report = run(body, epochs=20)
     before, after = epochs[3].prediction, epochs[5].prediction
-    assert before.duration_s == pytest.approx(5 * sum(epoch.duration_s for epoch in epochs[:4]), rel=0.5)
+    assert 20 * 0.03 <= before.duration_s < 4 * 0.3
     assert after.duration_s >= 20 * 0.03 + 4 * 0.3  # four validations
     assert after.energy_kwh == pytest.approx(after.duration_s * KWH_PER_S, rel=0.05)
     assert [span.name for span in report.spans] == ["validate"]
