@@ -219,8 +219,8 @@ class Curve:
         if self.max_w:
             spread = max(self.max_w * (1 + POWER_MARGIN) - power, power - self.min_w * (1 - POWER_MARGIN), 0.0)
             bend = spread * within * S_PER_NS
-        # What unmeasured time may have drawn: the last power known, or the device's limit where none is.
-        likely = power or self.device.max_power_w or (0.0 if knows_power else UNKNOWN_MAX_POWER_W)
+        # What unmeasured time may have drawn: the most that was seen, or the device's limit where nothing was.
+        likely = max(power, self.max_w) or self.device.max_power_w or (0.0 if knows_power else UNKNOWN_MAX_POWER_W)
         return State(
             self._energy[i] + power * within * S_PER_NS,
             self._under[i],

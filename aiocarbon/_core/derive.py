@@ -365,7 +365,7 @@ class Derivation:
         under = over = 0.0
         missing = 0
         if self._is_broken(now.read_ns, t):
-            energy, over, missing = 0.0, max(now.value, value) * dt_s, dt
+            energy, over, missing = 0.0, curve.max_w * dt_s, dt
             now.gaps += 1
         elif dt > VOUCHED_INTERVALS * self.pace_ns:
             under, over = max(energy - curve.min_w * dt_s, 0.0), max(curve.max_w * dt_s - energy, 0.0)

@@ -27,6 +27,10 @@ from aiocarbon._core.work import Ahead, WorkClass
 TOLD_SHARE: Final = 1e-3
 """Less of a run without an energy, such as the milliseconds before a first reading, changes no figure that is told."""
 
+VOUCHED_SHARE: Final = 0.9
+"""An epoch of which readings vouch for less than this share of what they did in the best one tells no power: what a
+device that was lost in it drew is in no figure, and would be predicted as 0 for all epochs to come. Assumed."""
+
 BETWEEN: Final = "between epochs"
 """Name of the class of work that lies between epochs where they are entered."""
 
@@ -73,11 +77,12 @@ class Outlook:
 
 
 class Done(NamedTuple):
-    """A complete epoch of an earlier try: seconds, joules (None where no meter told them), steps."""
+    """A complete epoch of an earlier try: seconds, joules (None where no meter told them), steps, coverage (0..1)."""
 
     duration_s: float
     energy_j: float | None
     steps: float = 0
+    coverage: float = 1.0
 
 
 class _Open(NamedTuple):
@@ -124,6 +129,7 @@ class Predictor:
         self._observed_j = 0.0
         self._unmeasured_s = 0.0
         self._has_energy = False
+        self._best_coverage = 0.0
         self._progress = Progress()
         self._work: dict[str, WorkClass] = {}
         self._work_s = 0.0  # of the open epoch, or of the open stretch that lies in none
@@ -141,8 +147,8 @@ class Predictor:
             done: Their epochs.
             pieces: How many pieces of each class of work they had, by its name.
         """
-        for duration_s, energy_j, steps in done:
-            self.epoch(duration_s, energy_j, steps=steps)
+        for duration_s, energy_j, steps, coverage in done:
+            self.epoch(duration_s, energy_j, steps=steps, coverage=coverage)
         self._former, self._former_pieces = self._ended, dict(pieces)
         if self._former:
             self._own = self._rates.anew()
@@ -214,7 +220,15 @@ class Predictor:
             self._class(BETWEEN).add(own_s, own_j)
         self._settle()
 
-    def epoch(self, duration_s: float, energy_j: float | None, *, steps: float = 0, is_partial: bool = False) -> None:
+    def epoch(
+        self,
+        duration_s: float,
+        energy_j: float | None,
+        *,
+        steps: float = 0,
+        is_partial: bool = False,
+        coverage: float = 1.0,
+    ) -> None:
         """Take the end of an epoch.
 
         Args:
@@ -222,6 +236,8 @@ class Predictor:
             energy_j: Its joules; None where no meter told them.
             steps: Steps done in it; 0 where none were told.
             is_partial: It was broken off: it counts as used, and gives no rate.
+            coverage: Share of it that readings vouch for, 0..1. Where that is much less than in the best epoch so far,
+                its joules count as used, and it gives no power.
         """
         energy = energy_j if _is_amount(energy_j) else None
         if _is_amount(duration_s):
@@ -233,6 +249,9 @@ class Predictor:
         if is_partial or not _is_amount(duration_s):
             return
         self.epochs_seen += 1
+        self._best_coverage = max(self._best_coverage, coverage)
+        if coverage < VOUCHED_SHARE * self._best_coverage:
+            own_j = None
         inside = progress if progress.chunks else None
         for rates in (self._rates, self._own):
             if rates is not None:

@@ -214,7 +214,9 @@ class Rates:
             return
         self._count += 1
         self._seconds += own_s
-        self._joules += own_j or 0.0
+        level = self._power.level()
+        unknown_j = 0.0 if level is None else level.mean * own_s  # so that it is no error of what was predicted
+        self._joules += unknown_j if own_j is None else own_j
         if progress is not None and progress.last.done >= steps:
             self._tail_s = max(own_s - progress.last.t_s, 0.0)
         seconds, joules = own_s, own_j

@@ -123,7 +123,7 @@ class Foresight:
         )
         if former is not None:
             pieces = {span.name: span.count - span.open for span in former.run.spans}
-            self._predictor.go_on([Done(e.duration_s, _measured_j(e), e.steps) for e in done], pieces)
+            self._predictor.go_on([Done(e.duration_s, _measured_j(e), e.steps, e.coverage) for e in done], pieces)
         while self._untold:
             self._untold.popleft()()
         self._is_told = True
@@ -159,7 +159,13 @@ class Foresight:
         self._steps = 0
         end_ns = None if self._begin_ns is None else self._begin_ns + ns_from_s(report.duration_s)
         self._take_work(end_ns)
-        self._predictor.epoch(report.duration_s, _measured_j(report), steps=report.steps, is_partial=report.is_partial)
+        self._predictor.epoch(
+            report.duration_s,
+            _measured_j(report),
+            steps=report.steps,
+            is_partial=report.is_partial,
+            coverage=report.coverage,
+        )
         self._begin_ns = end_ns
 
     @harmless

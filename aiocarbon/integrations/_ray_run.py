@@ -369,7 +369,13 @@ class Foresight:
             if self._gaps_s:  # they are too short to be measured apart on every node
                 gap_s = self._gaps_s.pop(0)
                 predictor.between(gap_s, None if run.power_w is None else run.power_w * gap_s)
-            predictor.epoch(epoch.duration_s, energy_j, steps=epoch.steps, is_partial=epoch.is_partial)
+            predictor.epoch(
+                epoch.duration_s,
+                energy_j,
+                steps=epoch.steps,
+                is_partial=epoch.is_partial,
+                coverage=epoch.coverage,
+            )
             self._fed = epoch.index + 1
             self._power_w = epoch.power_w
             self._base_j = j_from_kwh(carried_on(run, time.time(), self._power_w).it_energy_kwh)

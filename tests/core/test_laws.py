@@ -242,6 +242,16 @@ def test_time_after_a_loss_is_missing_and_only_in_the_upper_bound() -> None:
     assert cut.coverage == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_device_lost_while_it_draws_little_may_have_drawn_the_most_that_was_seen() -> None:
+    sensor = Derivation(device(Quantity.POWER), pace_ns=S // 10)
+    for tenths in range(101):
+        sensor.add(Reading(tenths * S // 10, tenths * S // 10, 300.0 if tenths < 50 else 50.0))
+    book = ledger([sensor])
+    cut = book.cut(book.mark(10 * S), book.mark(20 * S))
+    assert cut.coverage < 0.05
+    assert cut.bounds_j[1] > 300.0 * 9.8
+
+
 def test_a_power_gap_lowers_coverage_and_a_break_gets_no_energy() -> None:
     for is_lost in (False, True):
         derivation = Derivation(device(Quantity.POWER, refresh_s=0.001), pace_ns=S)

@@ -91,6 +91,30 @@ def test_energy_that_begins_late_is_predicted_and_the_gap_is_told() -> None:
     assert any("no energy is known of 2 s" in note for note in outlook.notes)
 
 
+@pytest.mark.parametrize("lost", [{1}, {4}, {2, 5, 6}, set(range(3, 8))])
+def test_a_device_that_is_lost_for_an_epoch_is_not_predicted_to_draw_nothing(lost: set[int]) -> None:
+    predictor = Predictor(20)
+    for i in range(8):
+        whole = i not in lost
+        predictor.epoch(2.0, 200.0 if whole else 50.0, coverage=1.0 if whole else 0.5)
+    outlook = see(predictor)
+    assert outlook.remaining_j is not None
+    assert outlook.total_j is not None
+    assert outlook.remaining_j.value == pytest.approx(12 * 200.0)
+    assert outlook.observed_j == 8 * 200.0 - 150.0 * len(lost)
+    assert outlook.remaining_j.high < 1.2 * outlook.remaining_j.value  # what was lost is no error of what was predicted
+    assert outlook.regimes == 0
+
+
+def test_a_device_that_no_epoch_vouches_for_leaves_the_power_of_the_others() -> None:
+    predictor = Predictor(10)
+    for _ in range(4):
+        predictor.epoch(2.0, 200.0, coverage=0.5)
+    outlook = see(predictor)
+    assert outlook.power_w is not None
+    assert outlook.power_w.value == pytest.approx(100.0)
+
+
 def test_milliseconds_before_the_first_reading_are_no_gap_worth_a_word() -> None:
     predictor = Predictor(10)
     predictor.between(0.001, None)
