@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from aiocarbon._core.answer import Answer
-from aiocarbon._core.units import NS_PER_S, S_PER_DAY, S_PER_NS
+from aiocarbon._core.units import NS_PER_S, S_PER_NS
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.deadline import within
-from aiocarbon._engine.questions import NOW, Kind, Question, digest, key_of, next_s
+from aiocarbon._engine.questions import NOW, Kind, Question, digest, fresh_until_s, key_of
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
-from aiocarbon.intensity.base import Source, Traits
+from aiocarbon.intensity.base import Source
 from aiocarbon.intensity.cache import Cache, Entry
 from aiocarbon.intensity.client import Client
 from aiocarbon.intensity.wording import hidden
@@ -50,14 +50,7 @@ PAST_LIMIT_S: Final = 300.0
 """The same for the past, which is asked for in pieces."""
 
 RELEASE_LIMIT_S: Final = 1.0
-LEAST_BETWEEN_S: Final = 20.0
-FILE_EVERY_S: Final = 10.0
-JITTER_SHARE: Final = 0.1
-JITTER_MOST_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.1
-PAST_KEPT_S: Final = 600.0
-"""History that was just asked for is not asked for again by the next process that ends."""
-
 WAIT_FOR_OTHERS_S: Final = 40.0
 
 
@@ -218,7 +211,7 @@ class Exchange:
         self._tell(source, State("answered", latency_s=(self.clock.monotonic_ns() - began_ns) * S_PER_NS))
         if traits.is_remote and self.client is not None and self.client.date_s is not None:
             self.clock_off_s = now_s - self.client.date_s
-        due_s = self._due_s(source.traits, question, answer, now_s)
+        due_s = fresh_until_s(source.traits, question, answer, now_s, self._chance())
         await self._keep(key, Entry(answer=answer, asked_s=now_s, due_s=due_s), is_shared=traits.is_remote)
         return answer
 
@@ -299,25 +292,37 @@ class Exchange:
     async def _pause(self, seconds: float) -> None:
         await self.clock.sleep_until(self.clock.monotonic_ns() + round(seconds * NS_PER_S))
 
-    async def remembered(self, key: str, kept_s: float, find: Callable[[], Awaitable[str]]) -> tuple[str, bool]:
-        """A text that is found out once for all processes and kept for some time; and whether that was just now.
+    async def remembered(
+        self, key: str, kept_s: float, find: Callable[[], Awaitable[tuple[str, str]]]
+    ) -> tuple[Entry, bool]:
+        """What is found out once for all processes and kept for some time; and whether it was asked for just now.
 
-        An empty text, for what could not be found out, is kept too, but not longer than a source is left alone.
+        Args:
+            key: What it is.
+            kept_s: For how long it is believed, seconds.
+            find: Asks; a text, empty where the answers do not settle it, which is believed for a shorter time, and why.
+                With a SourceDownError it is left alone for growing pauses, as a source is.
         """
-        entry = await self._look(key)
-        if entry.asked_s <= self.now_s < entry.due_s:
-            return entry.place, False
+        if self._stands(entry := await self._look(key)):
+            return entry, False
         lock = await self._turn(key)
         try:
-            entry, now_s = await self._look(key), self.now_s
-            if entry.asked_s <= now_s < entry.due_s:
-                return entry.place, False
-            place = await find()
-            due_s = now_s + (kept_s if place else OPEN_MOST_S)
-            await self._keep(key, Entry(asked_s=now_s, due_s=due_s, place=place))
-            return place, True
+            if self._stands(entry := await self._look(key)):
+                return entry, False
+            try:
+                place, why = await find()
+                now_s = self.now_s
+                entry = Entry(asked_s=now_s, due_s=now_s + (kept_s if place else OPEN_MOST_S), place=place, why=why)
+            except SourceDownError as error:
+                entry = self._failure(entry, str(error))
+            await self._keep(key, entry)
+            return entry, True
         finally:
             await self._release(lock)
+
+    def _stands(self, entry: Entry) -> bool:
+        """Whether there is no need to ask, or no use in it yet."""
+        return entry.asked_s <= self.now_s < entry.due_s or entry.is_left_alone(self.now_s)
 
     async def _release(self, lock: Any) -> None:
         with anyio.move_on_after(RELEASE_LIMIT_S, shield=True):
@@ -327,10 +332,8 @@ class Exchange:
 
     async def _failed(self, source: Source, key: str, entry: Entry, error: IntensityError) -> None:
         """Leave a source alone for a while, and tell the other processes."""
-        now_s, traits = self.now_s, source.traits
-        failures = entry.failures + 1
-        pause_s = min(OPEN_FIRST_S * 2.0 ** min(failures - 1, 10), OPEN_MOST_S) * (0.75 + self._chance() / 2.0)
-        word = "does not answer"
+        traits, failed = source.traits, self._failure(entry, str(error))
+        pause_s, word = failed.not_before_s - failed.failed_s, "does not answer"
         if isinstance(error, SourceRefusedError):
             pause_s, word = REFUSED_S, "refuses"
         elif isinstance(error, NoDataError):
@@ -341,9 +344,15 @@ class Exchange:
             pause_s = max(pause_s, error.retry_after_s)
         self._tell(source, State(word, str(error)))
         log.debug("intensity.failed", source=traits.name, why=str(error), pause_s=pause_s)
-        failed = replace(entry, failures=failures, failed_s=now_s, not_before_s=now_s + pause_s, why=str(error))
+        failed = replace(failed, not_before_s=failed.failed_s + pause_s)
         # What this user may not ask, another may: a refusal is not told to other processes.
         await self._keep(key, failed, is_shared=traits.is_remote and not isinstance(error, SourceRefusedError))
+
+    def _failure(self, entry: Entry, why: str) -> Entry:
+        """What is known of a question that was not answered once more: it is left alone for growing pauses."""
+        now_s, failures = self.now_s, entry.failures + 1
+        pause_s = min(OPEN_FIRST_S * 2.0 ** min(failures - 1, 10), OPEN_MOST_S) * (0.75 + self._chance() / 2.0)
+        return replace(entry, failures=failures, failed_s=now_s, not_before_s=now_s + pause_s, why=why)
 
     async def _keep(self, key: str, entry: Entry, *, is_shared: bool = True) -> None:
         self._entries[key] = entry
@@ -352,22 +361,6 @@ class Exchange:
             if not self._is_tidied:
                 self._is_tidied = True
                 await self.blocking(self.cache.tidy)
-
-    def _due_s(self, traits: Traits, question: Question, answer: Answer, now_s: float) -> float:
-        """When something newer than this answer is published, with a little jitter."""
-        jitter_s = self._chance() * min(JITTER_SHARE * traits.step_s, JITTER_MOST_S)
-        if question.kind is Kind.PAST:
-            return now_s + PAST_KEPT_S
-        if question.kind is Kind.FORECAST:
-            every_s = max(traits.forecast_every_s, LEAST_BETWEEN_S)
-            return next_s(now_s, every_s, traits.offset_s) + jitter_s
-        newest = max((s.to_s for s in answer.samples if s.from_s <= now_s), default=now_s)
-        due_s = newest + traits.offset_s
-        if not traits.is_remote:  # a file, which may be written anew at any time
-            return min(due_s, now_s + FILE_EVERY_S)
-        if due_s < now_s + min(LEAST_BETWEEN_S, traits.step_s / 2.0):
-            due_s = next_s(now_s, traits.step_s, traits.offset_s)
-        return min(due_s, now_s + S_PER_DAY) + jitter_s
 
     def _tell(self, source: Source, state: State) -> None:
         self.states[f"{source.traits.name} {source.traits.zone}"] = state

@@ -2,7 +2,7 @@
 
 The run waits for none of this. Its curve begins as the yearly average and is corrected from the run's begin on as soon
 as a source answers; where none does, it degrades by itself (`_core/grid.py`), and each step down is told with its
-reason.
+reason. A place that had to be guessed is asked for again too, and what was counted for the guess is mended.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from aiocarbon._core.units import NS_PER_S, S_PER_NS
 from aiocarbon._engine.deadline import within
 from aiocarbon._engine.exchange import Exchange
 from aiocarbon._engine.lookback import LookBack
+from aiocarbon._engine.placing import Placing
 from aiocarbon._engine.questions import NOW, Kind, Question
-from aiocarbon._engine.surroundings import Surroundings, placed
-from aiocarbon._engine.whereabouts import Found, chain_of, is_own, locate
+from aiocarbon._engine.surroundings import Surroundings
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import IntensityError, SourceDownError
 from aiocarbon.intensity.guesses import guessed_stretch
 
 if TYPE_CHECKING:
-    from aiocarbon._core.intensity import Location
     from aiocarbon._engine.session import Session
     from aiocarbon.intensity.base import Source, Traits
     from aiocarbon.settings import Settings
@@ -86,16 +85,14 @@ class Poller:
     ) -> None:
         self._exchange = exchange
         self._session = session
-        self._settings = settings
-        self._place = first
-        self._environ = environ
+        self._placing = Placing(exchange, session, settings, first, environ)
         self._sources: tuple[Source, ...] = sources or ()
         self._is_settled = sources is not None
         self._grid = Grid(first.intensity)
         self._first = anyio.Event()
         self._answering: int | None = None
         self._asking: int | None = None
-        self._is_locating = False
+        self._is_ending = False
         self._was_down = False
         self._told: set[tuple[str, str]] = set()
         self._is_clock_told = False
@@ -116,6 +113,9 @@ class Poller:
                 await self._settle_place()
                 await self._remember()
                 while True:
+                    if self._exchange.clock.monotonic_ns() >= self._placing.due_ns:
+                        await self._settle_place(is_again=True)
+                        await self._remember()
                     await self._look()
                     self._first.set()
                     await self._look_ahead()
@@ -128,6 +128,7 @@ class Poller:
 
     async def finish(self, limit_s: float) -> None:
         """Wait, shortly, for the first answer and for what mends the guesses of a run that has ended; then stop."""
+        self._is_ending = True
 
         async def mend() -> None:
             await self._hurry()
@@ -145,13 +146,13 @@ class Poller:
             source = self._sources[self._asking]
             why = self._exchange.state(source).why or "it had not answered when the run ended"
             self._tell(source, SourceDownError(why, source=source.traits.name))
-        if self._is_locating:
+        if self._placing.is_asking:
             self._session.warn(
                 "where this machine is was still being asked of others when the run ended; give location=, or "
                 "offline=True to send nothing"
             )
         async with self._learning:  # what is just being learnt is cut to its end
-            self._tell_guess()
+            self._placing.tell_guess()
 
     def _give_up(self, error: Exception) -> None:
         log.warning("intensity.poller", why=f"{type(error).__name__}: {error}")
@@ -159,45 +160,37 @@ class Poller:
 
     # -- the place ---------------------------------------------------------------------------------------------
 
-    async def _settle_place(self) -> None:
-        """Find out where the run takes place, if that was a guess, and whom to ask."""
+    async def _settle_place(self, *, is_again: bool = False) -> None:
+        """Find out where the run takes place, while that is a guess, and whom to ask there."""
         if self._is_settled:
             return
-        if not is_own(self._settings):
-            self._is_locating = self._place.location.is_guess and self._exchange.client is not None
-            try:
-                found = await locate(self._exchange, self._place, self._environ)
-            except IntensityError as error:  # it stays a guess
-                found = Found(location=self._place.location, notice=f"where this machine is was not asked: {error}")
-            self._is_locating = False
-            if found.notice:
-                self._session.warn(found.notice)
-            if found.location != self._place.location:
-                await self._relocate(found.location)
-        blocking = self._exchange.blocking
-        links = await blocking(chain_of, self._settings, self._place.location, blocking, self._environ)
-        for link in links:
-            if link.source is None and link.name == self._settings.intensity:
-                self._session.warn(f"carbon intensity: {link.name} is not used: {link.why}")
-        self._sources = tuple(link.source for link in links if link.source is not None)
-        self._tell_guess()
-
-    async def _relocate(self, place: Location) -> None:
-        self._place = await self._exchange.blocking(placed, self._settings, place)
+        place = await self._placing.ask()
+        if place is None and is_again:
+            return
+        sources = await self._placing.chain(place or self._placing.place)
         with anyio.CancelScope(shield=True):
             async with self._learning:
-                self._grid.fallback = self._place.intensity
-                self._session.relocate(self._place.location, self._place.pue)
-                self._session.ledger.intensity.set(self._place.intensity, float("-inf"))
-                await self._cut_again(self._session.begin_s)
+                if is_again and self._is_ending:
+                    return  # whose guesses are being mended, by the sources that were asked all along
+                self._sources = sources
+                if place is not None:
+                    await self._relocate(place, is_again=is_again)
+        self._placing.tell_guess()
 
-    def _tell_guess(self) -> None:
-        place = self._place.location
-        if place.is_guess and not is_own(self._settings):
-            self._session.warn(
-                f"location {place.zone} is a guess ({place.how}); give it with location= or AIOCARBON_LOCATION, "
-                "since it decides the CO2eq"
-            )
+    async def _relocate(self, place: Surroundings, *, is_again: bool) -> None:
+        """Take another place for the whole run; with `is_again`, what was counted by now is mended like a guess."""
+        exchange, session, forever = self._exchange, self._session, float("-inf")
+        now_ns = exchange.clock.monotonic_ns()
+        with session.mending(now_ns) if is_again else contextlib.nullcontext():
+            self._grid = Grid(place.intensity)
+            session.relocate(place.location, place.pue)
+            session.ledger.intensity.replace(forever, [(forever, place.intensity)])
+        if is_again:
+            self._placing.tell_found()
+            self._answering, self._was_down = None, True  # so that the first answer has the past asked for
+            self._forecast_due_s, self._lookback = exchange.now_s, LookBack(exchange, session)
+        self._placing.place = place
+        await self._cut_again(session.begin_s)
 
     # -- the present -------------------------------------------------------------------------------------------
 
@@ -277,7 +270,8 @@ class Poller:
             now_ns, now_s = clock.monotonic_ns(), exchange.now_s
             self._forecast_due_s = min(self._forecast_due_s, now_s + FORECAST_EVERY_S)
             due_s = min([due_s, *(exchange.due_s(source) for source in awaited)])
-            left_s = max(min(due_s, self._forecast_due_s) - now_s, least_s - (now_ns - began_ns) * S_PER_NS)
+            left_s = min(min(due_s, self._forecast_due_s) - now_s, (self._placing.due_ns - now_ns) * S_PER_NS)
+            left_s = max(left_s, least_s - (now_ns - began_ns) * S_PER_NS)
             if left_s <= 0.0:
                 return
             with anyio.CancelScope() as self._nap:

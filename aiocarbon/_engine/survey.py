@@ -173,7 +173,7 @@ async def _located(
     if scope.cancelled_caught:
         return place, ((*metadata, *geolocation), "the services that were asked did not answer in time")
     if found.notice:
-        return place, ((*metadata, *geolocation), found.notice)
+        return place, ((*metadata, *(geolocation if found.is_asked else ())), found.notice)
     return place, (metadata, "the services that tell a country were asked within the last day; nothing more was asked")
 
 

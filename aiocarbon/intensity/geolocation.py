@@ -54,10 +54,12 @@ class Found:
     Attributes:
         place: Where they agree this machine is; None where they do not, or one did not answer.
         why: What each said or why not, in words: "geojs.io says DK, ipinfo.io says SE".
+        has_failed: True if one named no country: asked later, it may.
     """
 
     place: Location | None
     why: str
+    has_failed: bool = False
 
 
 class _Said(NamedTuple):
@@ -94,7 +96,7 @@ async def country(client: Client, environ: Mapping[str, str] = os.environ, *, li
     why = ", ".join(answer.why for answer in answers)
     first = answers[0]
     if not first.country or any(answer.country != first.country for answer in answers):
-        return Found(place=None, why=why)
+        return Found(place=None, why=why, has_failed=not all(answer.country for answer in answers))
     place = parse_zone(_state(first.country, {answer.region for answer in answers}) or first.country)
     note = f"two services agreed: {', '.join(service.title for service in SERVICES)}"
     return Found(place=replace(place, how="geolocation", note=note), why=why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -266,6 +267,25 @@ async def test_place_that_is_asked_for_is_told_with_whom_and_once_a_day(tmp_path
     assert "two web services" in first.place_note
     assert (second.location.zone, asked.count("/json")) == ("DE", 1)
     assert "nothing more was asked" in second.place_note
+
+
+async def test_place_that_could_not_be_asked_for_is_told_with_when_it_will_be_asked_again(tmp_path: Path) -> None:
+    async with LocalServer({"/v1/ip/geo.json": {"country_code": "DE"}}) as server:
+        told = []
+        for _ in range(2):
+            async with exchanging(tmp_path) as exchange:
+                told.append(await survey(exchange, Settings(), {}, environ=server.environ))
+        asked = server.paths
+    first, second = told
+    assert asked.count("/json") == 1
+    for found in told:
+        assert found.location.is_guess
+        assert "ipinfo.io answered 404" in found.place_note
+    assert "they did not settle it: " in first.place_note
+    assert re.search("they did not settle it at [0-9:]{8} UTC: ", second.place_note)
+    (when,) = {re.findall("they are asked again from ([0-9:]{8}) UTC on", found.place_note)[0] for found in told}
+    assert when
+    assert (server.url in first.place_asked, second.place_asked) == (True, ())
 
 
 async def test_geolocation_that_hangs_leaves_time_for_the_sources() -> None:

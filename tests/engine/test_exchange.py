@@ -324,24 +324,50 @@ def test_the_same_past_is_asked_for_once(tmp_path: Path) -> None:
     assert source.asked == [("past", 1.79e9, 1.79e9 + 600)]
 
 
-def test_what_is_found_out_once_is_kept_and_a_failure_for_a_shorter_time(tmp_path: Path) -> None:
+def test_what_is_found_out_once_is_kept_and_what_was_not_settled_for_a_shorter_time(tmp_path: Path) -> None:
     clock = FakeClock()
-    found = iter(["", "DK", "SE"])
+    found = iter([("", "they disagree"), ("DK", ""), ("SE", "")])
 
-    async def find() -> str:
+    async def find() -> tuple[str, str]:
         return next(found)
 
-    def ask() -> Any:
-        return in_time(clock, lambda: exchange_of(clock, tmp_path).remembered("place", 86400.0, find))
+    def ask() -> tuple[str, str, bool]:
+        entry, is_fresh = in_time(clock, lambda: exchange_of(clock, tmp_path).remembered("place", 86400.0, find))
+        return entry.place, entry.why, is_fresh
 
-    assert ask() == ("", True)
-    assert ask() == ("", False)
+    assert ask() == ("", "they disagree", True)
+    assert ask() == ("", "they disagree", False)
     clock.skip(1000.0)
-    assert ask() == ("DK", True)
+    assert ask() == ("DK", "", True)
     clock.skip(80_000.0)
-    assert ask() == ("DK", False)
+    assert ask() == ("DK", "", False)
     clock.skip(10_000.0)
-    assert ask() == ("SE", True)
+    assert ask() == ("SE", "", True)
+
+
+def test_who_fails_to_find_something_out_is_left_alone_for_growing_pauses_by_all_processes(tmp_path: Path) -> None:
+    clock, asked = FakeClock(), []
+
+    async def find() -> tuple[str, str]:
+        asked.append(clock.wall_ns())
+        if len(asked) < 12:
+            raise SourceDownError("no route to host")
+        return "DK", ""
+
+    async def main() -> Any:
+        for exchange in (exchange_of(clock, tmp_path), exchange_of(clock, tmp_path)):
+            entry, _ = await exchange.remembered("place", 86400.0, find)
+        return entry
+
+    pauses_s = []
+    while not (entry := in_time(clock, main)).place:
+        assert entry.why == "no route to host"
+        pauses_s.append(entry.not_before_s - clock.wall_ns() / 1e9)
+        clock.skip(pauses_s[-1] + 0.1)
+    assert len(asked) == 12
+    assert pauses_s[:5] == pytest.approx([30.0, 60.0, 120.0, 240.0, 480.0], rel=0.26)
+    assert max(pauses_s) <= 900.0 * 1.25
+    assert (entry.why, entry.failures) == ("", 0)
 
 
 @pytest.mark.parametrize("at", [0.0, 59.9, 60.0, 61.0, 1799.0, 1860.0])

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -912,10 +913,11 @@ def test_a_source_that_is_named_and_lacks_something_is_told_with_the_remedy() ->
 
 
 @asynccontextmanager
-async def local_server(answers: dict[str, Any]) -> AsyncIterator[str]:
+async def local_server(answers: dict[str, Any], asked: Counter[str]) -> AsyncIterator[str]:
     from aiohttp import web
 
     async def answer(request: web.Request) -> web.Response:
+        asked[request.path] += 1
         body = answers.get(request.path)
         return web.Response(status=404) if body is None else web.Response(text=json.dumps(body))
 
@@ -934,30 +936,40 @@ async def local_server(answers: dict[str, Any]) -> AsyncIterator[str]:
 NAMES = ("GEOJS", "IPINFO", "AWS", "GCP", "AZURE", "ENERGIDATASERVICE", "ENERGYCHARTS", "ELECTRICITYMAPS")
 
 
-def guessing(url: str, cloud: str | None = None, **more: str) -> Any:
+def guessing(url: str, cloud: str | None = None, *, is_guess: bool = True, **more: str) -> Any:
     """Makes a poller for a machine of which only a guess is known, whose every question goes to a local server."""
     environ = {**{f"AIOCARBON_{name}_URL": f"{url}/{name.lower()}" for name in NAMES}, **more}
 
     def make(exchange: Exchange, session: Session, settings: Settings, place: Surroundings) -> Poller:
-        guess = Location(zone="FR", name="France", how="time zone", is_guess=True)
+        guess = Location(zone="FR", name="France", how="time zone", is_guess=is_guess)
         session.facts = replace(session.facts, location=guess)
-        return Poller(exchange, session, settings, place._replace(location=guess, cloud=cloud), environ=environ)
+        place = placed(settings, guess)._replace(cloud=cloud)
+        return Poller(exchange, session, settings, place, environ=environ)
 
     return make
 
 
-def run_guessing(answers: dict[str, Any], body: Body, **more: Any) -> None:
+def run_guessing(
+    answers: dict[str, Any],
+    body: Body,
+    *,
+    asked: Counter[str] | None = None,
+    cloud: str | None = None,
+    is_guess: bool = True,
+    environ: dict[str, str] | None = None,
+    **arguments: Any,
+) -> None:
     """Run a body with a server in the loop of the engine."""
 
     async def main() -> None:
-        async with local_server(answers) as url:
-            rig = Rig(FakeClock(), (), None, guessing(url, **more))
+        async with local_server(answers, Counter() if asked is None else asked) as url:
+            rig = Rig(FakeClock(), (), None, guessing(url, cloud, is_guess=is_guess, **environ or {}))
             started = anyio.Event()
             async with anyio.create_task_group() as group:
                 group.start_soon(rig.engine.run, started.set)
                 await started.wait()
                 rig.clock.workers = lambda: rig.engine.limiter.borrowed_tokens
-                rig.session = await rig.open(location=None, pue=None)
+                rig.session = await rig.open(**{"location": None, "pue": None, **arguments})
                 await body(rig)
                 rig.engine.stop()
 
@@ -998,7 +1010,7 @@ def test_the_pue_and_the_average_follow_what_the_cloud_says() -> None:
         assert not told(report, "is a guess")
         assert not told(report, "geojs")
 
-    run_guessing({}, body, cloud="aws", AWS_REGION="eu-north-1")
+    run_guessing({}, body, cloud="aws", environ={"AWS_REGION": "eu-north-1"})
 
 
 def test_services_that_disagree_leave_a_guess_that_is_told() -> None:
@@ -1015,6 +1027,78 @@ def test_services_that_disagree_leave_a_guess_that_is_told() -> None:
         assert told(report, "geojs.io says DK", "ipinfo.io says SE")
 
     run_guessing(answers, body)
+
+
+DANISH = {
+    "/geojs/v1/ip/geo.json": {"country_code": "DK", "region": ""},
+    "/ipinfo/json": {"country": "DK", "region": ""},
+}
+
+
+def test_a_place_is_asked_for_again_when_the_services_are_back_and_the_hours_before_are_mended(tmp_path: Path) -> None:
+    rows = [{"Minutes1UTC": f"2027-01-15T{8 + n // 60:02}:{n % 60:02}:00", "CO2Emission": 55.5} for n in range(180)]
+    answers: dict[str, Any] = {}
+    asked: Counter[str] = Counter()
+
+    async def body(rig: Rig) -> None:
+        await rig.until(lambda: bool(told(rig.session, "FR is a guess")), 0.001)
+        assert told(rig.session, "they did not settle it", "asked again from")
+        for _ in range(120):
+            await rig.clock.advance(10.0)
+        early = await rig.report()
+        assert early.location.zone == "FR"
+        assert 5 <= asked["/ipinfo/json"] <= 7  # after 0, 30, 90, 210, 450, 930 s, more or less
+        answers.update(DANISH)
+        answers["/energidataservice/dataset/PowerSystemRightNow"] = {"records": rows}
+        while rig.session.facts.location.zone != "DK":
+            await rig.clock.advance(2.0)
+        assert rig.exchange.now_s - START_S < 1200.0 + 900.0 * 1.3
+        assert told(rig.session, "FR was a guess (time zone) up to 2027-01-15 08:", "Denmark (DK)", "the whole run")
+        while "live" not in rig.known or "average" in rig.known:
+            await rig.clock.advance(2.0)
+        times = asked["/ipinfo/json"]
+        await rig.clock.advance(60.0)
+        report = await rig.ended()
+        assert asked["/ipinfo/json"] == times  # found, so nobody is asked any more
+        assert (report.location.zone, report.location.how, report.location.is_guess) == ("DK", "geolocation", False)
+        assert {use.zone[:2] for use in report.intensity_sources} == {"DK"}
+        assert report.co2eq_g_before is not None
+
+    run_guessing(answers, body, asked=asked, journal=tmp_path)
+    (found,) = load(tmp_path).runs
+    assert found.location.zone == "DK"
+    assert {use.zone[:2] for use in found.intensity_sources} == {"DK"}
+
+
+@pytest.mark.parametrize("arguments", [{"offline": True}, {"location": "FR"}, {"intensity": "own.csv"}])
+def test_a_place_is_never_asked_for_where_the_user_said_enough_or_wants_no_packet(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    asked: Counter[str] = Counter()
+    if "intensity" in arguments:
+        own = tmp_path / "own.csv"
+        own.write_text("time,g_per_kwh\n2027-01-01T00:00Z,111\n")
+        arguments = {"intensity": str(own)}
+
+    async def body(rig: Rig) -> None:
+        for _ in range(60):
+            await rig.clock.advance(60.0)
+        await rig.ended()
+
+    run_guessing({}, body, asked=asked, is_guess="location" not in arguments, **arguments)
+    assert not [path for path in asked if "geojs" in path or "ipinfo" in path]
+
+
+def test_services_that_disagree_are_not_asked_again_by_the_run() -> None:
+    asked: Counter[str] = Counter()
+
+    async def body(rig: Rig) -> None:
+        for _ in range(60):
+            await rig.clock.advance(60.0)
+        await rig.ended()
+
+    run_guessing({**DANISH, "/ipinfo/json": {"country": "SE", "region": ""}}, body, asked=asked)
+    assert asked["/ipinfo/json"] == 1
 
 
 # -- clocks that are set ---------------------------------------------------------------------------------------------
