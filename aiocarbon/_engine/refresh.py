@@ -3,7 +3,7 @@
 The journals of one place are asked for together, so that a source gets each question once, however many processes ran
 there. Sources are asked in their order for what is left, in pieces of a week, the newest first: where a plan or an
 archive ends, nothing older is asked for. A run that goes on, or broke off, is refreshed up to its newest point. What
-was live, or given by the user, stays.
+was live, or given by the user, stays; where the place was a guess, that is asked for first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +22,9 @@ from aiocarbon._core.grid import Layer
 from aiocarbon._core.intensity import IntensityValue, Location
 from aiocarbon._core.units import S_PER_NS
 from aiocarbon._engine.exchange import Exchange
+from aiocarbon._engine.launch import machine_id
 from aiocarbon._engine.questions import Kind, Question
+from aiocarbon._engine.relocating import relocate
 from aiocarbon._engine.whereabouts import chain_of
 from aiocarbon.errors import AiocarbonError, IntensityError, JournalError, NoDataError
 from aiocarbon.intensity.guesses import GUESSES, guessed, knows_better
@@ -96,11 +98,13 @@ class Refreshed:
         asked: In the order of asking.
         left: By process; those of which nothing is a guess are not in it.
         problems: What could not be kept, in words.
+        place: What there is to say of a place that was asked for, in words; empty if nothing.
     """
 
     asked: tuple[Asked, ...]
     left: tuple[Left, ...]
     problems: tuple[str, ...]
+    place: str = ""
 
 
 class _Run:
@@ -171,6 +175,7 @@ async def refresh(
     environ: Mapping[str, str] = os.environ,
     limit_s: float = LIMIT_S,
     ask_limit_s: float = ASK_LIMIT_S,
+    machine: Callable[[], str] = machine_id,
 ) -> Refreshed:
     """Ask for what was a guess, have the processes know it, and keep it beside their journals.
 
@@ -181,9 +186,12 @@ async def refresh(
         environ: Where base URLs and tokens are looked up.
         limit_s: Longest time for all of it, seconds.
         ask_limit_s: Longest time for one question, seconds.
+        machine: A digest of this machine's id, as it is in journals; empty where it has none.
     """
     blocking = exchange.blocking
     places: dict[str, _Place] = {}
+    processes = list(processes)
+    told, lacks = await relocate(exchange, settings, processes, environ, machine)
     for process in processes:
         place = places.setdefault(process.facts.location.zone, _Place(process.facts.location))
         place.runs.append(await blocking(_Run, process))
@@ -198,7 +206,8 @@ async def refresh(
     return Refreshed(
         asked=tuple(asked for place in places.values() for asked in place.asked),
         left=tuple(_left(place, run) for place in places.values() for run in place.runs if run.guess_s() > 0.0),
-        problems=tuple(problems),
+        problems=(*lacks, *problems),
+        place=told,
     )
 
 

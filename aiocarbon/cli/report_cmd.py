@@ -111,6 +111,8 @@ def _refreshed(processes: Sequence[Process]) -> Refreshed:
 
 def refreshed_lines(found: Refreshed) -> Iterator[str]:
     """What was asked of whom, what is a guess still and why, and what could not be kept, as lines of text."""
+    if found.place:
+        yield found.place
     for asked in found.asked:
         window = f"{_time(asked.begin_s)} to {_time(asked.end_s)}"
         yield f"{asked.title}, intensity of {asked.zone} from {window}: {asked.why or 'answered'}"
@@ -123,7 +125,7 @@ def refreshed_lines(found: Refreshed) -> Iterator[str]:
         processes = f" (of {len(lefts)} processes, the one with most)" if len(lefts) > 1 else ""
         yield f"{run_id}: the intensity of {share}{processes} is a guess still:"
         yield from (f"  {why}" for why in whys)
-    if not found.asked and not found.left:
+    if not found.asked and not found.left and not found.place:
         yield "nothing is missing or a guess: nothing was asked"
     yield from found.problems
 

@@ -20,6 +20,7 @@ from aiocarbon._core.units import S_PER_NS
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon.errors import JournalError
 from aiocarbon.journal import records
+from aiocarbon.journal.place import read_place
 from aiocarbon.journal.process import Process, intensity_of, whole
 from aiocarbon.journal.records import FAMILY, SCHEMA, Record
 from aiocarbon.journal.refresh import read_sidecar
@@ -66,6 +67,7 @@ def read_process(path: Path, machine: str = "") -> Process:
     if process.end is None:
         _take_tail(process)
     try:
+        process.locate(read_place(path, process.ident))
         process.learnt = read_sidecar(path, process.ident)
     except JournalError as error:
         process.problems.append(str(error))
@@ -234,6 +236,7 @@ def _begin(path: Path, first: bytes) -> Process:
             pue=records.pue_from(header["pue"]),
             anchors=[Anchor(header["t"], whole(header["wall_ns"]))],
             seen_ns=header["t"],
+            machine_id=str(header.get("machine_id") or ""),
             time_namespace=str(header.get("time_namespace") or ""),
             resumes=header.get("resumes") is True,
         )

@@ -11,12 +11,14 @@ from aiocarbon._core.body import Facts
 from aiocarbon._core.curve import Curve
 from aiocarbon._core.intensity import IntensityValue, Pue
 from aiocarbon._core.reading import Device
+from aiocarbon._core.report import utc
 from aiocarbon._core.segment import DeviceKey, SegmentKey
 from aiocarbon._core.units import ns_from_s
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon.journal import records
 from aiocarbon.journal.accounts import SPAN_KINDS, SpanTotals
 from aiocarbon.journal.outlooks import OUTLOOK_KINDS, Outlooks
+from aiocarbon.journal.place import FoundPlace
 from aiocarbon.journal.records import Record
 from aiocarbon.journal.refresh import Learnt
 from aiocarbon.journal.rows import LARGEST, Rows
@@ -86,12 +88,14 @@ class Process:
         marks: Instants (boot clock) by index.
         epochs: By index.
         intensity: Values by the UTC instant from which they hold.
+        found: Where it was, if that was a guess and was found out after its end; `facts` holds it then.
         learnt: What was learnt of its intensity after its end, out of the files beside this journal and its copies.
         warnings: In order.
         spans: What became of its energy among spans and children.
         outlooks: What was foreseen of it.
         end: The end record; None if the journal breaks off.
         seen_ns: Newest instant in it.
+        machine_id: A digest of the operating system's machine id; empty where it is not known.
         time_namespace: Whose boot clock its instants are of, as the kernel names it; empty where it is not known.
         resumes: True if it goes on with earlier tries of its run that it knew of.
         bad_lines: Lines that could not be read.
@@ -106,6 +110,7 @@ class Process:
     pue: Pue
     anchors: list[Anchor]
     seen_ns: int
+    machine_id: str = ""
     time_namespace: str = ""
     resumes: bool = False
     rows: Rows = field(default_factory=Rows)
@@ -113,6 +118,7 @@ class Process:
     marks: dict[int, int] = field(default_factory=dict)
     epochs: dict[int, Epoch] = field(default_factory=dict)
     intensity: dict[float, IntensityValue] = field(default_factory=dict)
+    found: FoundPlace | None = None
     learnt: Learnt = ()
     warnings: list[str] = field(default_factory=list)
     spans: SpanTotals = field(default_factory=SpanTotals)
@@ -169,6 +175,19 @@ class Process:
         self.rows.shift(by_ns)
         self.spans.shift(by_ns)
         self.seen_ns += by_ns
+
+    def locate(self, found: FoundPlace | None) -> None:
+        """Take where it was found out to have been, if that was a guess; of several, what was found out last counts."""
+        if found is None or not (self.facts.location.is_guess if self.found is None else self.found < found):
+            return
+        self.found, place, guess = found, found.location, self.facts.location
+        self.facts = replace(self.facts, location=place)
+        if guess.is_guess:
+            at = utc(found.asked_s)
+            self.warn(
+                f"location {guess.zone} was a guess ({guess.how}) when this ran; by {at:%Y-%m-%d %H:%M} UTC its "
+                f"machine was found to be in {place.name} ({place.zone}), which counts for all of it"
+            )
 
     def warn(self, text: str) -> None:
         """Add a warning, once."""

@@ -243,6 +243,8 @@ def _read(headings: Iterable[Heading], problems: list[str]) -> list[Process]:
         if known is not None:
             problems.append(f"{file} and {known.path} are journals of one process: counted once")
             process.learnt = known.learnt = union(known.learnt, process.learnt)
+            process.locate(known.found)
+            known.locate(process.found)
         if known is None or _extent(process) > _extent(known):
             processes[process.ident] = process
     return sorted(processes.values(), key=lambda process: process.ident)
@@ -298,7 +300,7 @@ class _Telling:
         self._spans = united([*self._spans, *map(utc_span, machine.views)])
 
     def _take_run(self, machine: Machine, run_id: str, views: Sequence[View]) -> None:
-        is_learnt = any(view.process.learnt for view in views)
+        is_learnt = any(view.process.learnt or view.process.found for view in views)
         written = [View(view.process, as_written=True) for view in views] if is_learnt else []
         if self._counts[run_id] == 1:
             machine.unite()

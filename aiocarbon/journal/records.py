@@ -262,17 +262,19 @@ def number(value: object) -> float:
 
 
 def place_record(location: Location, pue: Pue) -> Record:
-    """Where a run takes place, as its header and its `place` records state it; coordinates are not written down."""
+    """Where a run takes place, as its header and its `place` records state it."""
+    return {"location": location_record(location), "pue": {"value": pue.value, "source": pue.source}}
+
+
+def location_record(location: Location) -> Record:
+    """A location as records state it; coordinates are not written down."""
     return {
-        "location": {
-            "zone": location.zone,
-            "name": location.name,
-            "how": location.how,
-            "is_guess": location.is_guess,
-            "region": location.region,
-            "note": location.note,
-        },
-        "pue": {"value": pue.value, "source": pue.source},
+        "zone": location.zone,
+        "name": location.name,
+        "how": location.how,
+        "is_guess": location.is_guess,
+        "region": location.region,
+        "note": location.note,
     }
 
 

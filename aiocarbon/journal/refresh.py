@@ -10,13 +10,10 @@ folders) become their union, whatever the order.
 from __future__ import annotations
 
 import bisect
-import contextlib
 import heapq
 import itertools
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,8 +22,8 @@ from aiocarbon._core.intensity import MAX_G_PER_KWH, IntensityValue
 from aiocarbon.errors import JournalError
 from aiocarbon.intensity.guesses import stands_over
 from aiocarbon.journal import records
+from aiocarbon.journal.place import SIDECAR_SUFFIX, replacing
 
-SIDECAR_SUFFIX: Final = ".intensity"
 SIDECAR_SCHEMA: Final = "aiocarbon.journal.intensity/1"
 SIDECAR_MOST: Final = 1 << 26
 """Bytes; a year of five minutes takes some 45 MB."""
@@ -160,21 +157,11 @@ def write_sidecar(journal: Path, ident: str, learnt: Learnt) -> Learnt:
     whole = union(read_sidecar(journal, ident), learnt)
     header = {"schema": SIDECAR_SCHEMA, "ident": ident, "lines": len(whole)}
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(records.line(header))
-                for at, to, value, asked_s in whole:
-                    record = records.intensity_record(value, at, void_to_s=to)
-                    file.write(records.line({**record, "asked_s": asked_s}))
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, journal.stat().st_mode & 0o666)  # readable for whom the journal is
-            os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
+        with replacing(path, journal) as file:
+            file.write(records.line(header))
+            for at, to, value, asked_s in whole:
+                record = records.intensity_record(value, at, void_to_s=to)
+                file.write(records.line({**record, "asked_s": asked_s}))
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else None
         raise JournalError(f"{path} cannot be written: {why or error}") from error

@@ -16,6 +16,7 @@ from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, RunReport, utc
 from aiocarbon._core.shares import Account
 from aiocarbon._core.wallclock import WallClock
+from aiocarbon.journal.place import moved
 from aiocarbon.journal.process import Known, Process
 from aiocarbon.journal.refresh import overlaid
 
@@ -56,12 +57,13 @@ class View:
 
     Args:
         process: The process.
-        as_written: True to leave out what was learnt of its intensity after its end.
+        as_written: True to leave out what was learnt of its intensity and its place after its end.
     """
 
     def __init__(self, process: Process, *, as_written: bool = False) -> None:
         self.process = process
         self._learnt = () if as_written else process.learnt
+        self._found = None if as_written else process.found
         self.problems: list[str] = []
         self.ledger = self._ledger()
         marks: list[tuple[int, int]] = []
@@ -86,8 +88,14 @@ class View:
             zone = process.facts.location.zone
             steps = [(float("-inf"), table.average(zone))]
             process.warn(f"the journal holds no carbon intensity: the yearly average of {zone} is taken")
+        learnt = self._learnt
+        if self._found is not None:
+            from aiocarbon.intensity import table
+
+            steps = moved(steps, table.average(self._found.location.zone))
+            learnt = tuple(stretch for stretch in learnt if stretch.asked_s >= self._found.asked_s)
         intensity = IntensityCurve(steps[0][1])
-        intensity.replace(float("-inf"), overlaid(steps, self._learnt))
+        intensity.replace(float("-inf"), overlaid(steps, learnt))
         anchors = sorted(process.anchors)
         wall = WallClock(anchors[0])
         for anchor in anchors[1:]:

@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 
 from aiocarbon.errors import JournalError
 from aiocarbon.journal.parse import announced
+from aiocarbon.journal.place import PLACE_SUFFIX, SIDECAR_SUFFIX
 from aiocarbon.journal.process import Process
 from aiocarbon.journal.read import Loaded, gather, tell
-from aiocarbon.journal.refresh import SIDECAR_SUFFIX
 from aiocarbon.journal.write import TAIL_SUFFIX
 from aiocarbon.page.data import detail, summary
 from aiocarbon.page.html import POINTS, open_runs
@@ -210,7 +210,7 @@ def _stamp(path: str) -> Stamp:
     if not stat.S_ISREG(first.st_mode):
         raise OSError(f"{path} is no file")  # a pipe would be waited for
     found = [(first.st_mtime_ns, first.st_size)]
-    for suffix in (TAIL_SUFFIX, SIDECAR_SUFFIX):
+    for suffix in (TAIL_SUFFIX, PLACE_SUFFIX, SIDECAR_SUFFIX):
         try:
             beside = os.stat(path.removesuffix(".jsonl") + suffix)
         except OSError:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ from aiocarbon.intensity import dk
 from aiocarbon.intensity.cache import Cache
 from aiocarbon.intensity.client import TOTAL_LIMIT_S, Client
 from aiocarbon.journal import Loaded, records
+from aiocarbon.journal.place import FoundPlace, write_place
 from aiocarbon.journal.read import gather, tell
 from aiocarbon.journal.records import SCHEMA
+from aiocarbon.journal.refresh import Stretch, write_sidecar
 from aiocarbon.meters.simulated import SimulatedMeter, Square
 from aiocarbon.settings import Settings
 from aiocarbon.testing import FakeClock, LocalServer, environ_at
@@ -46,6 +49,7 @@ BEGIN_S = datetime(2026, 3, 1, 0, 10, tzinfo=UTC).timestamp()
 HALF_HOUR_S = 1800
 WATTS = 100.0
 KWH = 3.6e6
+HERE = "the digest of a machine's id"
 NOBODY = environ_at("http://127.0.0.1:1")
 
 
@@ -119,19 +123,20 @@ def a_journal(
     pid: int = 7,
     ended: bool = True,
     run_id: str = "run-1",
+    **place: Any,
 ) -> Path:
     """A process whose device draws WATTS; steps are seconds of the run, by default the yearly average all along."""
     device = Device(
         id=f"GPU-{pid}", kind=DeviceKind.GPU, name="", quantity=Quantity.ENERGY, basis=Basis.COUNTER,
         covers=frozenset({Part.GPU}),
     )  # fmt: skip
-    place = {"zone": zone, "name": zone, "how": "given", "is_guess": False}
+    place = {"zone": zone, "name": zone, "how": "given", "is_guess": False, **place}
     seconds = round(hours * 3600)
     lines: list[dict[str, Any]] = [
         {
             "schema": SCHEMA, "run_id": run_id, "name": "", "host": "node-1", "pid": pid, "boot_id": "boot-1",
             "version": "0", "interval_s": 1.0, "pue": {"value": 1.5, "source": "given"}, "t": T0,
-            "location": place, "wall_ns": round(begin_s * S),
+            "location": place, "wall_ns": round(begin_s * S), "machine_id": HERE,
         },
         records.device_record(0, device, "s1", 0.0),
         records.intensity_record(value(300.0, Quality.AVERAGE), -math.inf),
@@ -297,6 +302,92 @@ async def test_nothing_readable_is_a_failure_and_nobody_is_asked(tmp_path: Path)
         done = await command(str(tmp_path), "--refresh", environ=server.environ)
         assert server.paths == []
     assert (done.returncode, done.stdout) == (1, b"")
+
+
+# -- a place that was a guess -------------------------------------------------------------------------------------
+
+BRITISH = {"/v1/ip/geo.json": {"country_code": "GB"}, "/json": {"country": "GB"}}
+
+
+def here() -> str:
+    return HERE
+
+
+def a_guess(folder: Path, *steps: tuple[float, IntensityValue]) -> Path:
+    """A run that took itself to be in Germany, by its time zone."""
+    return a_journal(folder, *steps, zone="DE", how="time zone", is_guess=True)
+
+
+async def test_place_that_was_a_guess_is_asked_for_and_all_of_the_run_counts_there(tmp_path: Path) -> None:
+    hour = 3600.0
+    path = a_guess(tmp_path, (0.0, value(640.0, Quality.LIVE)), (2 * hour, value(777.0, Quality.GIVEN)))
+    await refreshed(tmp_path, environ_at("http://127.0.0.1:1"), machine=here)  # nobody answers
+    assert names(tmp_path) == [path.name]
+    async with LocalServer({**GB, **BRITISH}) as server:
+        loaded, found, text = await refreshed(tmp_path, server.environ, machine=here)
+        asked = list(server.paths)
+        again, _, _ = await refreshed(tmp_path, server.environ, machine=here)
+        assert server.paths == asked
+    (run,) = loaded.runs
+    written = [640.0, 640.0, 777.0]
+    assert (run.location.zone, run.location.how, run.location.is_guess) == ("GB", "geolocation", False)
+    assert run.co2eq_g == pytest.approx(
+        grams(lambda at_s: 777.0 if at_s >= BEGIN_S + 2 * hour else g_at(at_s)), rel=1e-9
+    )
+    assert run.co2eq_g_before == pytest.approx(grams(lambda at_s: written[int((at_s - BEGIN_S) // hour)]), rel=1e-9)
+    assert any("DE was a guess (time zone)" in text and "(GB)" in text for text in run.warnings)
+    assert "asked of two web services" in text
+    assert found.left == ()
+    assert again.runs == loaded.runs
+    assert names(tmp_path) == ["node-1-7-0.intensity", path.name, "node-1-7-0.place"]
+
+
+async def test_place_of_another_machine_or_that_is_said_or_offline_is_not_asked_for(tmp_path: Path) -> None:
+    path = a_guess(tmp_path)
+    async with LocalServer(BRITISH) as server:
+        _, _, text = await refreshed(tmp_path, server.environ, machine=lambda: "another")
+        for said in ({"location": "GB"}, {"intensity": 1.0}, {"intensity": "./own.csv"}):
+            await refreshed(tmp_path, server.environ, machine=here, settings=said)
+        await refreshed(tmp_path, server.environ, machine=here, is_offline=True)
+        assert not {"/json", "/v1/ip/geo.json"} & set(server.paths)
+    assert "runs of other machines: refresh them there" in text
+    assert names(tmp_path) == [path.name]
+
+
+async def test_services_that_fail_are_told_and_asked_again_later(tmp_path: Path) -> None:
+    a_guess(tmp_path / "runs")
+    async with LocalServer({"/json": {"country": "GB"}}) as server:
+        for _ in range(2):
+            loaded, _, text = await refreshed(tmp_path / "runs", server.environ, machine=here, cache=tmp_path / "cache")
+        assert server.paths.count("/json") == 1
+    assert "they are asked again from" in text
+    assert loaded.runs[0].location.zone == "DE"
+
+
+async def test_of_two_copies_of_a_journal_the_place_that_was_found_last_counts(tmp_path: Path) -> None:
+    places = {"a": (2.0, "FR"), "b": (3.0, "GB"), "c": (1.0, "SE")}
+    for name, (asked_s, zone) in places.items():
+        path = a_guess(tmp_path / name)
+        (process,) = gather([path], [])
+        write_place(
+            path, process.ident, FoundPlace(asked_s, replace(process.facts.location, zone=zone, is_guess=False))
+        )
+        write_sidecar(path, process.ident, (Stretch(0.0, 1e10, value(1.0, Quality.LIVE), asked_s - 0.5),))
+    problems: list[str] = []
+    (run,) = tell(gather([tmp_path], problems), problems).runs
+    assert run.location.zone == "GB"
+    assert {use.zone for use in run.intensity_sources} == {"GB"}
+    assert {use.quality for use in run.intensity_sources} == {Quality.AVERAGE}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": "x", "ident": "y"}', "[" * 9999, "{}"])
+async def test_file_of_a_place_that_is_torn_or_foreign_is_left_out_and_told(text: str, tmp_path: Path) -> None:
+    path = a_guess(tmp_path)
+    path.with_suffix(".place").write_text(text)
+    problems: list[str] = []
+    (process,) = gather([path], problems)
+    assert process.facts.location.zone == "DE"
+    assert any("node-1-7-0.place" in problem for problem in problems)
 
 
 # -- what is replaced ----------------------------------------------------------------------------------------------
