@@ -53,6 +53,11 @@ class Placing:
         self._environ = environ
         self._is_asked = False
 
+    @property
+    def is_due(self) -> bool:
+        """True if it is worth asking again."""
+        return self._exchange.clock.monotonic_ns() >= self.due_ns
+
     async def ask(self) -> Surroundings | None:
         """What others know better; None where nobody does. What there is to say of that is told the first time."""
         guess, exchange, is_first = self.place.location, self._exchange, not self._is_asked

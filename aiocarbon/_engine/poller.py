@@ -113,8 +113,7 @@ class Poller:
                 await self._settle_place()
                 await self._remember()
                 while True:
-                    if self._exchange.clock.monotonic_ns() >= self._placing.due_ns:
-                        await self._settle_place(is_again=True)
+                    if self._placing.is_due and await self._settle_place(is_again=True):
                         await self._remember()
                     await self._look()
                     self._first.set()
@@ -160,22 +159,23 @@ class Poller:
 
     # -- the place ---------------------------------------------------------------------------------------------
 
-    async def _settle_place(self, *, is_again: bool = False) -> None:
-        """Find out where the run takes place, while that is a guess, and whom to ask there."""
+    async def _settle_place(self, *, is_again: bool = False) -> bool:
+        """Find out where the run takes place, while that is a guess, and whom to ask there; whether that is new."""
         if self._is_settled:
-            return
+            return False
         place = await self._placing.ask()
         if place is None and is_again:
-            return
+            return False
         sources = await self._placing.chain(place or self._placing.place)
         with anyio.CancelScope(shield=True):
             async with self._learning:
                 if is_again and self._is_ending:
-                    return  # whose guesses are being mended, by the sources that were asked all along
+                    return False  # its guesses are being mended, by the sources that were asked all along
                 self._sources = sources
                 if place is not None:
                     await self._relocate(place, is_again=is_again)
         self._placing.tell_guess()
+        return True
 
     async def _relocate(self, place: Surroundings, *, is_again: bool) -> None:
         """Take another place for the whole run; with `is_again`, what was counted by now is mended like a guess."""

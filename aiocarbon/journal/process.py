@@ -184,6 +184,8 @@ class Process:
         self.facts = replace(self.facts, location=place)
         if guess.is_guess:
             at = utc(found.asked_s)
+            told = f"location {guess.zone} is a guess "  # with what to do about it, which is done
+            self.warnings = [text for text in self.warnings if not text.startswith(told)]
             self.warn(
                 f"location {guess.zone} was a guess ({guess.how}) when this ran; by {at:%Y-%m-%d %H:%M} UTC its "
                 f"machine was found to be in {place.name} ({place.zone}), which counts for all of it"
