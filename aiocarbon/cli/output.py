@@ -1,7 +1,7 @@
 """What the command line writes, and where: people's text to stderr, JSON to the file that was named.
 
 Guarantees: nothing here raises because a stream is closed, full or gone, since what we write must never end what we
-watch; nothing goes to stdout unless the user named it.
+watch; nothing goes to stdout unless the user named it; what foreign text holds is no command to a terminal.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from aiocarbon._version import __version__
+from aiocarbon.render.escape import harmless
 from aiocarbon.render.text import WARNING
 
 __all__ = [
@@ -55,17 +56,21 @@ def fill_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def say(text: str) -> None:
-    """Write lines to stderr; if nobody can read them there, nobody does."""
-    _write(sys.stderr, text + "\n")
+def say(text: str, *, paints: bool = False) -> None:
+    """Write lines to stderr, painted where they are a report; if nobody can read them there, nobody does."""
+    _write(sys.stderr, _told(text, sys.stderr, paints=paints))
 
 
-def show(text: str) -> bool:
-    """Write lines to stdout, where the user asked for them; False if that failed, which is said."""
-    error = _write(sys.stdout, text + "\n")
+def show(text: str, *, paints: bool = False) -> bool:
+    """Write lines to stdout, where the user asked for them, as `say` does; False if that failed, which is said."""
+    error = _write(sys.stdout, _told(text, sys.stdout, paints=paints))
     if error is not None:
         say(f"aiocarbon: stdout cannot be written: {error.strerror or error}")
     return error is None
+
+
+def _told(text: str, stream: IO[str] | None, *, paints: bool) -> str:
+    return (coloured(text, stream) if paints else harmless(text)) + "\n"
 
 
 def _write(stream: IO[str] | None, text: str) -> OSError | None:
@@ -136,10 +141,12 @@ def write_json(target: str, value: Any) -> str:
 def write_text(target: str, text: str | Iterable[str]) -> str:
     """Write a text, whole or in pieces, and a line break to a file, or to stdout for "-".
 
+    What a terminal would obey is written by number, as JSON may write it: `report --json -` and `cat` show it too.
+
     Returns:
         Why it could not be written, in words; empty if it was.
     """
-    pieces = (text, "\n") if isinstance(text, str) else itertools.chain(text, ("\n",))
+    pieces = map(harmless, (text, "\n") if isinstance(text, str) else itertools.chain(text, ("\n",)))
     if target == STDOUT:
         error = next(filter(None, (_write(sys.stdout, piece) for piece in pieces)), None)
         return "" if error is None else f"stdout cannot be written: {error.strerror or error}"
@@ -165,7 +172,7 @@ def deliver(json_file: str | None, plain: Callable[[], Any], text: Callable[[], 
         0, or 1 if it could not be written, which is said.
     """
     if json_file is None:
-        return 0 if show(coloured(text(), sys.stdout)) else 1
+        return 0 if show(text(), paints=True) else 1
     problem = write_json(json_file, plain())
     if problem:
         say(f"aiocarbon: {problem}")
@@ -191,7 +198,8 @@ def folder_problem(target: str | None) -> str:
 
 
 def coloured(text: str, stream: IO[str] | Shown | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The text with its heading bold and its warnings yellow, if the stream is a terminal and NO_COLOR is not set."""
+    """The text, harmless; on a terminal, and without NO_COLOR, its heading is bold and its warnings are yellow."""
+    text = harmless(text)
     if not is_terminal(stream) or environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
         return text
     return "\n".join(_painted(line) for line in text.split("\n"))
@@ -222,6 +230,6 @@ def write_live(text: str) -> None:
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
         with contextlib.suppress(OSError):
-            os.write(descriptor, (CLEAR_LINE + text).encode("utf-8", "replace"))
+            os.write(descriptor, (CLEAR_LINE + harmless(text)).encode("utf-8", "replace"))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)

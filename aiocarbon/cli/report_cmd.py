@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from aiocarbon.cli.asking import ask_engine
-from aiocarbon.cli.output import coloured, say, show, write_text
+from aiocarbon.cli.output import say, show, write_text
 from aiocarbon.cli.report_outputs import OUTPUTS
 from aiocarbon.cli.statement_options import text_form
 from aiocarbon.errors import EngineError
@@ -59,7 +58,7 @@ def report(options: ReportOptions) -> int:
     for problem in loaded.problems:
         say(f"aiocarbon: {problem}")
     if not options.outputs:
-        return 0 if show(coloured(_text(loaded, options), sys.stdout)) else 1
+        return 0 if show(_text(loaded, options), paints=True) else 1
     return max([_write(name, target, loaded, options) for name, target in options.outputs.items()])
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -44,7 +43,8 @@ def _json(loaded: Loaded, options: ReportOptions) -> Iterator[str]:
     begin, behind = _plain(plain).split(NO_RUNS, 1)
     yield f'{begin}"runs": [\n'
     for n, run in enumerate(loaded.runs):
-        yield ("" if n == 0 else ",\n") + textwrap.indent(_plain(run.to_dict()), "    ")
+        # Not by textwrap.indent, which finds lines inside strings too: U+2028 is one of its breaks.
+        yield ("    " if n == 0 else ",\n    ") + _plain(run.to_dict()).replace("\n", "\n    ")
     yield f"\n  ]{behind}"
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiocarbon._engine.life import DEAD
 from aiocarbon.cli.child import ChildProcess, ChildResult
 from aiocarbon.cli.job import whole_job
-from aiocarbon.cli.output import coloured, is_terminal, say, write_json, write_live
+from aiocarbon.cli.output import is_terminal, say, write_json, write_live
 from aiocarbon.errors import AiocarbonError, ConfigError, EngineError
 from aiocarbon.render.text import live_line, report_text
 
@@ -167,7 +167,7 @@ def _tell(options: Options, report: RunReport | None, troubles: list[str], *, is
     if report is None or is_silent:
         return
     if not options.quiet:
-        say(coloured(report_text(report), sys.stderr))
+        say(report_text(report), paints=True)
     if options.json is not None and (problem := write_json(options.json, report.to_dict())):
         say(f"aiocarbon: the report is not in JSON: {problem}")
 

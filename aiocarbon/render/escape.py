@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["cell", "latex", "markdown", "one_line"]
+__all__ = ["cell", "harmless", "latex", "line", "markdown", "one_line"]
 
 MOST: Final = 200
 """Characters of a name that are kept: the longest that `Settings.name` takes."""
@@ -55,6 +55,23 @@ _LINE_BEGIN: Final = re.compile(r"([-+=:]|\d+(?=[.)](?:\s|$)))")
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters with which a spreadsheet takes a cell for a formula (OWASP, CSV Injection)."""
+
+
+_COMMANDS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What terminals obey instead of showing it: controls (ECMA-48) but tab and line feed, and what turns text (UAX 9)."""
+
+
+def harmless(text: str) -> str:
+    r"""A text that no terminal takes for a command: such characters stand as "\u001b", which JSON reads as the same.
+
+    Line breaks and tabs stay.
+    """
+    return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def line(text: str) -> str:
+    """A text that is one line of a report: harmless, and its breaks are blanks."""
+    return harmless(text.replace("\n", " "))
 
 
 def one_line(text: str, most: int = MOST) -> str:

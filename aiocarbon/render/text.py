@@ -24,7 +24,7 @@ from aiocarbon._core.report import (
 from aiocarbon._core.units import M_PER_KM
 from aiocarbon.render import numbers
 from aiocarbon.render.cluster import cluster_rows
-from aiocarbon.render.escape import one_line
+from aiocarbon.render.escape import line, one_line
 from aiocarbon.render.spans import span_lines
 
 __all__ = [
@@ -92,7 +92,7 @@ def report_text(report: RunReport) -> str:
     Args:
         report: The report of a run, of several that were merged, or of one that goes on.
     """
-    return "\n".join(_lines(report))
+    return "\n".join(map(line, _lines(report)))
 
 
 def total_text(total: Quantities, runs: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from aiocarbon import sync
 from aiocarbon.cli.main import main
-from aiocarbon.cli.output import Shown, folder_problem, write_json, write_text
+from aiocarbon.cli.output import Shown, coloured, folder_problem, write_json, write_text
+from aiocarbon.render.escape import harmless
 
 LONG = "x" * 300
 """No file may be called so."""
@@ -125,3 +127,78 @@ def test_what_a_closed_stream_does_not_take_is_kept_as_its_problem() -> None:
         out.flush()
         assert not out.isatty()
         assert out.problem == "stdout cannot be written: it is closed"
+
+
+FOREIGN = "\x1b]0;mine\x07\x1b[2J\x9b31m\x7f\r\u202e\u2066\u2028"
+"""What a terminal would obey: a title, a cleared screen, colours by C1, a line begun again, letters turned round."""
+
+FREE = {"name", "host", "text", "note", "source", "zone", "how", "region", "version", "job", "rules"}
+"""Fields of a journal's records that hold whatever somebody wrote there."""
+
+
+def defaced(value: object, key: str = "") -> object:
+    """A record whose free texts are commands to a terminal, and try to begin a line of their own."""
+    if isinstance(value, dict):
+        return {name: defaced(one, name) for name, one in value.items()}
+    if isinstance(value, list):
+        return [defaced(one, key) for one in value]
+    return f"{value}{FOREIGN}\n  energy      0 Wh" if isinstance(value, str) and key in FREE else value
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("foreign")
+    for run_id in ("a", "b"):
+        with sync.Tracker(name="x", run_id=run_id, meters="simulated:250", location="DK", journal=folder) as tracker:
+            with tracker.epoch(), tracker.span(f"roll{FOREIGN}"):
+                pass
+    for file in folder.rglob("*.jsonl"):
+        records = [defaced(json.loads(line)) for line in file.read_bytes().splitlines()]
+        records.insert(-1, {"k": "warning", "t": 0, "text": f"see{FOREIGN}\n  energy      0 Wh"})
+        file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--by", "name"],
+        *([form, "-"] for form in ("--statement", "--markdown", "--latex", "--csv", "--html", "--json")),
+    ],
+    ids=" ".join,
+)
+def test_a_foreign_journal_commands_no_terminal(
+    words: list[str], foreign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (foreign / "a", foreign):
+        assert main(["report", str(path), *words]) == 0
+        out, err = capsys.readouterr()
+        assert "simulated-0" in out or words
+        assert "mine" in out
+        assert not [
+            letter for letter in out + err if letter != "\n" and unicodedata.category(letter) in ("Cc", "Cf", "Zl")
+        ]
+        if words == ["--json", "-"]:  # the names are what they were
+            assert {run["name"].partition("\n")[0] for run in json.loads(out)["runs"]} == {f"x{FOREIGN}"}
+        if not words:
+            assert len([one for one in out.splitlines() if one.startswith("  energy      ")]) == (
+                1 if path.name == "a" else 3
+            )
+
+
+def test_two_foreign_runs_side_by_side_command_no_terminal(foreign: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(foreign / "a"), str(foreign / "b")]) == 0
+    assert all(letter.isprintable() or letter == "\n" for letter in capsys.readouterr().out)
+
+
+def test_of_what_is_painted_only_the_paint_is_a_command() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    text = f"aiocarbon: a\x1b[5mb\n  warning     \x9b2J{FOREIGN[:1]}"
+    assert coloured(text, Terminal(), {}) == (
+        "\x1b[1maiocarbon: a\\u001b[5mb\x1b[0m\n\x1b[33m  warning     \\u009b2J\\u001b\x1b[0m"
+    )
+    assert harmless("tab\tbreak\n\u00e4\u2212\U0001f331") == "tab\tbreak\n\u00e4\u2212\U0001f331"
