@@ -13,10 +13,7 @@ report = tracker.report()
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from aiocarbon._version import __version__
-from aiocarbon.budget import Budget
 from aiocarbon.errors import (
     AiocarbonError,
     BudgetExceededError,
@@ -33,14 +30,19 @@ from aiocarbon.errors import (
     TrainingStoppedError,
     UsageError,
 )
-from aiocarbon.settings import Settings
-from aiocarbon.tracker import Tracker
+
+TYPE_CHECKING = False  # as type checkers take it by this name; typing itself is imported by what is used
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from aiocarbon.budget import Budget
     from aiocarbon.confirm import confirm_on_terminal
     from aiocarbon.decorator import track
     from aiocarbon.ending import exit_on_signals
     from aiocarbon.journal.read import load
+    from aiocarbon.settings import Settings
+    from aiocarbon.tracker import Tracker
     from aiocarbon.waiting import wait_until_clean
 
 __all__ = [
@@ -71,13 +73,17 @@ __all__ = [
 
 
 _LAZY = {
+    "Budget": "budget",
+    "Settings": "settings",
+    "Tracker": "tracker",
     "confirm_on_terminal": "confirm",
     "exit_on_signals": "ending",
     "load": "journal.read",
     "track": "decorator",
     "wait_until_clean": "waiting",
 }
-"""Public name -> its module; loaded on use, since importing aiocarbon has a time budget."""
+"""Public name -> its module; loaded on use: importing has a time budget, and `python -m aiocarbon` begins with it, to
+end quietly by Ctrl-C from then on."""
 
 
 def __getattr__(name: str) -> Any:  # Any: what a module hands out by name has no narrower type
@@ -87,3 +93,7 @@ def __getattr__(name: str) -> Any:  # Any: what a module hands out by name has n
 
     value = globals()[name] = getattr(import_module(f"aiocarbon.{_LAZY[name]}"), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,8 @@
 """`python -m aiocarbon`: the command line."""
 
-from aiocarbon.cli.main import entry
+try:
+    from aiocarbon.cli import entry
+except KeyboardInterrupt:
+    raise SystemExit(130) from None  # as all of it ends by Ctrl-C
 
 entry()

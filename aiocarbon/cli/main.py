@@ -7,22 +7,20 @@ Exit codes: the command's own for `run` (126 not executable, 127 not there, 128 
 from __future__ import annotations
 
 import functools
-import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final
 
+from aiocarbon.cli import EXIT_INTERRUPTED
 from aiocarbon.cli.options import CommandLineError, hours_of, make_parser, run_options, settings_of, split
 from aiocarbon.cli.output import Shown, fill_closed_streams, folder_problem, say
 from aiocarbon.errors import AiocarbonError, ConfigError
 
-__all__ = ["entry", "main"]
+__all__ = ["main"]
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
-"""128 + SIGINT, as shells have it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,15 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-
-
-def entry() -> NoReturn:
-    """The installed program `aiocarbon`."""
-    code = main()  # all is done: whatever signal comes now, the code is the command's
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has only some
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    sys.exit(code)
 
 
 def _demand_separator(words: Sequence[str], command: Sequence[str] | None) -> None:

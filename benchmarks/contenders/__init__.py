@@ -109,7 +109,7 @@ ASYNC: Final = Entry(
     module="ours",
     maker="Async",
     package="aiocarbon",
-    imports="import aiocarbon",
+    imports="from aiocarbon import Tracker",
     is_ours=True,
 )
 SYNC: Final = Entry(

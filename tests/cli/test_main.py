@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from aiocarbon import sync
 from aiocarbon._version import __version__
 from aiocarbon.cli.main import main
 from aiocarbon.cli.options import make_parser, settings_of, split
@@ -70,3 +76,41 @@ def test_only_what_was_given_is_set_and_it_is_converted() -> None:
 def test_error_of_a_value_names_the_option() -> None:
     with pytest.raises(ConfigError, match=r"interval_s='0' \(from --interval-s\)"):
         settings_of(make_parser().parse_args(["run", "--interval-s", "0"]))
+
+
+INTERRUPTS = """
+import os, signal, sys
+def hook(event, args):
+    if event == "import" and args[0] == os.environ["INTERRUPTED_AT"]:
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(hook)
+"""
+"""A module that Python imports first: Ctrl-C comes where a certain module begins to be imported."""
+
+
+@pytest.mark.parametrize(
+    ("module", "codes"),
+    [
+        ("aiocarbon.cli.main", (-signal.SIGINT,)),
+        ("argparse", (-signal.SIGINT,)),
+        ("aiocarbon._core.report", (-signal.SIGINT,)),
+        ("aiocarbon.journal.read", (130,)),
+        ("aiocarbon.no_such", (0,)),
+    ],
+)
+@pytest.mark.parametrize("program", [["-m", "aiocarbon"], ["-c", "from aiocarbon.cli import entry; entry()"]], ids=len)
+def test_an_interrupt_while_it_is_imported_ends_it_quietly(
+    program: list[str], module: str, codes: tuple[int, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTS)
+    with sync.Tracker(meters="simulated:250", location="DK", journal=tmp_path / "runs"):
+        pass
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "INTERRUPTED_AT": module}
+    words = [sys.executable, *program, "report", str(tmp_path / "runs")]
+    done = subprocess.run(words, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in codes
+    # Who is told to be left alone by it (nohup, a script's background) goes on.
+    ignoring = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *words]
+    done = subprocess.run(ignoring, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
