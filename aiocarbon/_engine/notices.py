@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from aiocarbon._core.reading import Finding, Part
-from aiocarbon._core.units import S_PER_NS
+from aiocarbon._core.units import s_from_ns
 from aiocarbon._engine.bank import Entry
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.session import Session
@@ -47,10 +47,13 @@ class Notices:
                 session.warn(f"{text},{at}" if at else text)
 
     def _at(self, session: Session) -> str:
-        if session.published is None:
+        """How far into the run it is, in the run's own time: no sleep of the machine and no pause between its tries."""
+        if session.newest is None:
             return ""
-        begun_s = session.published.started_at.timestamp()
-        return f" {self._clock.wall_ns() * S_PER_NS - begun_s:.1f} s into the run"
+        body, _ = session.newest
+        former = session.facts.former
+        before_s = 0.0 if former is None else former.run.duration_s
+        return f" {before_s + s_from_ns(self._clock.monotonic_ns() - body.begin.t_ns):.1f} s into the run"
 
 
 def tell_of(session: Session, entry: Entry, *, is_asked_for: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -110,6 +111,28 @@ def test_a_machine_that_slept_is_told_once_and_its_sleep_is_not_in_the_run() -> 
         assert not any("wall clock" in w for w in report.warnings)
 
     run(watts(clock), clock, body)
+
+
+def test_when_a_counter_began_anew_is_told_in_the_run_s_own_time() -> None:
+    clock = FakeClock()
+    begun_ns = clock.monotonic_ns()
+
+    def answer() -> int:
+        awake_ns = clock.monotonic_ns() - begun_ns
+        return 10**10 + awake_ns // 10 if awake_ns < 8 * 10**9 else awake_ns // 10
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(5.0)
+        clock.suspend(1800.0)
+        clock.set_wall(3600.0)
+        await clock.advance(5.0)
+        report = await ended(engine, session, clock)
+        (told,) = [text for text in report.warnings if "its counter began anew" in text]
+        found = re.search(r"([0-9.]+) s into the run", told)
+        assert found is not None
+        assert 8.0 <= float(found[1]) <= 10.0
+
+    run(ScriptedMeter(energy_uj=itertools.repeat(answer), clock=clock.monotonic_ns), clock, body)
 
 
 @pytest.mark.parametrize("sleep_s", [60.0, 8 * 3600.0])
