@@ -6,7 +6,6 @@ seconds. A reader multiplies CO2eq by what became known of the intensity since.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -15,6 +14,7 @@ from aiocarbon._core.body import Child, Stint
 from aiocarbon._core.policy import Idle, Policy
 from aiocarbon._core.shares import Account, DeviceShares, NameShare, OwnerShare, Part, Shares, Spread, TagsShare
 from aiocarbon._core.units import G_PER_NG, J_PER_UJ, NG_PER_G, UJ_PER_J
+from aiocarbon.journal.plain import count, number, seconds, whole
 
 Record = dict[str, Any]
 
@@ -86,31 +86,31 @@ def account_from(record: Mapping[str, Any]) -> Account:
             **_part(record["whole"]),
             policy=Policy(record["policy"]),
             idle_policy=Idle(record["idle"]),
-            as_of_ns=int(record["t"]),
+            as_of_ns=whole(record["t"]),
             spans=tuple(map(_name_from, record["names"])),
             unattributed=Part(**_part(record["rest"])),
             idle=Part(**_part(record["floor"])),
             devices=tuple(map(_device_from, record["devices"])),
             owners=tuple(
-                OwnerShare(name=str(name), count=int(count), duration_s=_amount(duration_s), **_part(sums))
-                for name, count, duration_s, *sums in record["owners"]
+                OwnerShare(name=str(name), count=count(n), duration_s=seconds(duration_s), **_part(sums))
+                for name, n, duration_s, *sums in record["owners"]
             ),
             resolution_s=_known(record["resolution_s"]),
             notes=tuple(map(str, record["notes"])),
         ),
         co2eq_factor=1.0,
-        dropped=int(record["dropped"]),
+        dropped=count(record["dropped"]),
     )
 
 
 def _name_from(row: Sequence[Any]) -> NameShare:
-    name, count, still, duration_s, uj, ng, in_uj, in_ng, durations, energies, is_below, tags = row
+    name, n, still, duration_s, uj, ng, in_uj, in_ng, durations, energies, is_below, tags = row
     return NameShare(
         **_part((uj, ng)),
         name=str(name),
-        count=int(count),
-        open=int(still),
-        duration_s=_amount(duration_s),
+        count=count(n),
+        open=count(still),
+        duration_s=seconds(duration_s),
         durations_s=_spread_from(durations),
         energies_j=_spread_from(energies),
         inclusive=Part(**_part((in_uj, in_ng))),
@@ -118,11 +118,11 @@ def _name_from(row: Sequence[Any]) -> NameShare:
         by_tags=tuple(
             TagsShare(
                 tags={str(key): str(value) for key, value in told.items()},
-                count=int(n),
-                duration_s=_amount(length_s),
+                count=count(times),
+                duration_s=seconds(length_s),
                 **_part(sums),
             )
-            for told, n, length_s, *sums in tags
+            for told, times, length_s, *sums in tags
         ),
     )
 
@@ -141,23 +141,16 @@ def _device_from(row: Sequence[Any]) -> DeviceShares:
 
 def _spread_from(row: Sequence[Any]) -> Spread:
     mean, p50, p95, error = row
-    return Spread(mean=_known(mean), p50=_known(p50), p95=_known(p95), error=_amount(error))
+    return Spread(mean=_known(mean), p50=_known(p50), p95=_known(p95), error=number(error))
 
 
 def _part(sums: Sequence[Any]) -> dict[str, float]:
     uj, ng = sums
-    return {"energy_j": _amount(uj) * J_PER_UJ, "co2eq_g": _amount(ng) * G_PER_NG}
-
-
-def _amount(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is no amount")
-    return number
+    return {"energy_j": number(uj) * J_PER_UJ, "co2eq_g": number(ng) * G_PER_NG}
 
 
 def _known(value: Any) -> float | None:
-    return None if value is None else _amount(value)
+    return None if value is None else number(value)
 
 
 def child_record(name: str, stint: Stint, co2eq_factor: float) -> Record:
@@ -183,11 +176,11 @@ def stint_from(record: Mapping[str, Any]) -> tuple[str, Stint]:
     """
     sums = _part((record["uj"], record["ng"]))
     return str(record["name"]), Stint(
-        index=int(record["i"]),
-        duration_s=_amount(record["s"]),
+        index=count(record["i"]),
+        duration_s=seconds(record["s"]),
         energy_j=sums["energy_j"],
         co2eq_g=sums["co2eq_g"],
-        steps=int(record["steps"]),
+        steps=count(record["steps"]),
         is_partial=bool(record["partial"]),
         is_final=bool(record["final"]),
     )

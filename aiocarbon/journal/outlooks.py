@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from aiocarbon._core.intensity import MAX_G_PER_KWH, IntensityValue
 from aiocarbon._core.report import Prediction
+from aiocarbon.journal.plain import count, number
 
 __all__ = ["OUTLOOK_KINDS", "Ahead", "Foreseen", "Outlooks", "Range", "ahead_record", "prediction_record"]
 
@@ -150,15 +151,15 @@ class Outlooks:
             self.predictions.append(
                 Foreseen(
                     _instant(record["at_s"]),
-                    None if epochs is None else int(epochs),
-                    int(record["seen"]),
+                    None if epochs is None else count(epochs),
+                    count(record["seen"]),
                     *(_range(record[name]) for name in ("kwh", "g", "s")),
                 )
             )
 
 
 def _ahead(record: Record) -> Ahead:
-    steps = tuple((_instant(from_s), _number(g)) for from_s, g in record["steps"])
+    steps = tuple((_instant(from_s), number(g)) for from_s, g in record["steps"])
     if not steps or any(a[0] >= b[0] for a, b in itertools.pairwise(steps)):
         raise ValueError("no steps, or not in order")
     if not all(0.0 <= g <= MAX_G_PER_KWH for _, g in steps):
@@ -175,14 +176,7 @@ def _range(told: Any) -> Range | None:
     if told is None:
         return None
     value, low, high = told
-    return Range(_number(value), _number(low), _number(high))
-
-
-def _number(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no number")
-    return number
+    return Range(number(value), number(low), number(high))
 
 
 def _instant(value: Any) -> float:
@@ -191,9 +185,9 @@ def _instant(value: Any) -> float:
     Raises:
         ValueError, TypeError: It is none.
     """
-    number = _number(value)
+    at_s = number(value)
     try:
-        datetime.fromtimestamp(number, UTC)
+        datetime.fromtimestamp(at_s, UTC)
     except (OverflowError, OSError) as error:
         raise ValueError(f"{value!r} is no instant") from error
-    return number
+    return at_s

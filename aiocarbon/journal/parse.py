@@ -21,7 +21,8 @@ from aiocarbon._core.wallclock import Anchor
 from aiocarbon.errors import JournalError
 from aiocarbon.journal import records
 from aiocarbon.journal.place import read_place
-from aiocarbon.journal.process import Process, intensity_of, whole
+from aiocarbon.journal.plain import whole
+from aiocarbon.journal.process import Process, intensity_of
 from aiocarbon.journal.records import FAMILY, SCHEMA, Record
 from aiocarbon.journal.refresh import read_sidecar
 from aiocarbon.journal.write import TAIL_SUFFIX
@@ -38,6 +39,9 @@ LINE_BLOCKS = 32
 """Blocks that a line may reach over."""
 
 TAIL_MOST = 1 << 24
+BAD_TOLD = 8
+"""Of more lines that cannot be read the first are told by their numbers."""
+
 NO_HEADER = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a first line raises whose fields are of another kind, or are numbers such as 1e400."""
 
@@ -73,7 +77,8 @@ def read_process(path: Path, machine: str = "") -> Process:
         process.problems.append(str(error))
     if process.bad_lines:
         lines = "1 line" if process.bad_lines == 1 else f"{process.bad_lines} lines"
-        process.problems.append(f"{lines} of {path} could not be read")
+        at = ", ".join(map(str, process.bad_at)) + (", ..." if process.bad_lines > len(process.bad_at) else "")
+        process.problems.append(f"{lines} of {path} could not be read: {at}")
     return process
 
 
@@ -131,7 +136,7 @@ def _lines(file: IO[bytes], left: int) -> Iterator[bytes]:
 
 
 def _take_lines(process: Process, lines: Iterable[bytes]) -> None:
-    for line in lines:
+    for n, line in enumerate(lines, 2):
         try:
             if line.startswith(INTENSITY_BEGIN):
                 process.take_intensity(*_intensity_line(line))
@@ -141,6 +146,8 @@ def _take_lines(process: Process, lines: Iterable[bytes]) -> None:
                 process.take(_record(text))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError):
             process.bad_lines += 1
+            if len(process.bad_at) < BAD_TOLD:
+                process.bad_at.append(n)
 
 
 def _record(text: str) -> Record:
@@ -177,7 +184,7 @@ def _take_tail(process: Process) -> None:
             raise ValueError("torn")
         if whole(record["t"]) > process.seen_ns:
             process.take(record)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError):
         process.problems.append(f"{path} is torn or not ours; the last minute before the run broke off may be missing")
 
 

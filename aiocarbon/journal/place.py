@@ -19,6 +19,7 @@ from typing import IO, Final, NamedTuple
 from aiocarbon._core.intensity import IntensityValue, Location, Quality
 from aiocarbon.errors import JournalError
 from aiocarbon.journal import records
+from aiocarbon.journal.plain import number
 
 SIDECAR_SUFFIX: Final = ".intensity"
 PLACE_SUFFIX: Final = ".place"
@@ -70,7 +71,7 @@ def read_place(journal: Path, ident: str) -> FoundPlace | None:
             plain = json.loads(file.read(PLACE_MOST))
         if (plain["schema"], plain["ident"]) != (PLACE_SCHEMA, ident):
             raise JournalError(f"{path} is left out: it is of another schema or belongs to another journal")
-        return FoundPlace(records.number(plain["asked_s"]), records.location_from(plain["location"]))
+        return FoundPlace(number(plain["asked_s"]), records.location_from(plain["location"]))
     except FileNotFoundError:
         return None
     except OSError as error:

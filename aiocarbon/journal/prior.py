@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
-import math
 import os
 import statistics
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiocarbon._core.rates import Prior
+from aiocarbon.journal.plain import count, number, seconds
 
 __all__ = ["END_KEY", "epochs_done", "newest_runs", "prior_of"]
 
@@ -81,8 +81,8 @@ def epochs_done(run: Path) -> int:
                     if line.startswith(EPOCH_BEGIN):
                         record = json.loads(line)
                         if record["partial"] is False:
-                            done = max(done, int(record["i"]) + 1)
-        except (OSError, ValueError, TypeError, KeyError):
+                            done = max(done, count(record["i"]) + 1)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             continue  # what cannot be read tells nothing
     return done
 
@@ -130,13 +130,14 @@ def _rate(path: Path, name: str) -> tuple[float, float | None] | None:
         if json.loads(first).get("name") != name:
             return None
         rate: Any = json.loads(last).get(END_KEY)
-        epoch_s, power_w = rate["epoch_s"], rate["power_w"]
+        epoch_s, power_w = seconds(rate["epoch_s"]), rate["power_w"]
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    if not _is_amount(epoch_s) or epoch_s == 0:
-        return None
-    return float(epoch_s), float(power_w) if _is_amount(power_w) else None
+    return (epoch_s, _amount(power_w)) if epoch_s else None
 
 
-def _is_amount(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+def _amount(value: object) -> float | None:
+    with contextlib.suppress(TypeError, ValueError):
+        found = number(value)
+        return found if found >= 0.0 else None
+    return None

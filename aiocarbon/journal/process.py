@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,21 @@ from aiocarbon._core.intensity import IntensityValue, Pue
 from aiocarbon._core.reading import Device
 from aiocarbon._core.report import utc
 from aiocarbon._core.segment import DeviceKey, SegmentKey
-from aiocarbon._core.units import ns_from_s
+from aiocarbon._core.units import NS_PER_S, S_PER_DAY, ns_from_s
 from aiocarbon._core.wallclock import Anchor
 from aiocarbon.journal import records
 from aiocarbon.journal.accounts import SPAN_KINDS, SpanTotals
 from aiocarbon.journal.outlooks import OUTLOOK_KINDS, Outlooks
 from aiocarbon.journal.place import FoundPlace
+from aiocarbon.journal.plain import count, number, whole
 from aiocarbon.journal.records import Record
 from aiocarbon.journal.refresh import Learnt
-from aiocarbon.journal.rows import LARGEST, Rows
+from aiocarbon.journal.rows import Rows
 
 DEVICES_MOST = 100_000
+
+LONGEST_NS = 20 * 365 * S_PER_DAY * NS_PER_S
+"""No instant of a process lies further from that of its first line."""
 
 
 @dataclass(slots=True)
@@ -98,7 +101,8 @@ class Process:
         machine_id: A digest of the operating system's machine id; empty where it is not known.
         time_namespace: Whose boot clock its instants are of, as the kernel names it; empty where it is not known.
         resumes: True if it goes on with earlier tries of its run that it knew of.
-        bad_lines: Lines that could not be read.
+        bad_lines: How many lines could not be read.
+        bad_at: The numbers of the first of them; the file's first line is 1.
         problems: What a reader must know of the file.
     """
 
@@ -125,6 +129,7 @@ class Process:
     outlooks: Outlooks = field(default_factory=Outlooks)
     end: Record | None = None
     bad_lines: int = 0
+    bad_at: list[int] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     order: list[Known | None] = field(default_factory=list)
     all_since: int | None = None  # the first mark at which all devices were known
@@ -141,14 +146,14 @@ class Process:
         if kind == "tick":
             self._take_states(record, None)
             if "spans" in record:  # the tail's newest totals
-                self.spans.take(record["spans"])
+                self._take_spans(record["spans"])
         elif kind == "mark":
-            index = whole(record["m"])
+            index = count(record["m"])
             self._take_states(record, None if record.get("late") else index)
             self.marks[index] = record["t"]
         elif kind == "epoch":
-            index, begin, end = (whole(record[key]) for key in "ibe")
-            epoch = Epoch(index, begin, end, whole(record.get("steps", 0)), bool(record.get("partial", False)))
+            index, begin, end = (count(record[key]) for key in "ibe")
+            epoch = Epoch(index, begin, end, count(record.get("steps", 0)), bool(record.get("partial", False)))
             self.epochs[epoch.index] = epoch
         elif kind == "device":
             self._take_device(record)
@@ -158,11 +163,11 @@ class Process:
             location, pue = records.location_from(record["location"]), records.pue_from(record["pue"])
             self.facts, self.pue = replace(self.facts, location=location), pue
         elif kind == "wall":
-            self.anchors.append(Anchor(whole(record["t"]), whole(record["wall_ns"])))
+            self.anchors.append(Anchor(self._instant(record["t"]), whole(record["wall_ns"])))
         elif kind == "warning":
             self.warn(str(record["text"]))
         elif kind in SPAN_KINDS:
-            self.spans.take(record)
+            self._take_spans(record)
         elif kind in OUTLOOK_KINDS:
             self.outlooks.take(record)
         elif kind == "end":
@@ -199,9 +204,6 @@ class Process:
     def _take_device(self, record: Record) -> None:
         n = whole(record["n"])
         device = records.device_from(record)
-        _finite(device.low_factor, device.high_factor, device.refresh_s, device.lag_s, device.max_power_w)
-        for duration_s in (device.refresh_s or 0.0, device.lag_s):
-            whole(ns_from_s(duration_s))  # as which it will be wanted
         if n < len(self.order) and (there := self.order[n]) is not None and there.device == device:
             return  # written twice, when a write was torn
         if not 0 <= n < DEVICES_MOST or device.id in self.devices:
@@ -221,9 +223,21 @@ class Process:
                 del self.intensity[at]
         self.intensity[from_s] = value
 
+    def _take_spans(self, record: Record) -> None:
+        if record["k"] == "spans":
+            self._instant(record["t"])
+        self.spans.take(record)
+
+    def _instant(self, value: Any) -> int:
+        """An instant of the boot clock, at which the process can have been."""
+        t = whole(value)
+        if abs(t - self.anchors[0].mono_ns) > LONGEST_NS:
+            raise ValueError("an instant too far away")
+        return t
+
     def _take_states(self, record: Record, mark: int | None) -> None:
         """The states of a tick, mark or tail record."""
-        t = whole(record["t"])
+        t = self._instant(record["t"])
         energies = self.rows.put(t, record["e"], record.get("s") or (), record.get("x"))
         self.seen_ns = max(self.seen_ns, t)
         if mark is None or (self.all_since is not None and mark >= self.all_since):
@@ -246,23 +260,4 @@ def intensity_of(record: Record) -> tuple[float, IntensityValue, float | None]:
     """
     from_s, value = records.intensity_from(record)
     void_to_s = record.get("void_to_s")
-    _finite(record["from_s"], void_to_s)
-    return from_s, value, void_to_s
-
-
-def whole(value: Any) -> int:
-    """The value, which is an integer of sane size.
-
-    Raises:
-        TypeError, ValueError: It is not.
-    """
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is no integer")
-    if not -LARGEST < value < LARGEST:
-        raise ValueError("an integer too large")
-    return value
-
-
-def _finite(*values: float | None) -> None:
-    if not all(value is None or math.isfinite(value) for value in values):
-        raise ValueError("not finite")
+    return from_s, value, None if void_to_s is None else number(void_to_s)

@@ -53,7 +53,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -72,11 +71,17 @@ from aiocarbon._core.intensity import (
 )
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity, Role, ShareOf
 from aiocarbon._core.units import J_PER_UJ, UJ_PER_J
+from aiocarbon.journal.plain import count, number, seconds
 
 SCHEMA: Final = "aiocarbon.journal/1"
 FAMILY: Final = "aiocarbon.journal/"
 MOST_HIGH_G: Final = 10 * MAX_G_PER_KWH
 """gCO2eq/kWh of an upper end; the range of a value that can be may reach beyond the most that a value can be."""
+
+MOST_FACTOR: Final = 1e6
+"""An end of a device's range, as a multiple of what it states."""
+
+MOST_PUE: Final = 1000.0
 
 Record = dict[str, Any]
 
@@ -135,6 +140,7 @@ def device_from(record: Mapping[str, Any]) -> Device:
     Raises:
         KeyError, ValueError, TypeError: It is no device record.
     """
+    max_power_w = record.get("max_power_w")
     return Device(
         id=str(record["id"]),
         kind=DeviceKind(record["kind"]),
@@ -143,15 +149,22 @@ def device_from(record: Mapping[str, Any]) -> Device:
         basis=Basis(record["basis"]),
         covers=frozenset(Part(p) for p in record["covers"]),
         counted=bool(record["counted"]),
-        refresh_s=float(record["refresh_s"]),
-        low_factor=float(record["low_factor"]),
-        high_factor=float(record["high_factor"]),
-        lag_s=float(record.get("lag_s", 0.0)),
-        max_power_w=record.get("max_power_w"),
+        refresh_s=seconds(record["refresh_s"]),
+        low_factor=_factor(record["low_factor"]),
+        high_factor=_factor(record["high_factor"]),
+        lag_s=seconds(record.get("lag_s", 0.0)),
+        max_power_w=None if max_power_w is None else number(max_power_w),
         origin=str(record.get("origin", "")),
         note=str(record.get("note", "")),
         share=share_from(record["share"]) if record.get("share") else None,
     )
+
+
+def _factor(value: Any) -> float:
+    factor = number(value)
+    if not 0.0 <= factor <= MOST_FACTOR:
+        raise ValueError(f"{value} times what was stated")
+    return factor
 
 
 def share_from(plain: Mapping[str, Any]) -> ShareOf:
@@ -236,7 +249,7 @@ def intensity_from(record: Mapping[str, Any]) -> tuple[float, IntensityValue]:
     known = {f.name for f in dataclasses.fields(IntensityValue)}
     value = IntensityValue(**{k: v for k, v in plain.items() if k in known})
     _check_intensity(value)
-    return (float("-inf") if record["from_s"] is None else float(record["from_s"])), value
+    return (float("-inf") if record["from_s"] is None else number(record["from_s"])), value
 
 
 def _check_intensity(value: IntensityValue) -> None:
@@ -248,17 +261,6 @@ def _check_intensity(value: IntensityValue) -> None:
             number(valid_s)
     if not all(isinstance(text, str) for text in (value.source, value.zone, value.note)):
         raise TypeError("no text")
-
-
-def number(value: object) -> float:
-    """The value, which is a finite number.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
-    return float(value)
 
 
 def place_record(location: Location, pue: Pue) -> Record:
@@ -306,9 +308,9 @@ def identity_from(header: Mapping[str, Any]) -> Identity | None:
         return str(header.get(name) or "")
 
     def whole(name: str) -> int | None:
-        return None if header.get(name) is None else int(header[name])
+        return None if header.get(name) is None else count(header[name])
 
-    nodes, count = header.get("expected_nodes"), whole("expected_node_count")
+    nodes, node_count = header.get("expected_nodes"), whole("expected_node_count")
     return Identity(
         run_id=str(header["run_id"]),
         host=str(header["host"]),
@@ -319,7 +321,7 @@ def identity_from(header: Mapping[str, Any]) -> Identity | None:
         rank=whole("rank"),
         world=whole("world"),
         local_rank=whole("local_rank"),
-        expected_node_count=count if count is None or count <= nodelist.MOST_NODES else None,
+        expected_node_count=node_count if node_count is None or node_count <= nodelist.MOST_NODES else None,
         expected_tasks=whole("expected_tasks"),
         ended_by=word("ended_by"),
         advice=word("advice"),
@@ -344,9 +346,9 @@ def pue_from(plain: Mapping[str, Any]) -> Pue:
     """A PUE of a header.
 
     Raises:
-        KeyError, ValueError, TypeError: It is none, or below 1.
+        KeyError, ValueError, TypeError: It is none, or none that can be.
     """
-    value = float(plain["value"])
-    if not 1.0 <= value < float("inf"):
+    value = number(plain["value"])
+    if not 1.0 <= value <= MOST_PUE:
         raise ValueError(f"a PUE of {value}")
     return Pue(value=value, source=str(plain["source"]))

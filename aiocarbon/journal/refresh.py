@@ -23,6 +23,7 @@ from aiocarbon.errors import JournalError
 from aiocarbon.intensity.guesses import stands_over
 from aiocarbon.journal import records
 from aiocarbon.journal.place import SIDECAR_SUFFIX, replacing
+from aiocarbon.journal.plain import number
 
 SIDECAR_SCHEMA: Final = "aiocarbon.journal.intensity/1"
 SIDECAR_MOST: Final = 1 << 26
@@ -177,7 +178,7 @@ def _plain(text: str) -> dict[str, Any]:
 
 def _stretch(record: dict[str, Any]) -> Stretch:
     from_s, value = records.intensity_from(record)
-    to_s = records.number(record["void_to_s"])
+    to_s = number(record["void_to_s"])
     if not (from_s < to_s and math.isfinite(from_s) and value.g_per_kwh <= MAX_G_PER_KWH):
         raise ValueError("out of range")
-    return Stretch(from_s, to_s, value, records.number(record["asked_s"]))
+    return Stretch(from_s, to_s, value, number(record["asked_s"]))

@@ -18,9 +18,6 @@ from typing import Any, NamedTuple
 from aiocarbon._core.curve import Curve
 from aiocarbon._core.units import J_PER_UJ
 
-LARGEST = 1 << 63
-"""Energies in microjoules stay below it."""
-
 Energies = Sequence[int | None]
 
 

@@ -17,6 +17,7 @@ from aiocarbon._core.report import EpochReport, RunReport, utc
 from aiocarbon._core.shares import Account
 from aiocarbon._core.wallclock import WallClock
 from aiocarbon.journal.place import moved
+from aiocarbon.journal.plain import count, number, seconds
 from aiocarbon.journal.process import Known, Process
 from aiocarbon.journal.refresh import overlaid
 
@@ -213,10 +214,10 @@ class View:
         try:
             kwh = told.get("it_energy_kwh")
             return Overhead(
-                cpu_s=float(told["cpu_s"]),
-                readings=int(told["readings"]),
-                missed_ticks=int(told["missed_ticks"]),
-                it_energy_kwh=None if kwh is None else float(kwh),
+                cpu_s=seconds(told["cpu_s"]),
+                readings=count(told["readings"]),
+                missed_ticks=count(told["missed_ticks"]),
+                it_energy_kwh=None if kwh is None else number(kwh),
             )
         except (AttributeError, TypeError, KeyError, ValueError):
             return NO_OVERHEAD
@@ -224,16 +225,16 @@ class View:
     def mended_by_g(self) -> float | None:
         """What it changed that intensities were asked for again at the run's end."""
         report = self._last_report()
-        now, before = report.get("co2eq_g"), report.get("co2eq_g_before")
-        if not isinstance(now, float) or not isinstance(before, float):
+        try:
+            return number(report.get("co2eq_g")) - number(report.get("co2eq_g_before"))
+        except (TypeError, ValueError):
             return None
-        return now - before
 
     def missing(self) -> frozenset[Part]:
         """Parts that are there and could not be read."""
         told = self._last_report().get("scope")
-        names = told.get("missing", ()) if isinstance(told, dict) else ()
-        return frozenset(part for part in Part if part.value in names)
+        names = told.get("missing") if isinstance(told, dict) else None
+        return frozenset(part for part in Part if part.value in names) if isinstance(names, list) else frozenset()
 
     def warnings(self) -> Iterator[str]:
         """The run's warnings, and one where its journal breaks off."""

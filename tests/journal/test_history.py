@@ -376,7 +376,7 @@ def test_a_line_of_hundreds_of_megabytes_is_one_bad_line(tmp_path: Path) -> None
         file.write(b'"}\n' + rest)
     loaded = load(tmp_path)
     assert joules(loaded.runs[0]) == pytest.approx(60_000)
-    assert loaded.problems == (f"1 line of {path} could not be read",)
+    assert loaded.problems == (f"1 line of {path} could not be read: 2",)
 
 
 def test_a_file_that_grows_while_it_is_read_counts_up_to_where_it_was(tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_a_bad_line_is_skipped_counted_and_told(tmp_path: Path, bad: bytes) -> N
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([*lines[:4], bad, *lines[4:], bad, b""]))
     loaded = load(path)
-    assert loaded.problems == (f"2 lines of {path} could not be read",)
+    assert loaded.problems == (f"2 lines of {path} could not be read: 5, {len(lines) + 2 + bad.count(10)}",)
     assert loaded.runs[0] == whole
 
 
