@@ -239,6 +239,7 @@ class _Own:
             step_s=series.step_s,
             stale_s=0.0,  # a row says itself, or by the next one, how long it holds
             has_past=True,
+            corrects=True,  # rows that say "estimated"; those that count as given are the user's word, as a number is
             has_forecast=True,
             is_remote=self._is_remote,
             asked_at=self._asked_at,

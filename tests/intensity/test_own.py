@@ -17,13 +17,15 @@ import pytest
 from aiohttp import web
 
 from aiocarbon._core.answer import Answer
+from aiocarbon._core.grid import Grid
 from aiocarbon._core.intensity import FactorBasis, IntensityKind, Quality
 from aiocarbon.errors import BadAnswerError, ConfigError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import MOST_SAMPLES, Source
 from aiocarbon.intensity.client import Client
+from aiocarbon.intensity.guesses import guessed_stretch
 from aiocarbon.intensity.own import MOST_BYTES, beside, checked, open_own, read_series
 from aiocarbon.intensity.own_rows import RowsError
-from aiocarbon.intensity.table import parse_zone
+from aiocarbon.intensity.table import average, parse_zone
 
 pytestmark = pytest.mark.anyio
 
@@ -390,6 +392,26 @@ async def test_a_url_answers_as_a_file_does_and_its_query_is_shown_to_nobody() -
                 await source.now(client, T0)
             assert "s3cret" not in str(caught.value)
             assert "/grid.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(("quality", "is_asked_again"), [("estimated", True), ("forecast", True), ("", False)])
+async def test_of_a_url_s_past_what_was_no_last_word_is_asked_again(quality: str, is_asked_again: bool) -> None:
+    def rows(first_g: float, said: str) -> str:
+        return f"time,value,quality\n{iso(0)},{first_g},{said}\n{iso(1)},200,{said}\n{iso(2)},300,{said}\n"
+
+    server, at_s = Server(rows(100.0, quality)), T0 + 1.5 * HOUR
+    async with served(server) as base, a_client() as client:
+        source = open_own(f"{base}/grid.csv", PLACE, blocking)
+        grid = Grid(average("DK"))
+        grid.learn(0, await source.now(client, at_s), grace_s=0.0, stale_s=0.0)
+        steps = [(T0 + h * HOUR, T0 + (h + 1.0) * HOUR, grid.value_at(T0 + h * HOUR)) for h in (0.0, 1.0)]
+        window = guessed_stretch(steps, source.traits, at_s + HOUR)
+        assert (window == (T0, T0 + 2.0 * HOUR)) is is_asked_again
+        assert (window is None) is not is_asked_again
+        # A correction of any row of the day before comes along with the next look at the present.
+        server.text = rows(90.0, "live")
+        grid.learn(0, await source.now(client, at_s + HOUR), grace_s=0.0, stale_s=0.0)
+        assert grid.value_at(T0).g_per_kwh == 90.0
 
 
 SECRET = "S3CRETKEY12345-and-a-long-one"
