@@ -278,7 +278,8 @@ class _Own:
             kind=series.common.kind,
             factor_basis=series.common.factor_basis,
             samples=samples,
-            whole=whole,
+            # Of the time before its first row it says nothing: what was told of that and is not shown any more stays.
+            whole=(max(whole[0], series.from_s[0]), whole[1]),
         )
 
     def _nothing(self, series: Series, at_s: float) -> NoDataError:

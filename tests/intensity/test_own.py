@@ -414,6 +414,21 @@ async def test_of_a_url_s_past_what_was_no_last_word_is_asked_again(quality: str
         assert grid.value_at(T0).g_per_kwh == 90.0
 
 
+async def test_what_a_url_told_before_counts_on_where_it_shows_the_newest_row_alone() -> None:
+    server, grid = Server(), Grid(average("DK"))
+    async with served(server) as base, a_client() as client:
+        source = open_own(f"{base}/now.csv", PLACE, blocking)
+        for hours, g in ((0, 100.0), (1, 200.0), (2, 300.0)):
+            server.text = f"time,value\n{iso(hours)},{g}\n"
+            grid.learn(0, await source.now(client, T0 + (hours + 0.5) * HOUR), grace_s=0.0, stale_s=0.0)
+        assert [grid.value_at(T0 + h * HOUR).g_per_kwh for h in (0.5, 1.5, 2.5)] == [100.0, 200.0, 300.0]
+        # A row that was taken out between others is gone, and one before them is still what was told.
+        server.text = f"time,value\n{iso(1)},210\n{iso(1.5)},\n{iso(2)},300\n"
+        grid.learn(0, await source.now(client, T0 + 2.4 * HOUR), grace_s=0.0, stale_s=0.0)
+        assert [grid.value_at(T0 + h * HOUR).g_per_kwh for h in (0.5, 1.25)] == [100.0, 210.0]
+        assert grid.value_at(T0 + 1.75 * HOUR).quality is Quality.AVERAGE
+
+
 SECRET = "S3CRETKEY12345-and-a-long-one"
 
 
