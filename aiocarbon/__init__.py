@@ -13,7 +13,10 @@ report = tracker.report()
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from aiocarbon._version import __version__
+from aiocarbon.budget import Budget
 from aiocarbon.errors import (
     AiocarbonError,
     BudgetExceededError,
@@ -30,19 +33,14 @@ from aiocarbon.errors import (
     TrainingStoppedError,
     UsageError,
 )
-
-TYPE_CHECKING = False  # as type checkers take it by this name; typing itself is imported by what is used
+from aiocarbon.settings import Settings
+from aiocarbon.tracker import Tracker
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from aiocarbon.budget import Budget
     from aiocarbon.confirm import confirm_on_terminal
     from aiocarbon.decorator import track
     from aiocarbon.ending import exit_on_signals
     from aiocarbon.journal.read import load
-    from aiocarbon.settings import Settings
-    from aiocarbon.tracker import Tracker
     from aiocarbon.waiting import wait_until_clean
 
 __all__ = [
@@ -73,17 +71,13 @@ __all__ = [
 
 
 _LAZY = {
-    "Budget": "budget",
-    "Settings": "settings",
-    "Tracker": "tracker",
     "confirm_on_terminal": "confirm",
     "exit_on_signals": "ending",
     "load": "journal.read",
     "track": "decorator",
     "wait_until_clean": "waiting",
 }
-"""Public name -> its module; loaded on use: importing has a time budget, and `python -m aiocarbon` begins with it, to
-end quietly by Ctrl-C from then on."""
+"""Public name -> its module; loaded on use, since importing aiocarbon has a time budget."""
 
 
 def __getattr__(name: str) -> Any:  # Any: what a module hands out by name has no narrower type
@@ -93,7 +87,3 @@ def __getattr__(name: str) -> Any:  # Any: what a module hands out by name has n
 
     value = globals()[name] = getattr(import_module(f"aiocarbon.{_LAZY[name]}"), name)
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

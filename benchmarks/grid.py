@@ -75,7 +75,6 @@ CHILD: Final = """
 import asyncio, json, sys, time
 
 import aiocarbon
-aiocarbon.Tracker  # is imported by its first use
 
 is_offline, seconds = sys.argv[1] == "offline", float(sys.argv[2])
 

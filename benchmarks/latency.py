@@ -19,8 +19,7 @@ CHILD: Final = """
 import asyncio, json, statistics, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 
-import aiocarbon
-aiocarbon.Tracker  # imported by its first use, which has a limit of its own (startup)
+import aiocarbon  # the import has a limit of its own (startup)
 
 loop_name, is_warm, epochs = sys.argv[1], sys.argv[2] == "warm", int(sys.argv[3])
 

@@ -30,7 +30,6 @@ import asyncio
 async def main():
     import json
     import aiocarbon
-    aiocarbon.Tracker  # is imported by its first use
     before = rss_mib()
     async with aiocarbon.Tracker(location="DK", journal=sys.argv[1]) as tracker:
         most = 0.0

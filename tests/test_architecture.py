@@ -112,8 +112,8 @@ import json, signal, sys, threading
 HEAVY = {"aiohttp", "pynvml", "numpy", "structlog", "torch", "anyio", "psutil", "tenacity"}
 before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 import warnings; filters = list(warnings.filters)
-import aiocarbon, logging
-aiocarbon.Budget, aiocarbon.Settings, aiocarbon.Tracker
+import aiocarbon
+import logging
 print(json.dumps({
     "heavy": sorted(HEAVY & set(sys.modules)),
     "threads": threading.active_count(),

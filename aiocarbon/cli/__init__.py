@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # see `aiocarbon`
+TYPE_CHECKING = False  # type checkers take it by this name; `typing` takes milliseconds
 
 if TYPE_CHECKING:
     from typing import NoReturn

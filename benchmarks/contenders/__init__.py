@@ -109,7 +109,7 @@ ASYNC: Final = Entry(
     module="ours",
     maker="Async",
     package="aiocarbon",
-    imports="from aiocarbon import Tracker",
+    imports="import aiocarbon",
     is_ours=True,
 )
 SYNC: Final = Entry(

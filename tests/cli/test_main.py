@@ -93,7 +93,7 @@ sys.addaudithook(hook)
     [
         ("aiocarbon.cli.main", (-signal.SIGINT,)),
         ("argparse", (-signal.SIGINT,)),
-        ("aiocarbon._core.report", (-signal.SIGINT,)),
+        ("aiocarbon.cli.options", (-signal.SIGINT,)),
         ("aiocarbon.journal.read", (130,)),
         ("aiocarbon.no_such", (0,)),
     ],
