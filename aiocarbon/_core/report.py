@@ -54,7 +54,7 @@ class Quantities:
         co2eq_g: Integral of energy x intensity x PUE, grams of CO2 equivalent.
         co2eq_g_low: Lower end (90 %).
         co2eq_g_high: Upper end (90 %).
-        power_w: Mean IT power draw, watts; None for a window of no length.
+        power_w: Mean IT power draw, watts; None for a window of no length, or where no device tells any.
         coverage: Share of the window that readings vouch for, mean over the counted devices, 0..1.
         basis: The weakest basis that carries at least 5 % of the energy.
         basis_shares: Share of the energy by basis; they add up to 1.
@@ -364,7 +364,7 @@ def quantities(cut: Cut, pue: float) -> dict[str, Any]:
         "co2eq_g": carbon.co2eq_g,
         "co2eq_g_low": max(carbon.low_g - carbon.edge_g, 0.0),
         "co2eq_g_high": carbon.high_g + carbon.edge_g,
-        "power_w": energy / cut.duration_s if cut.end_ns > cut.begin_ns else None,
+        "power_w": energy / cut.duration_s if shares and cut.end_ns > cut.begin_ns else None,
         "coverage": cut.coverage,
         "basis": weakest(shares),
         "basis_shares": shares,

@@ -33,7 +33,8 @@ class SpanReport(Quantities):
     """All spans of one name: own, exclusive figures, which with those of all names and `unattributed` make the run.
 
     Energy and CO2eq are shares by the run's policy; their ranges are those of the run's meters and intensities, as a
-    share of the figure, and know nothing of how right the policy is. `duration_s` is the sum of the spans' lengths,
+    share of the figure; they know nothing of how right the policy is, nor of what a power that changes between two
+    readings takes from one name and gives to another. `duration_s` is the sum of the spans' lengths,
     `power_w` the mean of one span; `coverage` and `basis` are the run's.
 
     Attributes:

@@ -19,7 +19,7 @@ from aiocarbon.page.comparisons import methods
 from aiocarbon.page.series import Line, Part, Series, Sum, intensities, series
 from aiocarbon.page.span_series import span_series
 from aiocarbon.page.tables import device_rows, facts, head, span_rows
-from aiocarbon.page.words import MEASURED_WORDS, co2eq_words, cut, describe, energy_words, is_measured, shares_words
+from aiocarbon.page.words import MEASURED_WORDS, co2eq_words, cut, describe, energy_words, shares_words
 from aiocarbon.render import numbers
 from aiocarbon.render.text import QUALITY_WORDS, intensity_words
 
@@ -64,7 +64,7 @@ def summary(report: RunReport, state: str) -> Plain:
         "duration": numbers.duration(report.duration_s),
         "energy": energy_words(report)[0],
         "co2eq": co2eq_words(report)[0],
-        "basis": MEASURED_WORDS[report.basis] if is_measured(report) else "-",
+        "basis": MEASURED_WORDS[report.basis] if not numbers.is_nothing(report) else "-",
         "state": state,
     }
 
@@ -252,7 +252,7 @@ def _intensity(report: RunReport, parts: Sequence[Part], points: int) -> Plain |
 
 def _epochs(report: RunReport) -> Plain | None:
     whole = [epoch for epoch in report.epochs if not epoch.is_partial]
-    if not whole or not is_measured(report):
+    if not whole or numbers.is_nothing(report):
         return None
     each = -(-len(whole) // MOST_BARS)
     groups = [whole[n : n + each] for n in range(0, len(whole), each)]

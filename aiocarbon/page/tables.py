@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aiocarbon._core.report import Quantities, RunReport
-from aiocarbon.page.words import MEASURED_WORDS, co2eq_words, cut, energy_words, is_measured, shares_words
+from aiocarbon.page.words import MEASURED_WORDS, co2eq_words, cut, energy_words, shares_words
 from aiocarbon.render import numbers
 from aiocarbon.render.text import LEAST_AMOUNT, location_words
 
@@ -48,7 +48,7 @@ def facts(report: RunReport) -> list[list[str]]:
 
 
 def _facts(report: RunReport) -> Iterator[tuple[str, str]]:
-    if is_measured(report):
+    if not numbers.is_nothing(report):
         it, ends = numbers.energy_range(report.it_energy_kwh, report.it_energy_kwh_low, report.it_energy_kwh_high)
         yield "Energy of the devices", f"{it}, 90 % range {ends}"
     yield "PUE", f"{report.pue.value:g}: {report.pue.source}"

@@ -10,7 +10,7 @@ from aiocarbon._core.report import Quantities, RunReport
 from aiocarbon.render import numbers
 
 __all__ = [
-    "MEASURED_WORDS", "co2eq_words", "cut", "describe", "energy_words", "is_measured", "shares_words", "state_words",
+    "MEASURED_WORDS", "co2eq_words", "cut", "describe", "energy_words", "shares_words", "state_words",
 ]  # fmt: skip
 
 MEASURED_WORDS: Final = {
@@ -41,14 +41,9 @@ def describe(lines: Iterable[dict[str, Any]]) -> str:
     return "; ".join(f"{basis}: {names}" for basis, names in told.items()) or "no device was counted"
 
 
-def is_measured(of: Quantities) -> bool:
-    """Whether anything at all was measured or modelled."""
-    return bool(of.basis_shares) and (of.coverage > 0.0 or of.it_energy_kwh > 0.0)
-
-
 def energy_words(of: Quantities) -> tuple[str, str]:
     """An energy with PUE, and its range, in words."""
-    if not is_measured(of):
+    if numbers.is_nothing(of):
         return NOT_MEASURED, ""
     if of.energy_kwh == 0.0 < of.energy_kwh_high:
         # Nothing seen yet of a counter that refreshes slowly is a bound, and not a zero.
@@ -59,7 +54,7 @@ def energy_words(of: Quantities) -> tuple[str, str]:
 
 def co2eq_words(of: Quantities) -> tuple[str, str]:
     """A mass of CO2eq, and its range, in words."""
-    if not is_measured(of):
+    if numbers.is_nothing(of):
         return NOT_MEASURED, ""
     if of.energy_kwh == 0.0 < of.energy_kwh_high:
         return f"< {numbers.co2eq(of.co2eq_g_high, 2)}", "nothing was seen of it yet"

@@ -15,8 +15,7 @@ from aiocarbon._core.reading import DeviceKind
 from aiocarbon._core.report import RunReport
 from aiocarbon._core.units import G_PER_KG
 from aiocarbon.render.escape import cell
-from aiocarbon.render.numbers import plain
-from aiocarbon.render.statement import is_nothing
+from aiocarbon.render.numbers import is_nothing, plain
 
 __all__ = ["COLUMNS", "emissions_csv"]
 

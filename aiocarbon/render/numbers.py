@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from aiocarbon._core.report import Quantities
 from aiocarbon._core.units import NS_PER_MS, SI_PREFIXES, WH_PER_KWH, ns_from_s
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "duration",
     "energy",
     "energy_range",
+    "is_nothing",
     "latency",
     "percent",
     "plain",
@@ -21,6 +23,11 @@ __all__ = [
 
 T_PER_MEGAGRAM = "t"
 """A megagram is called a tonne."""
+
+
+def is_nothing(told: Quantities) -> bool:
+    """Whether nothing was measured or modelled at all: its zeros are no figures."""
+    return not told.basis_shares or (told.coverage == 0.0 and told.it_energy_kwh == 0.0)
 
 
 def rounded(value: float, digits: int = 3) -> str:

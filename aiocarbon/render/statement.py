@@ -21,7 +21,7 @@ from aiocarbon.render import numbers
 from aiocarbon.render.escape import one_line
 from aiocarbon.render.text import OURS, intensity_words
 
-__all__ = ["Statement", "is_nothing", "statement", "statement_text"]
+__all__ = ["Statement", "statement", "statement_text"]
 
 SCHEMA: Final = "aiocarbon.statement/1"
 
@@ -148,7 +148,7 @@ def statement(
         ended_at=max(run.ended_at for run in runs),
         total=total,
         intensity_g_per_kwh=total.co2eq_g / total.energy_kwh if total.energy_kwh > 0.0 else None,
-        equivalent=None if is_nothing(total) else _equivalent(runs, total.co2eq_g, g_per_km),
+        equivalent=None if numbers.is_nothing(total) else _equivalent(runs, total.co2eq_g, g_per_km),
         tools=_tools(runs),
         hardware=_some(_hardware(runs)),
         made_up_share=_made_up(runs),
@@ -158,7 +158,7 @@ def statement(
         measured=_parts(run.scope.measured for run in runs),
         modelled=_parts(run.scope.modelled for run in runs),
         missing=_parts(run.scope.missing for run in runs),
-        sci=None if is_nothing(total) else sci,
+        sci=None if numbers.is_nothing(total) else sci,
     )
     values = {name: getattr(facts, name) for name in facts.__slots__}
     return Statement(**(values | {"text": " ".join((*headline(facts), *rests_on(facts)))}))
@@ -169,18 +169,13 @@ def statement_text(facts: Statement) -> str:
     return "\n\n".join(filter(None, (" ".join(headline(facts)), " ".join(rests_on(facts)), sci_text(facts))))
 
 
-def is_nothing(told: Quantities) -> bool:
-    """Whether nothing was measured or modelled at all: its zeros are no figures."""
-    return not told.basis_shares or (told.coverage == 0.0 and told.it_energy_kwh == 0.0)
-
-
 # -- sentences ---------------------------------------------------------------------------------------------------------
 
 
 def headline(facts: Statement) -> Iterator[str]:
     """Energy, CO2eq, equivalent and tool, as the paper has them."""
     total = facts.total
-    if is_nothing(total):
+    if numbers.is_nothing(total):
         yield "Nothing was measured of the training of models in this work: no energy and no CO2eq can be stated."
         return
     energy, ends = numbers.energy_range(total.energy_kwh, total.energy_kwh_low, total.energy_kwh_high)
@@ -197,7 +192,7 @@ def headline(facts: Statement) -> Iterator[str]:
 def rests_on(facts: Statement) -> Iterator[str]:
     """What was measured and what was estimated, as sentences."""
     total = facts.total
-    if is_nothing(total):
+    if numbers.is_nothing(total):
         return
     it, it_ends = numbers.energy_range(total.it_energy_kwh, total.it_energy_kwh_low, total.it_energy_kwh_high)
     yield f"The devices themselves used {it} (90 % range {it_ends}): {basis_words(total)}."

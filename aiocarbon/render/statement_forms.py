@@ -20,7 +20,6 @@ from aiocarbon.render.statement import (
     equivalent_words,
     headline,
     intensity_texts,
-    is_nothing,
     joined,
     missing_words,
     rests_on,
@@ -45,7 +44,7 @@ def statement_markdown(facts: Statement) -> str:
         f"| {markdown(label)} | {markdown(value, LONGEST)} | {markdown(how, LONGEST)} |"
         for label, value, how in _rows(facts)
     ]
-    if not is_nothing(facts.total):
+    if not numbers.is_nothing(facts.total):
         lines += ["", "### What was measured and what was estimated", "", _paragraph(rests_on(facts))]
     if facts.sci is not None:
         lines += ["", markdown(sci_text(facts), LONGEST)]
@@ -64,10 +63,10 @@ def _card(facts: Statement) -> Iterator[str]:
         ("Hardware Type", joined(facts.hardware)),
         ("Hours used", f"{numbers.rounded(hours)} (in which at least one run ran)"),
         ("Compute Region", joined(facts.locations)),
-        ("Carbon Emitted", "" if is_nothing(facts.total) else f"{numbers.co2eq(facts.total.co2eq_g)} of CO2eq"),
+        ("Carbon Emitted", "" if numbers.is_nothing(facts.total) else f"{numbers.co2eq(facts.total.co2eq_g)} of CO2eq"),
     )
     yield from (f"- **{label}:** {markdown(text, LONGEST)}" for label, text in rows if text)
-    if is_nothing(facts.total):
+    if numbers.is_nothing(facts.total):
         return
     yield from ("", "Metadata for the head of the model card:", "", "```yaml", "co2_eq_emissions:")
     words = {
@@ -124,7 +123,7 @@ def _rows(facts: Statement) -> Iterator[tuple[str, str, str]]:
     names = joined([one_line(name) for name in facts.names])
     yield "Runs", f"{facts.runs}", names or "not named"
     yield "Time", numbers.duration(total.duration_s), f"{facts.started_at:%Y-%m-%d} to {facts.ended_at:%Y-%m-%d} UTC"
-    if is_nothing(total):
+    if numbers.is_nothing(total):
         yield "Energy and CO2eq", "not known", "nothing was measured"
     else:
         yield from _figures(facts)

@@ -102,16 +102,11 @@ def total_text(total: Quantities, runs: int) -> str:
         total: Their quantities, each instant of a device counted once.
         runs: How many there are.
     """
-    it, it_ends = numbers.energy_range(total.it_energy_kwh, total.it_energy_kwh_low, total.it_energy_kwh_high)
-    whole, ends = numbers.energy_range(total.energy_kwh, total.energy_kwh_low, total.energy_kwh_high)
-    mass, mass_ends = numbers.co2eq_range(total.co2eq_g, total.co2eq_g_low, total.co2eq_g_high)
     lines = (
         f"aiocarbon: {runs} runs together",
         _line("time", f"{numbers.duration(total.duration_s)} in which at least one ran"),
-        _line("energy", f"{it} by the devices, 90 % range {it_ends}; mean {numbers.power(total.power_w)}"),
-        _line("", _basis(total)),
-        _line("", f"{whole} with each run's PUE, 90 % range {ends}"),
-        _line("CO2eq", f"{mass}, estimated from energy and intensity, 90 % range {mass_ends}"),
+        *_energy(total, "each run's PUE"),
+        _mass(total),
     )
     return "\n".join(lines)
 
@@ -155,8 +150,10 @@ def _lines(report: RunReport) -> Iterator[str]:
     if report.tool != OURS:
         yield _line("measured by", f"{one_line(f'{report.tool} {report.version}')}; imported from its log")
     yield _line("time", _time(report))
-    yield from _energy(report)
-    yield from _co2eq(report)
+    yield from _energy(report, f"PUE {report.pue.value:g}")
+    yield _line("", f"PUE: {report.pue.source}")
+    yield _mass(report)
+    yield from _intensities(report)
     yield from _scope(report)
     yield from _devices(report.devices)
     yield from _epochs(report)
@@ -186,13 +183,23 @@ def _time(report: RunReport) -> str:
     return text if report.ended_well else f"{text}; it did not end well"
 
 
-def _energy(report: RunReport) -> Iterator[str]:
-    it, it_ends = numbers.energy_range(report.it_energy_kwh, report.it_energy_kwh_low, report.it_energy_kwh_high)
-    yield _line("energy", f"{it} by the devices, 90 % range {it_ends}; mean {numbers.power(report.power_w)}")
-    yield _line("", _basis(report))
-    whole, ends = numbers.energy_range(report.energy_kwh, report.energy_kwh_low, report.energy_kwh_high)
-    yield _line("", f"{whole} with PUE {report.pue.value:g}, 90 % range {ends}")
-    yield _line("", f"PUE: {report.pue.source}")
+def _energy(of: Quantities, pue: str) -> Iterator[str]:
+    if numbers.is_nothing(of):
+        most = f", at most {numbers.energy(of.it_energy_kwh_high, 2)}" if of.it_energy_kwh_high > 0.0 else ""
+        yield _line("energy", f"unknown{most}: NOTHING was measured; {_coverage(of)}")
+        return
+    it, it_ends = numbers.energy_range(of.it_energy_kwh, of.it_energy_kwh_low, of.it_energy_kwh_high)
+    yield _line("energy", f"{it} by the devices, 90 % range {it_ends}; mean {numbers.power(of.power_w)}")
+    yield _line("", _basis(of))
+    whole, ends = numbers.energy_range(of.energy_kwh, of.energy_kwh_low, of.energy_kwh_high)
+    yield _line("", f"{whole} with {pue}, 90 % range {ends}")
+
+
+def _mass(of: Quantities) -> str:
+    if numbers.is_nothing(of):
+        return _line("CO2eq", "unknown" + (f", at most {numbers.co2eq(of.co2eq_g_high, 2)}" if of.co2eq_g_high else ""))
+    mass, ends = numbers.co2eq_range(of.co2eq_g, of.co2eq_g_low, of.co2eq_g_high)
+    return _line("CO2eq", f"{mass}, estimated from energy and intensity, 90 % range {ends}")
 
 
 def _estimated_share(report: Quantities) -> float:
@@ -205,13 +212,14 @@ def _basis(report: Quantities) -> str:
         for basis in Basis
         if (share := report.basis_shares.get(basis, 0.0)) > 0.0
     ]
-    covered = f"readings vouch for {numbers.percent(report.coverage)} of the time"
-    return f"{'; '.join(shares) or 'NOTHING was measured'}; {covered}"
+    return "; ".join([*shares, _coverage(report)])
 
 
-def _co2eq(report: RunReport) -> Iterator[str]:
-    mass, ends = numbers.co2eq_range(report.co2eq_g, report.co2eq_g_low, report.co2eq_g_high)
-    yield _line("CO2eq", f"{mass}, estimated from energy and intensity, 90 % range {ends}")
+def _coverage(of: Quantities) -> str:
+    return f"readings vouch for {numbers.percent(of.coverage)} of the time"
+
+
+def _intensities(report: RunReport) -> Iterator[str]:
     if report.co2eq_g_before is not None:
         before = numbers.co2eq(report.co2eq_g_before)
         yield _line("", f"before {before}, when parts of the intensity were guesses")

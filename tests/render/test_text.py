@@ -131,9 +131,19 @@ def test_estimates_are_called_so() -> None:
 
 
 def test_nothing_measured_is_said_in_words() -> None:
-    text = said(basis_shares={}, coverage=0.0, power_w=None, devices=())
-    assert "NOTHING was measured; readings vouch for 0 % of the time" in text
-    assert "mean -" in text
+    nothing = {name: 0.0 for name in QUANTITIES if name.startswith(("it_energy", "energy", "co2eq"))}
+    text = said(**nothing, basis_shares={}, coverage=0.0, power_w=None, devices=())
+    assert "energy      unknown: NOTHING was measured; readings vouch for 0 % of the time" in text
+    assert "CO2eq       unknown\n" in text
+    assert "0 Wh" not in text
+    assert "0 g" not in text
+
+
+def test_what_was_not_measured_yet_has_a_bound_and_no_zero() -> None:
+    nothing = dict.fromkeys(("it_energy_kwh", "it_energy_kwh_low", "energy_kwh", "co2eq_g", "coverage"), 0.0)
+    text = said(**nothing)
+    assert "energy      unknown, at most 260 Wh: NOTHING was measured; readings vouch for 0 % of the time" in text
+    assert "CO2eq       unknown, at most 52 g" in text
 
 
 def test_view_of_the_same_energy_is_not_in_the_sum() -> None:

@@ -8,7 +8,8 @@ from typing import Final
 from aiocarbon._core.report import DeviceReport, Prediction, RunReport
 from aiocarbon._core.units import S_PER_HOUR, S_PER_MIN
 from aiocarbon.render.escape import one_line
-from aiocarbon.render.statement import basis_words, is_nothing
+from aiocarbon.render.numbers import is_nothing
+from aiocarbon.render.statement import basis_words
 from aiocarbon.render.text import location_words
 
 __all__ = ["actual", "car", "components", "predicted"]
