@@ -29,7 +29,10 @@ PERIODS: Final = frozenset({By.DAY, By.WEEK, By.MONTH})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupReport(Quantities):
-    """What all runs used of one group; each instant of a device is in one group, so groups add up to the total.
+    """What all runs used of one group; groups add up to the total.
+
+    Each instant of a device is in one day, week or month. By name and host, what several runs measured at one time is
+    split evenly among them, so that a group may have less than its runs state.
 
     Attributes:
         key: "2026-11-21", "2026-W47", "2026-11", a run's name, a host.

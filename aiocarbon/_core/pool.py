@@ -69,6 +69,34 @@ def lump_of(cut: Cut) -> Lump:
     return Lump(pieces, cut.end_ns - cut.begin_ns, cut.carbon, cut.energy_j)
 
 
+def scaled(lump: Lump, by: float) -> Lump:
+    """So much of a lump's energy and CO2eq, over the same time.
+
+    Args:
+        lump: The lump.
+        by: A share, 0..1.
+    """
+    pieces = [
+        piece._replace(
+            energy_j=piece.energy_j * by,
+            low_j=piece.low_j * by,
+            high_j=piece.high_j * by,
+            edge_2=piece.edge_2 * by * by,
+        )
+        for piece in lump.pieces
+    ]
+    g, uses = lump.carbon, lump.carbon.uses.items()
+    carbon = CarbonCut(
+        g.co2eq_g * by,
+        g.low_g * by,
+        g.high_g * by,
+        g.edge_g * by,
+        g.intensity_g_per_kwh,
+        {key: use._replace(energy_j=use.energy_j * by, weighed=use.weighed * by) for key, use in uses},
+    )
+    return Lump(pieces, lump.length_ns, carbon, lump.energy_j * by)
+
+
 class Part:
     """The sums of one device of a host, or of all devices of one kind and name.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from aiocarbon._core.groups import PERIODS, By, GroupReport, periods
 from aiocarbon._core.pool import Pool
 from aiocarbon.journal.machine import Told
+from aiocarbon.journal.split import Given, KeyOf, beside, split
 from aiocarbon.journal.sums import union_ns, united, utc_span
 from aiocarbon.journal.view import View
 
@@ -14,6 +16,12 @@ __all__ = ["GroupSums"]
 
 SPANS_KEPT = 1000
 """Windows that are kept before those that overlap are made one."""
+
+
+_KEY_OF: Final[Mapping[By, KeyOf]] = {
+    By.NAME: lambda view: view.process.facts.name,
+    By.HOST: lambda view: view.process.facts.host,
+}
 
 
 class _Group:
@@ -50,22 +58,18 @@ class GroupSums:
         """True if there are any."""
         return bool(self._groups)
 
-    def take(self, views: Iterable[View], told: Iterable[Told]) -> None:
+    def take(self, views: Sequence[View], told: Iterable[Told]) -> None:
         """Take what the processes of one machine tell, each instant of a device once."""
         for view in views:
             run_id = view.process.facts.run_id
             for by, groups in self._groups.items():
                 for key, begin, end in _keys(by, view):
                     groups.setdefault(key, _Group()).ran(run_id, (begin, end))
-        for part in told:
-            facts, pue = part.view.process.facts, part.view.process.pue.value
+        for part, others in beside(views, told):
             for by, groups in self._groups.items():
-                if by not in PERIODS:
-                    key = facts.name if by is By.NAME else facts.host
-                    groups.setdefault(key, _Group()).pool.add(facts.host, part.whole, pue)
-                    continue
-                for key, begin, end in _cuts(by, part):
-                    groups.setdefault(key, _Group()).pool.add(facts.host, part.cut(begin, end), pue)
+                for key, view, lump in _lumps(by, part, others):
+                    process = view.process
+                    groups.setdefault(key, _Group()).pool.add(process.facts.host, lump, process.pue.value)
 
     def reports(self) -> dict[str, tuple[GroupReport, ...]]:
         """The groups by what they are of: periods in their order, names and hosts by their energy."""
@@ -80,7 +84,7 @@ class GroupSums:
 def _keys(by: By, view: View) -> Iterator[tuple[str, int, int]]:
     """The groups of a process, each once: key, begin and end in UTC nanoseconds, as long as it is on the boot clock."""
     if by not in PERIODS:
-        yield (view.process.facts.name if by is By.NAME else view.process.facts.host), *utc_span(view)
+        yield _KEY_OF[by](view), *utc_span(view)
         return
     found: dict[str, tuple[int, int]] = {}
     for key, begin, end, offset_ns in _pieces(by, view, view.begin_ns, view.end_ns):
@@ -90,10 +94,13 @@ def _keys(by: By, view: View) -> Iterator[tuple[str, int, int]]:
         yield key, *span
 
 
-def _cuts(by: By, part: Told) -> Iterator[tuple[str, int, int]]:
-    """The periods of a part: key, begin and end on its own clock."""
+def _lumps(by: By, part: Told, others: Sequence[View]) -> Iterator[Given]:
+    """What each group has of a part: a period what was used in it, a name or host what its runs measured of it."""
+    if by not in PERIODS:
+        yield from split(part, others, _KEY_OF[by])
+        return
     for key, begin, end, _ in _pieces(by, part.view, part.begin_ns, part.end_ns):
-        yield key, begin, end
+        yield key, part.view, part.cut(begin, end)
 
 
 def _pieces(by: By, view: View, begin_ns: int, end_ns: int) -> Iterator[tuple[str, int, int, int]]:

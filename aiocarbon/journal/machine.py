@@ -9,7 +9,7 @@ process and modelled by another under another name, which is only told.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aiocarbon._core.assemble import MEASURED
@@ -38,7 +38,7 @@ class Told(NamedTuple):
         end_ns: Up to when.
         whole: All of it.
         stretches: By the stretches of its run that share time with it.
-        cut: Makes the lump of a window within it: begin and end, boot time.
+        devices: The devices.
     """
 
     view: View
@@ -46,7 +46,11 @@ class Told(NamedTuple):
     end_ns: int
     whole: Lump
     stretches: Sequence[tuple[Stretch, Lump]]
-    cut: Callable[[int, int], Lump]
+    devices: Mapping[str, Known]
+
+    def cut(self, begin_ns: int, end_ns: int) -> Lump:
+        """A window within it: begin and end, boot time."""
+        return lump_of(self.view.cut_of(self.devices, begin_ns, end_ns))
 
 
 class Machine:
@@ -71,7 +75,7 @@ class Machine:
             (view,) = views
             quick = windows_of(view, folds=folds)
             if quick is not None:
-                return [Told(view, view.begin_ns, view.end_ns, *quick, cut=_cutter(view))]
+                return [Told(view, view.begin_ns, view.end_ns, *quick, view.process.devices)]
         return self.cut_curves(views)
 
     def wholes(self) -> list[Told]:
@@ -190,12 +194,7 @@ def _cut(view: View, devices: Mapping[str, Known], begin_ns: int, end_ns: int, *
     for stretch in view.within(begin_ns, end_ns) if has_stretches else ():
         begin, end = max(stretch.begin_ns, begin_ns), min(stretch.end_ns, end_ns)
         stretches.append((stretch, lump_of(view.cut_of(devices, begin, end))))
-    return Told(view, begin_ns, end_ns, whole, stretches, lambda begin, end: lump_of(view.cut_of(devices, begin, end)))
-
-
-def _cutter(view: View) -> Callable[[int, int], Lump]:
-    """Cuts windows of a process that tells all its devices all its time."""
-    return lambda begin, end: lump_of(view.cut_of(view.process.devices, begin, end))
+    return Told(view, begin_ns, end_ns, whole, stretches, devices)
 
 
 def _told_and_modelled(a: View, b: View) -> Iterator[str]:

@@ -56,8 +56,8 @@ def overlap_text(runs: Sequence[RunReport], total: Quantities) -> str:
     if twice_kwh <= LEAST_SHARE * total.it_energy_kwh:
         return ""
     return (
-        f"runs overlapped on a machine: {numbers.energy(twice_kwh)} that another run measured too is once in the total "
-        "and in its groups"
+        f"runs overlapped on a machine: {numbers.energy(twice_kwh)} that another run measured too is once in the "
+        "total; groups by name and host split it evenly among the runs that measured it"
     )
 
 

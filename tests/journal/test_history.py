@@ -22,7 +22,7 @@ import aiocarbon
 from aiocarbon import JournalError, UsageError
 from aiocarbon._core.groups import By, periods
 from aiocarbon._core.intensity import IntensityValue, Quality
-from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity
+from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity, Role, ShareOf
 from aiocarbon.cli.main import main
 from aiocarbon.cli.report_options import _instant
 from aiocarbon.journal import compare, load, records
@@ -41,6 +41,7 @@ def lines(
     watts: float = WATTS,
     epochs: int = 2,
     broken: bool = False,
+    share: ShareOf | None = None,
     **header: Any,
 ) -> Iterator[dict[str, Any]]:
     """A run that began so many seconds after midnight, on a machine that has been up since long before."""
@@ -53,7 +54,7 @@ def lines(
     }  # fmt: skip
     device = Device(
         id="GPU-1", kind=DeviceKind.GPU, name="GPU", quantity=Quantity.ENERGY, basis=Basis.COUNTER,
-        covers=frozenset({Part.GPU}), low_factor=0.95, high_factor=1.05,
+        covers=frozenset({Part.GPU}), low_factor=0.95, high_factor=1.05, share=share,
     )  # fmt: skip
     yield records.device_record(0, device, f"s-{begin_s}", 0.0)
     value = IntensityValue(
@@ -107,6 +108,60 @@ def test_each_joule_counts_once_in_the_total_and_in_each_kind_of_group(history: 
             assert sum(getattr(group, field) for group in groups) == pytest.approx(getattr(loaded.total, field))
     days = {group.key: (group.runs, group.duration_s) for group in loaded.groups["day"]}
     assert days == {"2026-09-22": (3, 1200.0), "2026-09-23": (1, 300.0), "2026-09-29": (1, 600.0)}
+
+
+def adds_up(loaded: aiocarbon.Loaded) -> bool:
+    """Whether groups of each kind make the total."""
+    fields = ("it_energy_kwh", "energy_kwh", "co2eq_g")
+    return all(
+        sum(getattr(group, field) for group in groups) == pytest.approx(getattr(loaded.total, field))
+        for groups in loaded.groups.values()
+        for field in fields
+    )
+
+
+def test_what_runs_of_several_names_measured_together_is_split_among_their_groups(tmp_path: Path) -> None:
+    put(tmp_path, "a", 0.0, name="long")
+    put(tmp_path, "b", 200.0, 200.0, name="short")
+    put(tmp_path, "c", 300.0, 300.0, name="long")  # of one name: the third of three runs
+    loaded = load(tmp_path)
+    told = {group.key: group for group in loaded.groups["name"]}
+    # 100 s of short beside one run, 100 s beside two.
+    assert {key: joules(group) for key, group in told.items()} == pytest.approx(
+        {"long": 60_000 - 25_000 / 3, "short": 25_000 / 3}
+    )
+    assert (told["short"].duration_s, told["short"].coverage, told["short"].basis) == (200.0, 1.0, "counter")
+    assert told["short"].it_energy_kwh_low == pytest.approx(0.95 * told["short"].it_energy_kwh)
+    assert adds_up(loaded)
+
+
+def test_containers_of_one_machine_have_each_a_part_of_what_both_measured(tmp_path: Path) -> None:
+    put(tmp_path, "a", 0.0, host="one")
+    put(tmp_path, "a", 0.0, host="two", file="b")
+    put(tmp_path, "b", 0.0, host="two")
+    loaded = load(tmp_path)
+    # Of the one run both containers have a part, and one of them that of the other run.
+    assert {group.key: joules(group) for group in loaded.groups["host"]} == pytest.approx(
+        {"one": 20_000, "two": 40_000}
+    )
+    assert adds_up(loaded)
+
+
+def test_a_share_of_what_another_run_measured_is_split_as_well(tmp_path: Path) -> None:
+    def share(holder: str, *within: str) -> ShareOf:
+        return ShareOf(scope="process", role=Role.OWN, device="GPU-1", holder=holder, within=within)
+
+    put(tmp_path, "m", 0.0, name="machine")
+    put(tmp_path, "g", 0.0, name="group", watts=60, share=share("g"))
+    put(tmp_path, "p", 0.0, 300.0, name="inner", watts=30, share=share("p", "g"))
+    put(tmp_path, "o", 300.0, 300.0, name="other", watts=20, share=share("o"))
+    loaded = load(tmp_path)
+    told = {group.key: joules(group) for group in loaded.groups["name"]}
+    # Of 30 W three know, of what the group has beside them two: 300 s so, and 300 s without the inner, with another.
+    machine = 300 * (40 + 30 / 2 + 30 / 3) + 300 * (20 + 60 / 2 + 20 / 2)
+    group = 300 * (30 / 2 + 30 / 3) + 300 * 60 / 2
+    assert told == pytest.approx({"machine": machine, "group": group, "inner": 300 * 30 / 3, "other": 300 * 20 / 2})
+    assert adds_up(loaded)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +295,7 @@ def test_the_report_shows_groups_the_total_and_what_overlapped(
     assert out.count("aiocarbon: ") == 5
     assert "(no name)" in out
     assert "runs overlapped on a machine: 8.33 Wh" in out
+    assert "groups by name and host split it evenly among the runs that measured it" in out
     assert err == ""
     assert main(["report", str(history), "--by", "day", "--name", "gpt"]) == 0
     out, _ = capsys.readouterr()
