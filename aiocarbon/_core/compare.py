@@ -165,7 +165,7 @@ def _notes(a: Side, b: Side) -> Iterator[str]:
     facts: tuple[tuple[str, Callable[[RunReport], Any]], ...] = (
         ("scope", lambda run: run.scope.name),
         ("PUE", lambda run: f"{run.pue.value:g}"),
-        ("zone", lambda run: run.location.zone),
+        ("zone", lambda run: ", ".join(place.zone for place in run.locations or (run.location,))),
         ("what is measured", lambda run: ", ".join(run.scope.measured) or "none"),
         ("hardware", lambda run: ", ".join(sorted({device.name for device in run.devices if device.counted}))),
     )

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from aiocarbon._core.intensity import Pue
 from aiocarbon._core.ledger import weakest
+from aiocarbon._core.locations import Locations
 from aiocarbon._core.nodes import Attempt
 from aiocarbon._core.reading import Basis
 from aiocarbon._core.report import (
@@ -106,9 +107,10 @@ def continued(former: Former, live: RunReport) -> RunReport:
         rework=Quantities(**added(*rework)) if rework else None,
         devices=_merged(run.devices, live.devices, lambda d: (d.host, d.id), _device_adder(run, live)),
         scope=_scope(run.scope, live.scope),
+        **_places(run, live),
         pue=_pue(run, live, whole),
-        intensity_g_per_kwh=_mean_intensity(run, live, whole["it_energy_kwh"]),
-        intensity_sources=_sources(run, live, whole["it_energy_kwh"]),
+        intensity_g_per_kwh=_mean_intensity(run, live, whole["energy_kwh"]),
+        intensity_sources=_sources(run, live, whole["energy_kwh"]),
         co2eq_g_before=None
         if before_g == [None, None]
         else sum(part.co2eq_g if g is None else g for part, g in zip((run, live), before_g, strict=True)),
@@ -208,17 +210,27 @@ def _pue(run: RunReport, live: RunReport, whole: dict[str, Any]) -> Pue:
     return Pue(value=whole["energy_kwh"] / whole["it_energy_kwh"], source=f"energy-weighted: {told}")
 
 
-def _mean_intensity(run: RunReport, live: RunReport, it_kwh: float) -> float:
-    if it_kwh <= 0.0:
+def _places(run: RunReport, live: RunReport) -> dict[str, Any]:
+    found = Locations()
+    for part in (run, live):
+        for place in part.locations:
+            found.add(place, j_from_kwh(place.it_energy_kwh))
+        if not part.locations:
+            found.add(part.location, j_from_kwh(part.it_energy_kwh))
+    return found.fields()
+
+
+def _mean_intensity(run: RunReport, live: RunReport, kwh: float) -> float:
+    if kwh <= 0.0:
         return live.intensity_g_per_kwh
-    return sum(part.intensity_g_per_kwh * part.it_energy_kwh for part in (run, live)) / it_kwh
+    return sum(part.intensity_g_per_kwh * part.energy_kwh for part in (run, live)) / kwh
 
 
-def _sources(run: RunReport, live: RunReport, it_kwh: float) -> tuple[IntensityUse, ...]:
+def _sources(run: RunReport, live: RunReport, kwh: float) -> tuple[IntensityUse, ...]:
     """The sources of both, with their shares of the whole."""
     found: dict[tuple[str, ...], IntensityUse] = {}
     for part in (run, live):
-        weight = part.it_energy_kwh / it_kwh if it_kwh > 0.0 else 0.5
+        weight = part.energy_kwh / kwh if kwh > 0.0 else 0.5
         for use in part.intensity_sources:
             key = (use.source, use.zone, use.quality, use.kind, use.factor_basis)
             use = dataclasses.replace(use, share=use.share * weight)

@@ -127,6 +127,17 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocationUse(Location):
+    """A location of a run that was in several.
+
+    Attributes:
+        it_energy_kwh: What the run's devices used there.
+    """
+
+    it_energy_kwh: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pue:
     """Power usage effectiveness: energy of the facility over energy of the IT equipment, at least 1.
 

@@ -92,9 +92,14 @@ def scaled(lump: Lump, by: float) -> Lump:
         g.high_g * by,
         g.edge_g * by,
         g.intensity_g_per_kwh,
-        {key: use._replace(energy_j=use.energy_j * by, weighed=use.weighed * by) for key, use in uses},
+        {key: scaled_use(use, by) for key, use in uses},
     )
     return Lump(pieces, lump.length_ns, carbon, lump.energy_j * by)
+
+
+def scaled_use(use: Use, by: float) -> Use:
+    """A use whose energy weighs so many times as much."""
+    return use._replace(energy_j=use.energy_j * by, weighed=use.weighed * by)
 
 
 class Part:
@@ -180,14 +185,14 @@ class Pool:
         self._low_g += carbon.low_g
         self._high_g += carbon.high_g
         self._edge_2 += carbon.edge_g * carbon.edge_g
-        self._weighed += energy_j * carbon.intensity_g_per_kwh
+        self._weighed += energy_j * pue * carbon.intensity_g_per_kwh
         self._means += carbon.intensity_g_per_kwh
         self._cuts += 1
         self._it_j += energy_j
         self._facility_j += energy_j * pue
         self._pues += pue
         if carbon.uses:
-            add_uses(self._uses, carbon.uses)
+            add_uses(self._uses, {key: scaled_use(use, pue) for key, use in carbon.uses.items()})
 
     def _part(self, key: FoldKey, device: Device, host: str) -> Part:
         at: object = key if self.folds else (host, device.id, device.share and device.share.holder)
@@ -220,7 +225,8 @@ class Pool:
 
     def cut(self, duration_ns: int) -> Cut:
         """Everything, as one cut of a given length."""
-        mean = self._weighed / self._it_j if self._it_j > 0.0 else self._means / max(self._cuts, 1)
+        # By energy with PUE, as CO2eq is: where machines with several meet, CO2eq is still energy x mean.
+        mean = self._weighed / self._facility_j if self._facility_j > 0.0 else self._means / max(self._cuts, 1)
         carbon = CarbonCut(
             co2eq_g=self._co2eq_g,
             low_g=self._low_g,

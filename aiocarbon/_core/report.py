@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiocarbon._core.body import Overhead
 from aiocarbon._core.identity import Identity
-from aiocarbon._core.intensity import Location, Pue
+from aiocarbon._core.intensity import Location, LocationUse, Pue
 from aiocarbon._core.ledger import Cut, DeviceCut, coverage, weakest
 from aiocarbon._core.nodes import Attempt, NodeReport
 from aiocarbon._core.reading import Basis, DeviceKind, Role
@@ -228,8 +228,8 @@ class IntensityUse:
         quality: How it came to be known.
         kind: Average or marginal.
         factor_basis: Direct or life-cycle.
-        g_per_kwh: Its mean, weighed by the energy that fell under it.
-        share: Share of the run's energy that it weighed, 0..1; of the time where nothing was used.
+        g_per_kwh: Its mean, weighed by the energy that fell under it, PUE included.
+        share: Share of the run's energy, PUE included, that it weighed, 0..1; of the time where nothing was used.
         note: What a user should know; empty if nothing.
     """
 
@@ -289,15 +289,15 @@ class RunReport(Quantities):
         status: "complete", or "partial" where something was not measured or is not there yet.
         merge: By which rules processes were put together; empty for one.
         scope: What is measured, modelled and missing.
-        location: Where the machine is, and how that is known.
+        location: Where the machine is, and how that is known; of several places that which used most.
+        locations: All places of a run that was in several, with what was used there; else empty.
         pue: Power usage effectiveness with its source.
-        intensity_g_per_kwh: Energy-weighted mean.
+        intensity_g_per_kwh: Mean by energy with PUE: `co2eq_g` over `energy_kwh`.
         intensity_sources: The sources used.
         co2eq_g_before: CO2eq before intensities of the past that were guesses were asked for again; None if none were.
         equivalents: The CO2eq told as other things.
         prediction: The newest prediction that was made of it; None if none was, or it was read from a journal.
-        spans: One entry a name of a span, in the order in which they came: own figures, which with `unattributed` make
-            the run.
+        spans: One entry a name, in the order in which they came: own figures, which with `unattributed` make the run.
         unattributed: What no span owns.
         attribution: How the energy was split among spans; None where there was none.
         children: The children of the tracker.
@@ -305,8 +305,7 @@ class RunReport(Quantities):
         overhead: What the instrument itself cost.
         tool: Who measured: "aiocarbon", or the tool whose log was imported.
         version: Version of that tool.
-        identity: Of which job, attempt and rank it is, and by which rules; None where a journal does not say, or for
-            several processes together.
+        identity: Its job, attempt and rank, and by which rules; None if no journal says so, or of several processes.
     """
 
     schema: str = REPORT_SCHEMA
@@ -330,6 +329,7 @@ class RunReport(Quantities):
     merge: tuple[str, ...] = ()
     scope: Scope
     location: Location
+    locations: tuple[LocationUse, ...] = ()
     pue: Pue
     intensity_g_per_kwh: float
     intensity_sources: tuple[IntensityUse, ...]

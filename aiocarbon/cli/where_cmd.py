@@ -14,6 +14,7 @@ from aiocarbon.cli.output import deliver, say, with_version
 from aiocarbon.cli.width import columns
 from aiocarbon.errors import JournalError
 from aiocarbon.render.places import can_show_bars, where_lines
+from aiocarbon.render.text import places_of
 
 if TYPE_CHECKING:
     from aiocarbon._core.report import RunReport
@@ -99,7 +100,7 @@ def _where_it_ran(
     options: WhereOptions, runs: Sequence[RunReport], location: Location, pue: Pue
 ) -> tuple[Location, Pue]:
     """Where all runs ran, unless another place was given; where they ran in several, where this machine is."""
-    if "location" not in options.settings and len({run.location.zone for run in runs}) == 1:
+    if "location" not in options.settings and len({place.zone for run in runs for place in places_of(run)}) == 1:
         location = runs[0].location
     if "pue" not in options.settings and len({run.pue.value for run in runs}) == 1:
         pue = runs[0].pue
@@ -109,7 +110,7 @@ def _where_it_ran(
 def _ran(run: RunReport) -> Ran:
     return Ran(
         run_id=run.run_id,
-        zone=run.location.zone,
+        zone=", ".join(place.zone for place in places_of(run)),
         it_energy_kwh=run.it_energy_kwh,
         pue=run.pue.value,
         co2eq_g=run.co2eq_g,

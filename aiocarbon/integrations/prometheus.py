@@ -176,7 +176,8 @@ def _fill(families: dict[str, Metric], now: Now) -> None:
     _add(families, "aiocarbon_pue_ratio", run, report.pue.value)
     _fill_prediction(families, now)
     facts = {"run_id": report.run_id, "name": report.name, "host": report.host, "version": report.version}
-    facts |= {"location": report.location.zone, "scope": report.scope.name, "pue_source": report.pue.source}
+    facts |= {"location": ", ".join(place.zone for place in report.locations or (report.location,))}
+    facts |= {"scope": report.scope.name, "pue_source": report.pue.source}
     info = families[INFO]
     assert isinstance(info, InfoMetricFamily)
     info.add_metric([_clean(label) for label in run], {fact: _clean(value) for fact, value in facts.items()})

@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiocarbon._core.assemble import scope, uses
 from aiocarbon._core.body import NO_OVERHEAD, Facts
 from aiocarbon._core.intensity import Pue
+from aiocarbon._core.locations import Locations
 from aiocarbon._core.nodes import NAMES_TOLD, NodeReport, names, partial_notes
 from aiocarbon._core.pool import Pool
 from aiocarbon._core.reading import Part
@@ -70,7 +71,7 @@ class Joined:
         self._expected: dict[int, Expected] = {}
         self._first: View | None = None
         self._pues: dict[Pue, None] = {}
-        self._zones: dict[str, None] = {}
+        self._locations = Locations()
         self._missing: frozenset[Part] = frozenset()
         self._cost = NO_OVERHEAD
         self._warnings = WarningSum()
@@ -105,6 +106,7 @@ class Joined:
             host, pue = process.facts.host, process.pue.value
             self._whole.add(host, part.whole, pue)
             self._nodes[host].energy_j = (self._nodes[host].energy_j or 0.0) + part.whole.energy_j
+            self._locations.add(process.facts.location, part.whole.energy_j)
             joules += part.whole.energy_j
             grams += part.whole.carbon.co2eq_g
             self._ends[starts[process.ident]].energy_j += part.whole.energy_j
@@ -175,7 +177,7 @@ class Joined:
         if len(self._spans) > SPANS_KEPT:
             self._spans = united(self._spans)
         self._pues[process.pue] = None
-        self._zones[process.facts.location.zone] = None
+        self._locations.add(process.facts.location, 0.0)  # also where nothing is measured
         self._missing |= view.missing()
         self._cost += view.overhead()
         self.total = max(self.total, 1 + max(process.epochs, default=-1))
@@ -251,7 +253,7 @@ class Joined:
             "started_at": utc(spans[0][0] * S_PER_NS),
             "ended_at": ended_at,
             "as_of": ended_at,
-            "location": facts.location,
+            **self._locations.fields(),
             "pue": self._pue(),
         }
 
@@ -335,9 +337,8 @@ class Joined:
             yield "a try went on with this run before it began: its clock stood wrong, and it counts as a later one"
         yield from self._resumers.notes()
         yield from self._warnings
-        if len(self._zones) > 1:
-            zones = ", ".join(self._zones)
-            yield f"the run's processes were in several zones ({zones}); each counts with its own"
+        if len(zones := self._locations.zones()) > 1:
+            yield f"the run's processes were in several zones ({', '.join(zones)}); each counts with its own"
 
     def _merge_notes(self, told: str) -> Iterator[str]:
         yield (

@@ -8,7 +8,7 @@ from typing import Any
 from aiocarbon._core.report import Quantities, RunReport
 from aiocarbon.page.words import MEASURED_WORDS, co2eq_words, cut, energy_words, shares_words
 from aiocarbon.render import numbers
-from aiocarbon.render.text import LEAST_AMOUNT, location_words
+from aiocarbon.render.text import LEAST_AMOUNT, locations_words
 
 __all__ = ["device_rows", "facts", "head", "span_rows"]
 
@@ -52,7 +52,7 @@ def _facts(report: RunReport) -> Iterator[tuple[str, str]]:
         it, ends = numbers.energy_range(report.it_energy_kwh, report.it_energy_kwh_low, report.it_energy_kwh_high)
         yield "Energy of the devices", f"{it}, 90 % range {ends}"
     yield "PUE", f"{report.pue.value:g}: {report.pue.source}"
-    yield "Location", location_words(report.location)
+    yield "Location", "; ".join(locations_words(report))
     for use in report.intensity_sources:
         note = f"; {use.note}" if use.note else ""
         yield (

@@ -126,8 +126,8 @@ def _component(run: RunReport, name: str, kind: DeviceKind) -> dict[str, str]:
 
 def _place(run: RunReport, alpha3: Callable[[str], str]) -> dict[str, str]:
     place = run.location
-    if place.country == "WORLD":
-        return {}  # no place is known
+    if place.country == "WORLD" or run.locations:
+        return {}  # no place is known, or there are several
     state, _, country = place.name.rpartition(", ")
     provider, _, region = place.region.partition(" ")
     return {

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from aiocarbon._core.intensity import Location
 from aiocarbon._core.reading import Basis, Part
 from aiocarbon._core.report import Equivalent, IntensityUse, Quantities, RunReport, _plain
 from aiocarbon._core.sci import Sci
 from aiocarbon._core.units import M_PER_KM
 from aiocarbon.render import numbers
 from aiocarbon.render.escape import one_line
-from aiocarbon.render.text import OURS, intensity_words
+from aiocarbon.render.text import OURS, intensity_words, places_of
 
 __all__ = ["Statement", "statement", "statement_text"]
 
@@ -152,7 +153,7 @@ def statement(
         tools=_tools(runs),
         hardware=_some(_hardware(runs)),
         made_up_share=_made_up(runs),
-        locations=_some(_location(run) for run in runs),
+        locations=_some(_location(place) for run in runs for place in places_of(run)),
         pue=tuple(Source(value=v, source=s) for v, s in dict.fromkeys((r.pue.value, r.pue.source) for r in runs)),
         intensity_sources=_intensities(runs),
         measured=_parts(run.scope.measured for run in runs),
@@ -327,8 +328,7 @@ def _made_up(runs: Sequence[RunReport]) -> float:
     return min(made_up / whole, 1.0) if whole > 0.0 else 0.0
 
 
-def _location(run: RunReport) -> str:
-    place = run.location
+def _location(place: Location) -> str:
     if place.country == "WORLD":
         return "not known"
     cloud = f", {one_line(place.region, 60)}" if place.region else ""
@@ -336,8 +336,8 @@ def _location(run: RunReport) -> str:
 
 
 def _intensities(runs: Sequence[RunReport]) -> tuple[IntensityUse, ...]:
-    """The intensities of all runs, each source once, weighed by energy; by time where nothing was used."""
-    weights = [run.it_energy_kwh for run in runs]
+    """The intensities of all runs, each source once, weighed by energy with PUE; by time where nothing was used."""
+    weights = [run.energy_kwh for run in runs]
     if math.fsum(weights) <= 0.0:
         weights = [run.duration_s for run in runs]
     whole = math.fsum(weights) or 1.0

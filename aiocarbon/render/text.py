@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from aiocarbon._core.intensity import Location
+from aiocarbon._core.intensity import Location, LocationUse
 from aiocarbon._core.reading import Basis
 from aiocarbon._core.report import (
     DeviceReport,
@@ -227,7 +227,22 @@ def _intensities(report: RunReport) -> Iterator[str]:
     for n, use in enumerate(uses):
         share = f"{numbers.percent(use.share)} of the energy: " if len(uses) > 1 else ""
         yield _line("intensity" if n == 0 else "", share + _intensity(use))
-    yield _line("location", location_words(report.location))
+    for n, text in enumerate(locations_words(report)):
+        yield _line("location" if n == 0 else "", text)
+
+
+def places_of(report: RunReport) -> Sequence[Location]:
+    """Where a run was: one place, or several."""
+    return report.locations or (report.location,)
+
+
+def locations_words(report: RunReport) -> Iterator[str]:
+    """Where a run was, in words: a text for each place, with its share of the energy if there are several."""
+    for place in places_of(report):
+        share = ""
+        if isinstance(place, LocationUse) and report.it_energy_kwh > 0.0:
+            share = f"{numbers.percent(place.it_energy_kwh / report.it_energy_kwh)} of the devices' energy: "
+        yield share + location_words(place)
 
 
 def location_words(place: Location) -> str:

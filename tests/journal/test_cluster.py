@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiocarbon._core.former import Former, continued
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity
 from aiocarbon._core.report import RunReport
@@ -25,6 +26,9 @@ from aiocarbon.journal.machine import Machine
 from aiocarbon.journal.parse import read_process
 from aiocarbon.journal.quick import windows_of
 from aiocarbon.journal.view import View
+from aiocarbon.render.emissions_csv import emissions_csv
+from aiocarbon.render.statement import statement
+from aiocarbon.render.statement_forms import statement_latex, statement_markdown
 from aiocarbon.render.text import report_text
 
 S = 10**9
@@ -38,15 +42,19 @@ def joules(part: Any) -> float:
     return float(part.it_energy_kwh) * KWH
 
 
-def value(g_per_kwh: float) -> IntensityValue:
+def value(g_per_kwh: float, zone: str = "DK") -> IntensityValue:
     return IntensityValue(
         g_per_kwh=g_per_kwh,
         low_g_per_kwh=g_per_kwh,
         high_g_per_kwh=g_per_kwh,
         source="given",
-        zone="DK",
+        zone=zone,
         quality=Quality.GIVEN,
     )
+
+
+def in_zone(zone: str, name: str) -> dict[str, Any]:
+    return {"zone": zone, "name": name, "how": "given", "is_guess": False}
 
 
 @dataclass
@@ -88,7 +96,7 @@ class Process:
         return {"k": kind, "t": t, "e": [energy + n for n in range(self.devices)], "s": [0] * self.devices, **more}
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        place = {"zone": "DK", "name": "Denmark", "how": "given", "is_guess": False}
+        place = self.who.get("location") or in_zone("DK", "Denmark")
         yield {
             "schema": records.SCHEMA, "run_id": self.run, "name": "", "host": self.host, "pid": self.pid,
             "boot_id": self.boot, "version": "0", "interval_s": 1.0, "location": place,
@@ -101,9 +109,9 @@ class Process:
                 covers=frozenset({Part.GPU}),
             )  # fmt: skip
             yield records.device_record(n, device, self.segment or f"{self.host}-{self.pid}-{self.begin}", 0.0)
-        yield records.intensity_record(value(G_PER_KWH), float("-inf"))
-        for at, g_per_kwh in self.steps:
-            yield records.intensity_record(value(g_per_kwh), float(WALL_S + self.clock + at))
+        yield records.intensity_record(value(G_PER_KWH, place["zone"]), float("-inf"))
+        for since, g_per_kwh in self.steps:
+            yield records.intensity_record(value(g_per_kwh, place["zone"]), float(WALL_S + self.clock + since))
         for text in self.warnings:
             yield {"k": "warning", "t": self.begin * S, "text": text}
         marks = sorted({self.begin, *itertools.chain(*((a, b) for _, a, b in self.epochs))})
@@ -711,3 +719,78 @@ def test_the_text_of_a_run_of_several_nodes_says_what_is_partial_and_by_which_ru
         "run id of the SLURM job",
     ):
         assert words in text
+
+
+# -- several places ------------------------------------------------------------------------------------------------
+
+
+FRANCE = {"location": in_zone("FR", "France"), "pue": {"value": 1.1, "source": "given"}}
+POLAND = {"location": in_zone("PL", "Poland"), "pue": {"value": 2.0, "source": "given"}}
+
+
+def in_france(**more: Any) -> Process:
+    return Process(host="n1", boot="b1", who=FRANCE, steps=[(0, 40.0)], **more)
+
+
+def in_poland(**more: Any) -> Process:
+    return Process(host="n2", boot="b2", who=POLAND, watts=(300,), steps=[(0, 600.0)], **more)
+
+
+def test_a_run_in_several_places_names_them_all_in_every_form(tmp_path: Path) -> None:
+    run = the_run(tmp_path, in_france(), in_poland())
+    assert run.location.zone == "PL"  # where it used most
+    assert [(place.zone, joules(place)) for place in run.locations] == [
+        ("FR", pytest.approx(60_000)),
+        ("PL", pytest.approx(180_000)),
+    ]
+    text = report_text(run)
+    assert "25 % of the devices' energy: France (FR), as given" in text
+    assert "75 % of the devices' energy: Poland (PL), as given" in text
+    stated = statement([run], run)
+    assert stated.locations == ("France (FR)", "Poland (PL)")
+    assert "| Location |  | France (FR) and Poland (PL) |" in statement_markdown(stated)
+    assert "France (FR) and Poland (PL)" in statement_latex(stated)
+    header, row = (line.split(",") for line in emissions_csv([run], lambda alpha2: f"{alpha2}A").splitlines())
+    assert dict(zip(header, row, strict=True))["country_name"] == ""
+    assert dict(zip(header, row, strict=True))["country_iso_code"] == ""
+
+
+def test_means_and_shares_are_by_energy_with_pue_as_co2eq_is(tmp_path: Path) -> None:
+    run = the_run(tmp_path, in_france(), in_poland())
+    assert run.intensity_g_per_kwh == pytest.approx(run.co2eq_g / run.energy_kwh, rel=1e-12)
+    told = {use.zone: (use.share, use.g_per_kwh) for use in run.intensity_sources}
+    france, poland = 60 * 1.1, 180 * 2.0
+    assert told == {
+        "FR": pytest.approx((france / (france + poland), 40.0)),
+        "PL": pytest.approx((poland / (france + poland), 600.0)),
+    }
+    stated = statement([run], run)
+    assert stated.intensity_g_per_kwh == pytest.approx(
+        sum(use.share * use.g_per_kwh for use in stated.intensity_sources)
+    )
+    apart = put(tmp_path / "two", in_france(run="a"), in_poland(run="b"))
+    stated = statement(apart.runs, apart.total)
+    assert stated.intensity_g_per_kwh == pytest.approx(
+        sum(use.share * use.g_per_kwh for use in stated.intensity_sources)
+    )
+
+
+def test_a_run_that_went_on_elsewhere_is_told_alike_by_its_tracker_and_by_its_journals(tmp_path: Path) -> None:
+    (former,) = put(tmp_path / "a", in_france(end=40 * MINUTE)).runs
+    (later,) = put(tmp_path / "b", in_poland(clock=3600)).runs
+    live = continued(Former(run=former, is_open=False), later)
+    merged = the_run(tmp_path / "c", in_france(end=40 * MINUTE), in_poland(clock=3600))
+    assert live.location == merged.location
+    assert live.location.zone == "FR"
+    assert [place.zone for place in merged.locations] == ["FR", "PL"]
+    assert [joules(place) for place in live.locations] == pytest.approx([joules(place) for place in merged.locations])
+    assert live.intensity_g_per_kwh == pytest.approx(merged.intensity_g_per_kwh)
+    assert [use.share for use in live.intensity_sources] == pytest.approx([u.share for u in merged.intensity_sources])
+    again = continued(Former(run=live, is_open=False), later)  # a third try adds to what is known of each place
+    assert [joules(place) for place in again.locations] == pytest.approx([240_000, 360_000])
+    assert again.location.zone == "PL"
+
+
+def test_a_run_in_one_place_has_one_location(tmp_path: Path) -> None:
+    run = the_run(tmp_path, Process(pid=1), Process(pid=2, host="n2", boot="b2"))
+    assert (run.location.zone, run.locations) == ("DK", ())

@@ -10,7 +10,7 @@ from aiocarbon._core.units import S_PER_HOUR, S_PER_MIN
 from aiocarbon.render.escape import one_line
 from aiocarbon.render.numbers import is_nothing
 from aiocarbon.render.statement import basis_words
-from aiocarbon.render.text import location_words
+from aiocarbon.render.text import locations_words
 
 __all__ = ["actual", "car", "components", "predicted"]
 
@@ -45,7 +45,7 @@ def actual(report: RunReport, epochs: int, decimals: int, *, is_interpretable: b
     """
     yield (
         f"Average carbon intensity during training was {report.intensity_g_per_kwh:.2f} gCO2eq/kWh at detected "
-        f"location: {location_words(report.location)}."
+        f"location: {'; '.join(locations_words(report))}."
     )
     if is_nothing(report):
         yield f"\nActual consumption for {epochs} epoch(s):\n\tnothing could be measured: aiocarbon doctor says why"
