@@ -198,11 +198,17 @@ def _cut(view: View, devices: Mapping[str, Known], begin_ns: int, end_ns: int, *
 
 
 def _told_and_modelled(a: View, b: View) -> Iterator[str]:
-    """Parts that one process measured while another modelled them, under different devices."""
-    models = [known for known in b.process.devices.values() if known.device.basis not in MEASURED]
-    for model, known in itertools.product(models, a.process.devices.values()):
-        if not (known.device.counted and model.device.counted):
-            continue
+    """Parts that one process measured while another modelled them, under different devices.
+
+    What both know under one id counts once, also where one of them holds a share of it, which is modelled as well.
+    """
+    counted = {ident: known for ident, known in a.process.devices.items() if known.device.counted}
+    models = [
+        known
+        for ident, known in b.process.devices.items()
+        if known.device.counted and known.device.basis not in MEASURED and ident not in counted
+    ]
+    for model, known in itertools.product(models, counted.values()):
         common = known.device.covers & model.device.covers
         if common and known.device.basis in MEASURED:
             yield (

@@ -42,6 +42,8 @@ def lines(
     epochs: int = 2,
     broken: bool = False,
     share: ShareOf | None = None,
+    basis: Basis = Basis.COUNTER,
+    device_id: str = "GPU-1",
     **header: Any,
 ) -> Iterator[dict[str, Any]]:
     """A run that began so many seconds after midnight, on a machine that has been up since long before."""
@@ -53,7 +55,7 @@ def lines(
         "t": t0, "wall_ns": wall, **header,
     }  # fmt: skip
     device = Device(
-        id="GPU-1", kind=DeviceKind.GPU, name="GPU", quantity=Quantity.ENERGY, basis=Basis.COUNTER,
+        id=device_id, kind=DeviceKind.GPU, name="GPU", quantity=Quantity.ENERGY, basis=basis,
         covers=frozenset({Part.GPU}), low_factor=0.95, high_factor=1.05, share=share,
     )  # fmt: skip
     yield records.device_record(0, device, f"s-{begin_s}", 0.0)
@@ -147,10 +149,25 @@ def test_containers_of_one_machine_have_each_a_part_of_what_both_measured(tmp_pa
     assert adds_up(loaded)
 
 
-def test_a_share_of_what_another_run_measured_is_split_as_well(tmp_path: Path) -> None:
-    def share(holder: str, *within: str) -> ShareOf:
-        return ShareOf(scope="process", role=Role.OWN, device="GPU-1", holder=holder, within=within)
+def share(holder: str, *within: str) -> ShareOf:
+    return ShareOf(scope="process", role=Role.OWN, device="GPU-1", holder=holder, within=within)
 
+
+def test_what_one_run_measured_and_another_modelled_may_count_twice_but_no_share_of_it_does(tmp_path: Path) -> None:
+    put(tmp_path, "m", 0.0)
+    put(tmp_path, "p", 0.0, 300.0, watts=30, basis=Basis.MODEL, share=share("p"))
+    loaded = load(tmp_path)
+    assert joules(loaded.total) == pytest.approx(60_000)
+    assert not any("twice" in problem for problem in loaded.problems)
+    assert any("it counts once" in problem for problem in loaded.problems)
+    put(tmp_path, "x", 0.0, watts=30, basis=Basis.MODEL, device_id="model:gpu")
+    told = [problem for problem in load(tmp_path).problems if "twice" in problem]
+    assert told == [
+        "gpu of node may be counted twice: one process measured it (GPU-1) while another modelled it (model:gpu)"
+    ]
+
+
+def test_a_share_of_what_another_run_measured_is_split_as_well(tmp_path: Path) -> None:
     put(tmp_path, "m", 0.0, name="machine")
     put(tmp_path, "g", 0.0, name="group", watts=60, share=share("g"))
     put(tmp_path, "p", 0.0, 300.0, name="inner", watts=30, share=share("p", "g"))
