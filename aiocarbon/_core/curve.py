@@ -10,6 +10,7 @@ Points come from readings (`derive.py`) or from a journal.
 from __future__ import annotations
 
 import bisect
+import copy
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -75,6 +76,14 @@ class Curve:
         self._missing = array("d")
         self._slack = array("d")
         self._sums = (self._energy, self._under, self._over, self._missing, self._slack)
+
+    def told_by(self, device: Device) -> Curve:
+        """The same points, of the device as somebody else describes it; they are not to grow any more."""
+        if device == self.device:
+            return self
+        other = copy.copy(self)
+        other.device = device
+        return other
 
     # -- building (by derive.py and the journal's reader) ------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aiocarbon._core.assemble import MEASURED
 from aiocarbon._core.pool import Lump, lump_of
-from aiocarbon._core.segment import DeviceKey, Segment, Window, gather, is_apart, shares
+from aiocarbon._core.segment import DeviceKey, Segment, SegmentKey, Window, gather, is_apart, shares
 from aiocarbon._core.units import NS_PER_MS
 from aiocarbon.journal.nested import told_twice, unnested
 from aiocarbon.journal.process import Known, Process
@@ -140,7 +140,10 @@ def machines_of(processes: Iterable[Process], problems: list[str]) -> list[Machi
 
 
 def _segments_of(views: Sequence[View]) -> list[Segment]:
-    """The segments of all processes; what two of them know of one segment becomes common to both."""
+    """The segments of all processes; what two of them know of one segment becomes common to both.
+
+    Only points do: what there is to say of the device (who read it, say) is said of each run by its own processes.
+    """
     merged = gather(
         Segment(
             key=known.key,
@@ -151,10 +154,15 @@ def _segments_of(views: Sequence[View]) -> list[Segment]:
         for known in view.process.devices.values()
         if len(known.curve)
     )
+    by_run: dict[tuple[str, SegmentKey], list[Known]] = {}
     for view in views:
         for known in view.process.devices.values():
             if known.key in merged:
-                known.curve = merged[known.key].curve
+                by_run.setdefault((view.process.facts.run_id, known.key), []).append(known)
+    for (_, key), group in by_run.items():
+        curve = merged[key].curve.told_by(min((known.device for known in group), key=repr))
+        for known in group:
+            known.curve = curve
     return list(merged.values())
 
 

@@ -71,6 +71,7 @@ class Process:
     begin: int = 0
     end: int = 10 * MINUTE
     watts: Sequence[int] = (100,)
+    note: str = ""
     devices: int = 1
     epochs: Sequence[tuple[int, int, int]] = ()  # index, from, to
     partial: Sequence[int] = ()
@@ -106,7 +107,7 @@ class Process:
         for n in range(self.devices):
             device = Device(
                 id=f"GPU-{n}", kind=DeviceKind.GPU, name="a GPU", quantity=Quantity.ENERGY, basis=self.basis,
-                covers=frozenset({Part.GPU}),
+                covers=frozenset({Part.GPU}), note=self.note,
             )  # fmt: skip
             yield records.device_record(n, device, self.segment or f"{self.host}-{self.pid}-{self.begin}", 0.0)
         yield records.intensity_record(value(G_PER_KWH, place["zone"]), float("-inf"))
@@ -794,3 +795,30 @@ def test_a_run_that_went_on_elsewhere_is_told_alike_by_its_tracker_and_by_its_jo
 def test_a_run_in_one_place_has_one_location(tmp_path: Path) -> None:
     run = the_run(tmp_path, Process(pid=1), Process(pid=2, host="n2", boot="b2"))
     assert (run.location.zone, run.locations) == ("DK", ())
+
+
+# -- what is said of a device --------------------------------------------------------------------------------------
+
+
+def test_each_run_says_of_a_device_what_its_own_processes_say(tmp_path: Path) -> None:
+    for_1 = "read by process 1 of this machine for this one"
+    runs = put(
+        tmp_path,
+        Process(run="reader", pid=1, segment="s"),
+        Process(run="follower", pid=2, segment="s", note=for_1),
+        Process(run="ranks", pid=3, segment="s", note="read by process 4 of this machine for this one"),
+        Process(run="ranks", pid=4, segment="s"),  # one of the run's own read it: nothing to say
+        Process(run="late", pid=5, segment="s", note=for_1, end=20 * MINUTE),  # has points that no other has
+    ).runs
+    assert {run.run_id: [device.note for device in run.devices] for run in runs} == {
+        "reader": [""],
+        "follower": [for_1],
+        "ranks": [""],
+        "late": [for_1],
+    }
+    assert {run.run_id: round(joules(run)) for run in runs} == {
+        "reader": 60_000,
+        "follower": 60_000,
+        "ranks": 60_000,
+        "late": 120_000,
+    }
