@@ -139,6 +139,7 @@ class Joined:
             groups.setdefault((restart, who.attempt if who is not None else ""), []).append(view)
             by_host.setdefault(view.process.facts.host, []).append(view)
         found: dict[str, Start] = {}
+        begins: dict[str, int] = {}
         told_ns = {host: told_to_ns(group) for host, group in by_host.items()}
         for (restart, name), group in groups.items():
             group.sort(key=lambda view: (view.begin_ns, view.process.ident))
@@ -148,6 +149,7 @@ class Joined:
                 start = found[view.process.ident] = Start(restart, name, number)
                 off_ns = self._clocks.off_ns(view, start)
                 begin, end = (at - off_ns for at in utc_span(view))
+                begins[view.process.ident] = begin
                 self._clocks.take(start, view.process.facts.host, (begin, end))
                 extent = Extent(begin, end, view.ended_well, view.process.resumes)
                 self._extents.setdefault(start, extent).join(extent)
@@ -163,7 +165,8 @@ class Joined:
             for view in group:
                 by_start.setdefault(found[view.process.ident], []).append(view)
             for start, of in by_start.items():
-                self._expected.setdefault(start.restart, Expected()).take(of, start)
+                first_ns = min(begins[view.process.ident] for view in of)
+                self._expected.setdefault(start.restart, Expected()).take(of, start, first_ns)
         return found
 
     def _take_facts(self, view: View, span: tuple[int, int]) -> None:

@@ -11,7 +11,7 @@ from aiocarbon._core.nodes import NAMES_TOLD, Attempt, NodeReport, partial_notes
 from aiocarbon._core.report import RunReport, utc
 from aiocarbon._core.tries import Extent, Start, tries
 from aiocarbon._core.units import S_PER_NS, kwh_from_j, s_from_ns
-from aiocarbon.journal.sums import Ends, Expected, NodeSum
+from aiocarbon.journal.sums import Ends, Expected, NodeSum, utc_span
 from aiocarbon.journal.view import View
 
 COMPLETE: Final = "complete"
@@ -79,7 +79,7 @@ def beside_others(run: RunReport, view: View) -> RunReport:
     """The report of a run of which one process told, with the nodes that it was to have beside that one's."""
     process = view.process
     expected = Expected()
-    expected.take([view], Start(0, "", 0))
+    expected.take([view], Start(0, "", 0), utc_span(view)[0])
     if expected.count < 2:
         return run
     length_s = s_from_ns(expected.length_ns)

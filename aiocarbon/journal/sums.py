@@ -102,20 +102,28 @@ class NodeSum:
 class Expected:
     """The nodes that the starts of one number were to have, and those that told."""
 
-    __slots__ = ("count", "hosts", "lengths_ns", "names", "newest")
+    __slots__ = ("count", "hosts", "names", "newest", "spans")
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
         self.newest: tuple[str, ...] | None = None
         self.count = 0
         self.hosts: dict[str, None] = {}
-        self.lengths_ns: dict[Start, int] = {}
+        self.spans: dict[Start, tuple[int, int]] = {}
 
-    def take(self, views: Sequence[View], start: Start) -> None:
-        """Take what the processes of a start say of it, all those of one machine at once."""
+    def take(self, views: Sequence[View], start: Start, begin_ns: int) -> None:
+        """Take what the processes of a start say of it, all those of one machine at once.
+
+        Args:
+            views: The processes.
+            start: Their start.
+            begin_ns: Begin of the first of them, UTC nanoseconds.
+        """
         self.hosts[views[0].process.facts.host] = None
         length_ns = max(view.end_ns for view in views) - min(view.begin_ns for view in views)
-        self.lengths_ns[start] = max(self.lengths_ns.get(start, 0), length_ns)
+        begin, end = self.spans.get(start, (begin_ns, begin_ns))
+        # Of several machines the one that had it longest tells: their clocks may stand apart.
+        self.spans[start] = (begin_ns, begin_ns + length_ns) if length_ns > end - begin else (begin, end)
         for view in views:
             who = view.process.facts.identity
             if who is None:
@@ -127,8 +135,11 @@ class Expected:
 
     @property
     def length_ns(self) -> int:
-        """How long its starts lasted, each from its first process's begin to its last one's end, where that is most."""
-        return sum(self.lengths_ns.values())
+        """How long its starts lasted, each from its first process's begin to its last one's end, where that is most.
+
+        Starts at one time had it together: of a command and what was put around it, or of two steps of a job.
+        """
+        return union_ns(self.spans.values())
 
     @property
     def silent(self) -> list[str]:

@@ -539,6 +539,37 @@ def test_processes_that_begin_and_end_apart_cover_no_more_than_was_expected(tmp_
     assert [(node.covered_s, node.expected_s) for node in run.nodes] == [(600.0, 600.0)] * 2
 
 
+@pytest.mark.parametrize(
+    ("spans", "expected_s"),
+    [
+        ([(0, 600), (10, 590)], 600.0),  # a batch script's `aiocarbon run`, and the training in it
+        ([(0, 600), (10, 200), (300, 590)], 600.0),  # and one after the other in it
+        ([(0, 100), (150, 400), (160, 600), (650, 700)], 600.0),  # steps of a job, two of them at one time
+    ],
+)
+def test_starts_at_one_time_were_to_have_their_node_once(
+    tmp_path: Path, spans: list[tuple[int, int]], expected_s: float
+) -> None:
+    one = [
+        Process(pid=n, begin=begin, end=end, who=start(f"s-{n}", expected_nodes="n1", expected_node_count=1))
+        for n, (begin, end) in enumerate(spans)
+    ]
+    run = the_run(tmp_path / "one", *one)
+    assert (run.status, run.warnings) == ("complete", ())
+    assert [(node.covered_s, node.expected_s) for node in run.nodes] == [(expected_s, expected_s)]
+
+
+def test_what_was_put_around_a_start_of_two_nodes_adds_nothing_to_what_they_were_to_tell(tmp_path: Path) -> None:
+    who = {"expected_nodes": "n[1-2]", "expected_node_count": 2}
+    steps = [
+        Process(host=f"n{n}", boot=f"b{n}", pid=9, begin=2, end=end, who=start("step-0", **who))
+        for n, end in ((1, 597), (2, 598))
+    ]
+    run = the_run(tmp_path, Process(host="n1", boot="b1", end=600, who=start("batch", **who)), *steps)
+    assert [(node.covered_s, node.expected_s) for node in run.nodes] == [(600.0, 600.0), (596.0, 600.0)]
+    assert (run.status, run.warnings) == ("complete", ())
+
+
 def test_a_run_whose_nodes_all_told_is_complete(tmp_path: Path) -> None:
     who = start("a", expected_nodes="n[1-2]", expected_node_count=2)
     run = the_run(tmp_path, *(Process(host=f"n{n}", boot=f"b{n}", pid=n, who=who) for n in (1, 2)))
