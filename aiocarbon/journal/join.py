@@ -17,10 +17,11 @@ from aiocarbon._core.locations import Locations
 from aiocarbon._core.nodes import NAMES_TOLD, NodeReport, names, partial_notes
 from aiocarbon._core.pool import Pool
 from aiocarbon._core.reading import Part
-from aiocarbon._core.report import EpochReport, Quantities, RunReport, utc
+from aiocarbon._core.report import RunReport, utc
 from aiocarbon._core.span_report import span_fields, span_notes
 from aiocarbon._core.tries import Extent, Start, generations, set_back, tries
 from aiocarbon._core.units import S_PER_NS
+from aiocarbon.journal.epochs import Windows
 from aiocarbon.journal.machine import Told
 from aiocarbon.journal.nodes import COMPLETE, PARTIAL, attempt_reports, node_reports
 from aiocarbon.journal.span_sums import SpanSum
@@ -31,15 +32,13 @@ from aiocarbon.journal.sums import (
     NodeSum,
     Resumers,
     WarningSum,
-    WindowSum,
     is_let_go,
-    length_ns,
     told_to_ns,
     union_ns,
     united,
     utc_span,
 )
-from aiocarbon.journal.view import KEPT_EPOCHS, Stretch, View
+from aiocarbon.journal.view import View
 
 FOLDS_ABOVE: Final = 64
 """A run of more processes tells its devices by kind and name, not one by one."""
@@ -61,8 +60,7 @@ class Joined:
         self._folds = processes > FOLDS_ABOVE
         self._processes = 0
         self._whole = Pool(folds=self._folds)
-        self._epochs: dict[tuple[int, Start], WindowSum] = {}
-        self._outside: dict[tuple[int | None, Start], WindowSum] = {}
+        self._windows = Windows(folds=self._folds)
         self._extents: dict[Start, Extent] = {}
         self._spans: list[tuple[int, int]] = []
         self._clocks = Clocks()
@@ -80,7 +78,6 @@ class Joined:
         self._before_g = 0.0
         self._is_refreshed = False
         self._shares = SpanSum()
-        self.total = 0
 
     @property
     def folds(self) -> bool:
@@ -99,7 +96,7 @@ class Joined:
         """
         views = list(views)
         starts = self._starts(views)
-        touched: set[WindowSum] = set()
+        told = list(told)
         joules = grams = 0.0
         for part in told:
             process = part.view.process
@@ -110,21 +107,7 @@ class Joined:
             joules += part.whole.energy_j
             grams += part.whole.carbon.co2eq_g
             self._ends[starts[process.ident]].energy_j += part.whole.energy_j
-            for stretch, lump in part.stretches:
-                self._sum_of(part.view, stretch, starts[process.ident]).pool.add(host, lump, pue)
-        for view in views:
-            start = starts[view.process.ident]
-            for stretch in view.stretches:
-                found = self._sum_of(view, stretch, start)
-                found.spans.append((stretch.begin_ns, stretch.end_ns))
-                touched.add(found)
-                if stretch.epoch is not None:
-                    epoch = view.process.epochs[stretch.epoch]
-                    # Processes of one run step together; the one that told most has seen all.
-                    found.steps = max(found.steps, epoch.steps)
-                    found.is_partial = found.is_partial or epoch.is_partial
-        for found in touched:
-            found.close()
+        self._windows.take(views, told, starts)
         self._shares.take(views, joules, grams)
         self._before_g += grams if before_g is None else before_g
         self._is_refreshed = self._is_refreshed or before_g is not None
@@ -183,19 +166,10 @@ class Joined:
         self._locations.add(process.facts.location, 0.0)  # also where nothing is measured
         self._missing |= view.missing()
         self._cost += view.overhead()
-        self.total = max(self.total, 1 + max(process.epochs, default=-1))
         for text in process.warnings:
             self._warnings.add(text, f"{host} (process {process.ident.split('/')[-2]})")
         if process.facts.identity is not None:
             self._rules.update(dict.fromkeys(process.facts.identity.rules))
-
-    def _sum_of(self, view: View, stretch: Stretch, start: Start) -> WindowSum:
-        if stretch.epoch is not None:
-            return self._epochs.setdefault((stretch.epoch, start), WindowSum(folds=self._folds))
-        # What a try did after its last epoch, when it did not end well, was on its way to the next one.
-        is_lost = stretch is view.stretches[-1] and not view.ended_well
-        key = (1 + max(view.process.epochs, default=-1) if is_lost else None, start)
-        return self._outside.setdefault(key, WindowSum(folds=self._folds))
 
     # -- telling -----------------------------------------------------------------------------------------------
 
@@ -217,23 +191,23 @@ class Joined:
         spans = united(self._spans)
         cut = self._whole.cut(union_ns(spans))
         fields = self._whole.quantities(cut.end_ns)
-        epochs, outside, rework, told = self._by_epoch()
+        parts = self._windows.parts(self._extents, cut.end_ns)
         shared = self._shares.account(), self._shares.children()
         return RunReport(
             **fields,
             **self._place(self._first.process.facts, spans),
             is_final=True,
             ended_well=not any(ends.open or ends.bad for ends in last),
-            epochs=epochs,
-            epochs_total=self.total,
-            outside=outside,
-            rework=rework,
+            epochs=parts.epochs,
+            epochs_total=self._windows.total,
+            outside=parts.outside,
+            rework=parts.rework,
             paused_s=max((spans[-1][1] - spans[0][0]) * S_PER_NS - fields["duration_s"], 0.0),
             attempts=attempt_reports(self._extents, self._ends),
             devices=self._whole.devices(len(self._nodes)),
             nodes=nodes,
             status=PARTIAL if lacks else COMPLETE,
-            merge=tuple(self._merge_notes(told)),
+            merge=tuple(self._merge_notes(parts.note)),
             **span_fields(fields, self._pue().value, utc(spans[-1][1] * S_PER_NS), *shared),
             scope=scope(cut, self._missing, self._first.process.facts.scope),
             intensity_g_per_kwh=cut.carbon.intensity_g_per_kwh,
@@ -263,48 +237,6 @@ class Joined:
     def _before(self) -> float | None:
         """CO2eq by the journals alone; None where nothing else was learnt afterwards."""
         return self._before_g if self._is_refreshed and self._before_g != self._whole.co2eq_g else None
-
-    def _by_epoch(self) -> tuple[tuple[EpochReport, ...], Quantities, Quantities | None, str]:
-        """Epochs, what lies outside them, what was done again, and a word on the last."""
-        order = {start: n for n, starts in enumerate(tries(self._extents)) for start in starts}
-        by_index: dict[int, dict[int, list[tuple[Start, WindowSum]]]] = {}
-        for (index, start), found in sorted(self._epochs.items()):
-            by_index.setdefault(index, {}).setdefault(order[start], []).append((start, found))
-        lost, rest = WindowSum(folds=True), WindowSum(folds=True)
-        again: list[int] = []
-        lost_ns = epochs_ns = 0
-        epochs = []
-        for index, by_try in sorted(by_index.items()):
-            done = [n for n, sums in by_try.items() if not any(one.is_partial for _, one in sums)]
-            counts = max(done or by_try)
-            for n, sums in by_try.items():
-                if n != counts:
-                    again.append(index)
-                    lost_ns += self._joined(sums, lost)
-            taken_ns = length_ns(by_try[counts], self._extents)
-            epochs_ns += taken_ns
-            if index >= self.total - KEPT_EPOCHS:
-                epochs.append(_epoch(index, [one for _, one in by_try[counts]], taken_ns, folds=self._folds))
-        rest_ns = 0
-        for (upto, start), found in self._outside.items():
-            later = by_index.get(upto, {}) if upto is not None else {}
-            if any(n > order[start] for n in later):
-                lost_ns += self._joined([(start, found)], lost)
-            else:
-                rest_ns += self._joined([(start, found)], rest)
-        # Starts that ran at one time were outside at one time; no more of it there is than the epochs leave.
-        rest_ns = min(rest_ns, max(union_ns(self._spans) - epochs_ns - lost_ns, 0))
-        outside = Quantities(**rest.pool.quantities(rest_ns))
-        if not lost_ns:
-            return tuple(epochs), outside, None, ""
-        rework = Quantities(**lost.pool.quantities(lost_ns))
-        return tuple(epochs), outside, rework, _rework_note(again, 1 + max(order.values()))
-
-    def _joined(self, sums: list[tuple[Start, WindowSum]], into: WindowSum) -> int:
-        """Add the windows of starts to another; how long they were together, nanoseconds."""
-        for _, one in sums:
-            into.pool.join(one.pool)
-        return length_ns(sums, self._extents)
 
     def _lacks(self, nodes: tuple[NodeReport, ...], last: list[Ends]) -> Iterator[str]:
         """What of the run is not there, or not yet."""
@@ -373,28 +305,3 @@ def _count(number: int, noun: str) -> str:
 
 def _time(at_ns: int) -> str:
     return utc(at_ns * S_PER_NS).isoformat(timespec="seconds")
-
-
-def _epoch(index: int, sums: list[WindowSum], taken_ns: int, *, folds: bool) -> EpochReport:
-    if len(sums) == 1:
-        (whole,) = sums
-    else:
-        whole = WindowSum(folds=folds)
-        for one in sums:
-            whole.join(one)
-    return EpochReport(
-        **whole.pool.quantities(taken_ns),
-        index=index,
-        devices=whole.pool.devices(),
-        steps=whole.steps,
-        is_partial=whole.is_partial,
-        is_final=True,
-    )
-
-
-def _rework_note(again: list[int], tried: int) -> str:
-    which = f"epochs {again[0]} to {again[-1]}" if len(set(again)) > 1 else f"epoch {again[0]}" if again else "an epoch"
-    return (
-        f"the run was tried {tried} times, and {which} told more than once: the last try that completed one counts, "
-        "what earlier ones used for it is rework"
-    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from aiocarbon._core.nodes import NAMES_TOLD, names
 from aiocarbon._core.pool import Pool
-from aiocarbon._core.tries import Extent, Start
+from aiocarbon._core.tries import Start
 from aiocarbon._core.units import NS_PER_S
 from aiocarbon.journal.view import View
 
@@ -50,41 +49,19 @@ def utc_span(view: View) -> tuple[int, int]:
 class WindowSum:
     """The windows of one epoch, or of what lies outside, in one start of a run."""
 
-    __slots__ = ("is_partial", "length_ns", "pool", "spans", "steps")
+    __slots__ = ("is_partial", "length_ns", "pool", "steps")
 
     def __init__(self, *, folds: bool) -> None:
         self.pool = Pool(folds=folds)
         self.length_ns = 0  # of the machine that took longest
-        self.spans: list[tuple[int, int]] = []  # of the machine at hand
         self.steps = 0
         self.is_partial = False
-
-    def close(self) -> None:
-        """Be done with a machine."""
-        self.length_ns = max(self.length_ns, union_ns(self.spans))
-        self.spans.clear()
 
     def join(self, other: WindowSum) -> None:
         """Take what another try, or another start of a try, used."""
         self.pool.join(other.pool)
         self.steps = max(self.steps, other.steps)
         self.is_partial = self.is_partial or other.is_partial
-
-
-def length_ns(found: Iterable[tuple[Start, WindowSum]], extents: Mapping[Start, Extent]) -> int:
-    """How long the windows of an epoch were: starts that ran at one time had it together, later ones went on with it.
-
-    Args:
-        found: Its windows by their starts.
-        extents: From when to when each start ran.
-    """
-    total = longest = 0
-    upto_ns = -math.inf
-    for start, one in sorted(found, key=lambda pair: extents[pair[0]].begin_ns):
-        if extents[start].begin_ns >= upto_ns:
-            total, longest = total + longest, 0
-        upto_ns, longest = max(upto_ns, extents[start].end_ns), max(longest, one.length_ns)
-    return total + longest
 
 
 class NodeSum:

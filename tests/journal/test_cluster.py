@@ -560,7 +560,7 @@ def test_starts_at_one_time_were_to_have_their_node_once(
 
 
 def test_what_was_put_around_a_start_of_two_nodes_adds_nothing_to_what_they_were_to_tell(tmp_path: Path) -> None:
-    who = {"expected_nodes": "n[1-2]", "expected_node_count": 2}
+    who: dict[str, Any] = {"expected_nodes": "n[1-2]", "expected_node_count": 2}
     steps = [
         Process(host=f"n{n}", boot=f"b{n}", pid=9, begin=2, end=end, who=start("step-0", **who))
         for n, end in ((1, 597), (2, 598))
