@@ -21,7 +21,8 @@ from aiocarbon import Budget, ConfigError, Tracker, sync
 from aiocarbon._core.former import Former
 from aiocarbon._core.report import RunReport
 from aiocarbon.journal import load
-from aiocarbon.journal.former import former_of, is_alive
+from aiocarbon.journal.alive import is_alive
+from aiocarbon.journal.former import former_of
 from aiocarbon.journal.read import gather
 from aiocarbon.journal.view import View
 
@@ -279,6 +280,10 @@ def test_who_is_alive(tmp_path: Path) -> None:
     assert alive(os.getppid(), "b")
     assert not alive(os.getppid(), "b", began_s=1.0)  # another has that number by now
     assert not alive(os.getpid(), "b")  # that number is ours by now
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    assert not alive(ended.pid, "b")  # nobody has looked how it ended yet
+    ended.wait()
     assert not alive(2**22 + 1, "b")  # beyond the kernel's largest
     assert alive()
     assert not alive(is_before=True)

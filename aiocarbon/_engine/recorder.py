@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import socket
 from collections import deque
 from collections.abc import Iterator
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -30,6 +28,7 @@ from aiocarbon._logging import get_logger
 from aiocarbon._version import __version__
 from aiocarbon.errors import JournalError
 from aiocarbon.journal import records
+from aiocarbon.journal.alive import boot_id
 from aiocarbon.journal.write import JournalWriter
 from aiocarbon.settings import Settings
 
@@ -62,7 +61,6 @@ DROPPED = (
 
 MOST_LACKING = 10_000
 HURRY_NS = NS_PER_S
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Recorder:
@@ -382,14 +380,3 @@ def _alone(session: Session) -> RunReport:
     assert session.newest is not None  # who asks has seen it
     body, cut = session.newest
     return run_report(dataclasses.replace(session.facts, former=None), session.ledger, body, lambda co2eq_g: (), cut)
-
-
-def boot_id() -> str:
-    """Id of this life of the machine: the kernel's, or when it began."""
-    try:
-        return BOOT_ID.read_text().strip()
-    except OSError:
-        import psutil
-
-        # No kernel id: without one, runs before and after a reboot would seem to lie on one clock.
-        return f"{socket.gethostname()}-{psutil.boot_time():.0f}"

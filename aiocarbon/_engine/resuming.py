@@ -62,7 +62,7 @@ def resumed(settings: Settings, who: Identity) -> dict[str, Any]:
     if settings.journal is None:
         note = "resume needs the folder of journals that the run was written to (journal=DIR)"
         return {"first_epoch": number or 0, "notes": () if number is not None else (f"nothing goes on: {note}",)}
-    from aiocarbon._engine.recorder import boot_id
+    from aiocarbon.journal.alive import boot_id
     from aiocarbon.journal.former import former_of
 
     run_id = settings.run_id or who.run_id

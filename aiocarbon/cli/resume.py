@@ -45,7 +45,7 @@ def with_resume(settings: Mapping[str, Any], folder: Path, run_id: str, name: st
 
 def _unfinished(folder: Path, name: str) -> Iterator[str]:
     """The runs whose newest journal tells of no good end, the newest first."""
-    from aiocarbon._engine.recorder import boot_id
+    from aiocarbon.journal.alive import boot_id
     from aiocarbon.journal.prior import newest_runs
 
     here = boot_id()
@@ -84,7 +84,7 @@ class _Journal(NamedTuple):
 
     def is_written(self, boot_id: str) -> bool:
         """Whether its process is still there; `boot_id` is that of this machine."""
-        from aiocarbon.journal.former import is_alive
+        from aiocarbon.journal.alive import is_alive
 
         boot, began_s = str(self.header.get("boot_id")), self.wall_ns * S_PER_NS
         return is_alive(self.path, boot=boot, pid=self.pid, began_s=began_s, boot_id=boot_id)

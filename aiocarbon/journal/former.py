@@ -6,32 +6,20 @@ all the same, since no state has to be loaded to go on counting.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiocarbon._core.former import Former
-from aiocarbon._core.units import S_PER_NS
 from aiocarbon.errors import JournalError
+from aiocarbon.journal.alive import is_written
 from aiocarbon.journal.process import Process
 from aiocarbon.journal.read import gather, tell
-from aiocarbon.journal.write import TAIL_SUFFIX
 
-__all__ = ["Resumed", "former_of", "is_alive"]
-
-RECENT_S: Final = 10.0
-"""A newest second that is older is not being written any more."""
+__all__ = ["Resumed", "former_of"]
 
 MOST_FILES: Final = 512
 FILES_BESIDE: Final = 16
-
-LOCAL_S: Final = 120.0
-"""Likewise where the process can be looked for: two of the longest intervals."""
-
-CLOCK_S: Final = 2.0
-"""Systems know when a process began to a second, and the wall clock may have been set a little since."""
 
 
 class Resumed(NamedTuple):
@@ -111,64 +99,14 @@ def _of_rank(processes: Iterable[Process], rank: int | None) -> list[Process]:
     return [one for one, other in zip(found, ranks, strict=True) if other == rank]
 
 
-def is_alive(
-    path: Path,
-    *,
-    boot: str,
-    pid: int,
-    began_s: float,
-    boot_id: str = "",
-    is_before: bool = False,
-    now_s: float | None = None,
-) -> bool:
-    """Whether the process of a journal without an end still writes it: it overwrites its newest second at each tick.
-
-    Args:
-        path: The journal.
-        boot: Id of the boot that it was written under.
-        pid: Number of the process.
-        began_s: When it began the journal, UTC seconds: what has its number and began later is another process.
-        boot_id: Of this machine: where it is `boot`, the number tells whether the process is there.
-        is_before: True if the launcher says that it was restarted since.
-        now_s: UTC seconds.
-    """
-    try:
-        age_s = (time.time() if now_s is None else now_s) - path.with_suffix(TAIL_SUFFIX).stat().st_mtime
-    except OSError:
-        return False
-    if boot_id and boot == boot_id:
-        return age_s < LOCAL_S and pid != os.getpid() and _is_there(pid, began_s)
-    return age_s < RECENT_S and not is_before
-
-
-def _is_there(pid: int, began_s: float) -> bool:
-    import psutil
-
-    try:
-        return psutil.Process(pid).create_time() < began_s + CLOCK_S
-    except (psutil.Error, ValueError, OverflowError):
-        return False
-
-
 def _is_beside(process: Process, boot_id: str, restart: int | None) -> bool:
     who = process.facts.identity
     before = restart is not None and who is not None and who.restart is not None and who.restart < restart
-    return is_alive(
-        process.path,
-        boot=process.boot,
-        pid=_pid(process),
-        began_s=process.anchors[0].wall_ns * S_PER_NS,
-        boot_id=boot_id,
-        is_before=before,
-    )
-
-
-def _pid(process: Process) -> int:
-    return int(process.ident.split("/")[-2])
+    return is_written(process, boot_id, is_before=before)
 
 
 def _beside(process: Process) -> str:
     return (
-        f"another process ({process.facts.host}, process {_pid(process)}) goes on with this run at the same time: what "
+        f"another process ({process.facts.host}, process {process.pid}) goes on with this run at the same time: what "
         "it measures is not in this report; `aiocarbon report` puts both together and counts each joule once"
     )

@@ -167,7 +167,7 @@ class Joined:
         self._missing |= view.missing()
         self._cost += view.overhead()
         for text in process.warnings:
-            self._warnings.add(text, f"{host} (process {process.ident.split('/')[-2]})")
+            self._warnings.add(text, f"{host} (process {process.pid})")
         if process.facts.identity is not None:
             self._rules.update(dict.fromkeys(process.facts.identity.rules))
 
@@ -196,7 +196,7 @@ class Joined:
         return RunReport(
             **fields,
             **self._place(self._first.process.facts, spans),
-            is_final=True,
+            is_final=not any(ends.goes_on for ends in last),
             ended_well=not any(ends.open or ends.bad for ends in last),
             epochs=parts.epochs,
             epochs_total=self._windows.total,

@@ -134,6 +134,11 @@ class Process:
     order: list[Known | None] = field(default_factory=list)
     all_since: int | None = None  # the first mark at which all devices were known
 
+    @property
+    def pid(self) -> int:
+        """Number of the process on its machine."""
+        return int(self.ident.split("/")[-2])
+
     # -- records -----------------------------------------------------------------------------------------------
 
     def take(self, record: Record) -> None:

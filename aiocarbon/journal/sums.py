@@ -9,6 +9,7 @@ from aiocarbon._core.nodes import NAMES_TOLD, names
 from aiocarbon._core.pool import Pool
 from aiocarbon._core.tries import Start
 from aiocarbon._core.units import NS_PER_S
+from aiocarbon.journal.alive import goes_on
 from aiocarbon.journal.view import View
 
 WARNINGS_KEPT: Final = 1000
@@ -129,12 +130,13 @@ class Expected:
 class Ends:
     """How the processes of a start ended."""
 
-    __slots__ = ("bad", "energy_j", "hosts", "let_go", "names", "newest_ns", "oldest_ns", "open")
+    __slots__ = ("bad", "energy_j", "goes_on", "hosts", "let_go", "names", "newest_ns", "oldest_ns", "open")
 
     def __init__(self) -> None:
         self.energy_j = 0.0
         self.names: dict[str, None] = {}  # of its first machines
         self.open = self.bad = self.let_go = 0
+        self.goes_on = False
         self.oldest_ns = self.newest_ns = 0
         self.hosts: list[str] = []
 
@@ -157,6 +159,7 @@ class Ends:
         self.oldest_ns = min(self.oldest_ns, end_ns) if self.open else end_ns
         self.newest_ns = max(self.newest_ns, end_ns)
         self.open += 1
+        self.goes_on = self.goes_on or goes_on(view.process)
         if len(self.hosts) <= NAMES_TOLD:
             self.hosts.append(view.process.facts.host)
 
@@ -186,7 +189,7 @@ class Resumers:
         process = view.process
         who = process.facts.identity
         if process.resumes and (who is None or who.rank is None) and len(self._spans) < WARNINGS_KEPT:
-            self._spans.append((*span, f"process {process.ident.split('/')[-2]} on {process.facts.host}"))
+            self._spans.append((*span, f"process {process.pid} on {process.facts.host}"))
 
     def notes(self) -> Iterator[str]:
         """What a reader must know of it."""

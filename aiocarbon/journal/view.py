@@ -16,6 +16,7 @@ from aiocarbon._core.reading import Part
 from aiocarbon._core.report import EpochReport, RunReport, utc
 from aiocarbon._core.shares import Account
 from aiocarbon._core.wallclock import WallClock
+from aiocarbon.journal.alive import goes_on
 from aiocarbon.journal.place import moved
 from aiocarbon.journal.plain import count, number, seconds
 from aiocarbon.journal.process import Known, Process
@@ -168,7 +169,7 @@ class View:
             warnings=tuple(self.warnings()),
             missing=self.missing(),
             overhead=self.overhead(),
-            is_final=True,
+            is_final=not goes_on(process),
             ended_well=self.ended_well,
             mended_by_g=self.mended_by_g(),
             account=self.account(),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity
 from aiocarbon._core.report import RunReport
 from aiocarbon.journal import Loaded, load, records
+from aiocarbon.journal.alive import LOCAL_S, boot_id
 from aiocarbon.journal.join import FOLDS_ABOVE
 from aiocarbon.journal.machine import Machine
 from aiocarbon.journal.parse import read_process
@@ -36,6 +39,7 @@ MINUTE = 60
 KWH = 3.6e6
 WALL_S = 1_790_000_040  # on a minute
 G_PER_KWH = 400.0
+PID_OF_NONE = 2**22 + 1  # beyond the kernel's largest
 
 
 def joules(part: Any) -> float:
@@ -594,6 +598,33 @@ def test_a_run_is_reported_while_its_files_grow(tmp_path: Path) -> None:
         assert any("2 of 2 processes did not end" in text for text in run.warnings)
     assert seen == sorted(seen)
     assert seen[0] < seen[-1] == pytest.approx(120_000)
+
+
+@pytest.mark.parametrize("others", [(), (Process(pid=1, end=1),)])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_run_is_final_once_no_process_of_it_goes_on(
+    tmp_path: Path, others: Sequence[Process], is_there: bool
+) -> None:
+    """What broke off is over as well: its newest second is written no more, or nobody is there to write it."""
+    mine = Process(boot=boot_id(), pid=os.getpid() if is_there else PID_OF_NONE, end=1, ended=None,
+                   clock=int(time.time()) - WALL_S)  # fmt: skip
+    tail = mine.put(tmp_path).with_suffix(".tail")
+    found = []
+    for age_s in (0.0, 2 * LOCAL_S):
+        tail.touch()
+        os.utime(tail, (then := time.time() - age_s, then))
+        (run,) = put(tmp_path, *(replace(other, boot=mine.boot, clock=mine.clock) for other in others)).runs
+        assert (run.status, run.ended_well) == ("partial", False)
+        assert ("it goes on, or broke off" in report_text(run)) == (not run.is_final)
+        found.append(run.is_final)
+    assert found == [not is_there, True]
+
+
+def test_a_new_copy_of_what_broke_off_long_ago_does_not_go_on(tmp_path: Path) -> None:
+    path = Process(ended=None, clock=-(10**6)).put(tmp_path)
+    path.with_suffix(".tail").touch()
+    (run,) = load(tmp_path).runs
+    assert run.is_final
 
 
 def test_the_newest_second_of_each_process_is_in_its_tail(tmp_path: Path) -> None:
