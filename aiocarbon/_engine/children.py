@@ -125,6 +125,10 @@ class Books:
                 still.append(epoch)
         self._open = still
 
+    def recall(self) -> None:
+        """Look upon all epochs that are kept as new."""
+        self.news = self._known.copy()
+
     def told(self, at_most: int) -> Child:
         """For a report, with so many of the last epochs whose energy is known."""
         known = self._known if len(self._known) <= at_most else list(self._known)[-at_most:]

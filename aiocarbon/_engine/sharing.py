@@ -196,6 +196,11 @@ class Sharing:
             while books.news:
                 yield books.name, books.news.popleft()
 
+    def recall(self) -> None:
+        """Tell the epochs of children again, as far back as they are kept."""
+        for books in self._books.values():
+            books.recall()
+
     def _learn(self, attribution: Attribution) -> None:
         for books in self._books.values():
             books.learn(attribution.tallies)

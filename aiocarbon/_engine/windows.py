@@ -132,6 +132,11 @@ class Past:
         outside.extend(self.cut(window) for window in list(self._gaps)[len(self._gaps) - since :])
         self.outside = add_cuts(outside)
 
+    def windows(self) -> Iterator[Window]:
+        """Those that are kept, of which the newest may not be final."""
+        yield from self._gaps
+        yield from self._windows
+
     def latest(self, report: EpochReport) -> EpochReport:
         """The refined report of an epoch, if it is known by now, else the one given."""
         at = report.index - (self.total - len(self.epochs))
@@ -156,6 +161,16 @@ class Past:
             is_final=window.is_final,
         )
         return report if window.prediction is None else replace(report, prediction=window.prediction)
+
+
+def known_windows(session: Session) -> tuple[list[Border], list[Window]]:
+    """What a session knows of its past: the marks and windows that are final, as far back as they are kept."""
+    windows = [window for window in session._past.windows() if window.is_final]
+    borders = {border.index: border for window in windows for border in (window.begin, window.end)}
+    begin = session._begin
+    if begin is not None and begin.is_final:
+        borders[begin.index] = begin
+    return [borders[index] for index in sorted(borders)], windows
 
 
 def kept_instants(sessions: Iterable[Session], after_ns: int, before_ns: int) -> list[int]:

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from aiocarbon.journal.records import line, sealed
 
 TAIL_SUFFIX = ".tail"
 MOST_FILES = 10_000
+
+
+class Whereabouts(Enum):
+    """What became of a file while it was written."""
+
+    THERE = "there"
+    MOVED = "moved"
+    GONE = "gone"
 
 
 class JournalWriter:
@@ -43,17 +52,19 @@ class JournalWriter:
         self._tail = -1
         self._tail_length = 0
         self._is_torn = False
+        self._next = 0
         self.path: Path | None = None
 
     def open(self, header: Mapping[str, Any]) -> None:
-        """Make the folder and the file, and write its first line.
+        """Make the folder and the file, one of another name than any before, and write its first line.
 
         Raises:
             JournalError: The file system refuses.
         """
         try:
+            self._folder = Path(os.path.abspath(self._folder))  # the program may change its folder
             self._folder.mkdir(parents=True, exist_ok=True)
-            for n in range(MOST_FILES):
+            for n in range(self._next, MOST_FILES):
                 path = self._folder / f"{self._stem}-{n}.jsonl"
                 try:
                     self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -66,6 +77,7 @@ class JournalWriter:
                     self._forget(path)  # a full disk must not collect an empty file a second
                     raise
                 self.path = path
+                self._next = n + 1
                 return
         except OSError as error:
             raise _failed("opened", self._folder, error) from error
@@ -101,6 +113,24 @@ class JournalWriter:
         except OSError as error:
             raise _failed("written", self.path or self._folder, error) from error
 
+    def whereabouts(self) -> Whereabouts:
+        """Whether the file is still where it was opened.
+
+        It is gone only where its own links and its path say so: file systems of networks and of layers may state a
+        number of links, or of a file, that means nothing.
+        """
+        if self._file < 0 or self.path is None:
+            return Whereabouts.THERE
+        try:
+            mine = os.fstat(self._file)
+            try:
+                there = os.stat(self.path)
+            except (FileNotFoundError, NotADirectoryError):
+                return Whereabouts.GONE if not mine.st_nlink or _is_kept_for_us(self._file) else Whereabouts.MOVED
+        except OSError as error:
+            return Whereabouts.GONE if error.errno == errno.ESTALE else Whereabouts.THERE
+        return Whereabouts.THERE if mine.st_nlink or os.path.samestat(mine, there) else Whereabouts.GONE
+
     def close(self, *, keep_tail: bool = True) -> None:
         """Close the file; a run that ended well needs no tail.
 
@@ -135,6 +165,14 @@ class JournalWriter:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._is_torn = data[written - 1 : written] != b"\n"
             data = data[written:]
+
+
+def _is_kept_for_us(descriptor: int) -> bool:
+    """True if NFS keeps a file that was removed, under another name, only since it is open here."""
+    try:
+        return os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")).startswith(".nfs")
+    except OSError:
+        return False
 
 
 def _encoded(records: Iterable[Mapping[str, Any]]) -> bytes:

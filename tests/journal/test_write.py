@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 from aiocarbon.errors import JournalError
 from aiocarbon.journal import load
 from aiocarbon.journal.records import sealed, unsealed
-from aiocarbon.journal.write import JournalWriter
+from aiocarbon.journal.write import JournalWriter, Whereabouts
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.sync import Tracker
 
@@ -125,6 +126,56 @@ def test_two_writers_of_one_process_never_share_a_file(tmp_path: Path) -> None:
     assert names == [f"a_host_..-7-{n}.jsonl" for n in range(3)]
     for writer in writers:
         writer.close()
+
+
+def test_a_writer_knows_whether_its_file_is_still_there(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "runs", "run", "host")
+    assert writer.whereabouts() is Whereabouts.THERE  # nothing was begun
+    writer.open(HEADER)
+    first = writer.path
+    assert first is not None
+    assert writer.whereabouts() is Whereabouts.THERE
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    assert writer.whereabouts() is Whereabouts.MOVED
+    (tmp_path / "elsewhere").rename(tmp_path / "runs")
+    assert writer.whereabouts() is Whereabouts.THERE
+    first.unlink()
+    assert writer.whereabouts() is Whereabouts.GONE
+    first.write_text("another file of its name")
+    assert writer.whereabouts() is Whereabouts.GONE
+    shutil.rmtree(tmp_path / "runs")
+    (tmp_path / "runs").write_text("in the way")
+    assert writer.whereabouts() is Whereabouts.GONE
+    (tmp_path / "runs").unlink()
+    writer.close()
+    writer.open(HEADER)
+    assert writer.path != first
+    assert writer.whereabouts() is Whereabouts.THERE
+    writer.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_a_file_that_nfs_keeps_only_for_its_writer_is_gone(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "run", "host")
+    writer.open(HEADER)
+    assert writer.path is not None
+    writer.path.rename(tmp_path / "run" / ".nfs0000000000c0ffee00000001")
+    assert writer.whereabouts() is Whereabouts.GONE
+    writer.close()
+
+
+def test_a_relative_folder_is_the_one_that_it_was_in_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    writer = JournalWriter(Path("runs"), "run", "host")
+    writer.open(HEADER)
+    monkeypatch.chdir(tmp_path / "other")
+    assert writer.whereabouts() is Whereabouts.THERE
+    writer.put_tail({"t": 1})
+    writer.close(keep_tail=False)
+    assert [path.suffix for path in (tmp_path / "runs" / "run").iterdir()] == [".jsonl"]
 
 
 def test_the_tail_holds_the_newest_record_whatever_came_before(tmp_path: Path) -> None:
