@@ -88,7 +88,6 @@ class Engine:
         self._recorders: dict[Session, Recorder] = {}
         self._wants: dict[Session, list[Entry]] = {}
         self._orders: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
-        self._turns: WeakKeyDictionary[Session, anyio.Lock] = WeakKeyDictionary()
         self._closings: dict[Session, Closing] = {}
         self._ending: list[Recorder] = []
         self._stop: anyio.Event | None = None
@@ -217,7 +216,7 @@ class Engine:
 
     async def share(self, session: Session, t_ns: int | None = None, *, is_last: bool = False) -> None:
         """Split a run's energy among its spans, as far as readings tell, or up to an instant that one was taken at."""
-        async with self._turns.setdefault(session, anyio.Lock()):
+        async with session.sharing.turn:
             mark = session.known(self.clock.monotonic_ns(), t_ns)
             for _ in session.shared(mark, is_last=is_last):
                 await anyio.lowlevel.checkpoint()  # others have their turn, here and in the training

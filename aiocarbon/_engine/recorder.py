@@ -31,6 +31,9 @@ REST_NS = 5 * NS_PER_S
 """After a failure nothing is appended for so long: what waits would be made into text again at each tick."""
 
 HURRY_NS = NS_PER_S
+SPLIT_WAIT_S = 0.25
+"""The longest wait for a split, which thousands of spans a tick make long: what is told at once is told in time."""
+
 LOOK_NS = 60 * NS_PER_S
 """How often it is seen whether the journal is still there, besides at the end."""
 
@@ -144,6 +147,7 @@ class Recorder:
 
     async def _flush(self, *end: records.Record) -> None:
         async with self._lock:
+            await self._await_split()
             if self._engine.clock.monotonic_ns() >= self._look_due_ns:
                 await self._look()
             notes = self._notes
@@ -166,6 +170,12 @@ class Recorder:
             if not is_resting:
                 del notes.waiting[:told]
                 notes.ticked_ns = max([notes.ticked_ns, *ticks])
+
+    async def _await_split(self) -> None:
+        """A tick's energy is being split among spans: else the tail would tell of them as they were a tick ago."""
+        with anyio.move_on_after(SPLIT_WAIT_S):
+            async with self._session.sharing.turn:
+                pass
 
     async def _look(self) -> None:
         """See whether the journal is still there; if not, have all that is known written into a new one."""

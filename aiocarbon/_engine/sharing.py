@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import anyio
+
 from aiocarbon._core.policy import Split
 from aiocarbon._engine.frozen import bounded
 from aiocarbon._engine.known import TELLING_NS
@@ -51,6 +53,7 @@ class Sharing:
         newest: The newest account; None while no span was opened.
         tape: What is told of spans; None where nobody can.
         problem: Why there are no shares any more; empty while there are.
+        turn: Held while energy is split.
         is_busy: True while `advance` is under way.
         end_ns: Where the run ends, as far as that is known; the engine may come to the end later.
     """
@@ -59,6 +62,7 @@ class Sharing:
         self.newest: Account | None = None
         self.tape: Tape | None = None
         self.problem = ""
+        self.turn = anyio.Lock()
         self.is_busy = False
         self._rule = rule
         self._ledger = ledger

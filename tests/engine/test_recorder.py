@@ -183,3 +183,16 @@ def test_a_journal_that_is_moved_in_mid_run_is_written_on_and_told(tmp_path: Pat
         assert not folder.exists()
 
     run(folder, body)
+
+
+def test_a_tick_writes_the_spans_of_its_own_second(tmp_path: Path) -> None:
+    """Killed just before the next tick, the run would else lack the spans of nearly two seconds."""
+
+    async def body(rig: Rig) -> None:
+        await rig.span("fwd", 0.3)
+        await rig.span("bwd", 0.3)
+        await rig.clock.advance(0.45)  # the tick is past
+        (run,) = load(tmp_path).runs
+        assert {span.name: span.count for span in run.spans} == {"fwd": 1, "bwd": 1}
+
+    run(tmp_path, body)
