@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+import anyio
 import pytest
 
 from aiocarbon import Budget, ConfigError, Tracker, sync
@@ -131,6 +133,60 @@ def test_a_third_start_goes_on_with_both(tmp_path: Path) -> None:
     assert len(report.attempts) == 3
     (read,) = load(tmp_path).runs
     same(report, read)
+
+
+def marked(folder: Path, count: int, *, breaks_off: bool = False, **settings: object) -> RunReport:
+    """One start that marks the ends of some epochs, and breaks off on its way to the next where it shall."""
+    tracker = Tracker(**(KNOWN | {"journal": folder} | settings))  # type: ignore[arg-type]
+
+    async def main() -> None:
+        async with tracker:
+            for _ in range(count):
+                await anyio.sleep(0.02)
+                await tracker.epoch()
+            if breaks_off:
+                await anyio.sleep(0.2)
+                raise InterruptedError
+
+    with contextlib.suppress(InterruptedError):
+        anyio.run(main)
+    return tracker.report()
+
+
+def test_what_tries_left_unfinished_is_rework_once_their_next_epoch_is_done(tmp_path: Path) -> None:
+    def both() -> tuple[RunReport, RunReport]:
+        (read,) = load(tmp_path).runs
+        return tracked, read
+
+    first = marked(tmp_path, 2, breaks_off=True, run_id="job")
+    assert first.rework is None
+    unfinished_kwh = first.outside.it_energy_kwh
+    tracked = marked(tmp_path, 0, breaks_off=True, resume="job")  # comes no further
+    own, read = both()
+    assert own.rework is read.rework is None
+    assert own.outside.it_energy_kwh == pytest.approx(read.outside.it_energy_kwh, rel=1e-3)
+    assert own.outside.it_energy_kwh > 1.8 * unfinished_kwh
+    for tries in (3, 4):
+        tracked = marked(tmp_path, 1, breaks_off=True, resume="job")
+        own, read = both()
+        assert len(own.attempts) == tries
+        assert own.rework is not None
+        assert read.rework is not None
+        for mine, its in ((own.rework, read.rework), (own.outside, read.outside)):
+            assert mine.it_energy_kwh == pytest.approx(its.it_energy_kwh, rel=1e-3)
+            assert mine.duration_s == pytest.approx(its.duration_s, rel=1e-3)
+            assert mine.it_energy_kwh_low <= mine.it_energy_kwh <= mine.it_energy_kwh_high
+            assert 0.0 <= mine.coverage <= 1.0
+        assert own.rework.it_energy_kwh >= 0.99 * unfinished_kwh
+        parts = (*own.epochs, own.outside, own.rework)
+        assert sum(part.it_energy_kwh for part in parts) == pytest.approx(own.it_energy_kwh)
+
+
+def test_what_was_left_unfinished_of_an_epoch_that_is_passed_over_stays_outside(tmp_path: Path) -> None:
+    first = marked(tmp_path, 2, breaks_off=True, run_id="job")
+    own = marked(tmp_path, 1, run_id="job", resume=7)
+    assert own.rework is None
+    assert own.outside.it_energy_kwh >= first.outside.it_energy_kwh
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe" * 1000, b'{"schema":"aiocarbon.journal/9"}\n', b"hello\n"])

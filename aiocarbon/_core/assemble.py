@@ -64,7 +64,7 @@ def run_report(
 
         alone = run_report(dataclasses.replace(facts, former=None), ledger, body, equivalents, cut)
         try:
-            return continued(facts.former, alone)
+            return continued(facts.former, alone, facts.first_epoch)
         except Exception as error:  # what this start measured is right whatever another one wrote down
             lack = f"what earlier tries measured cannot be added, and is left out: {type(error).__name__}: {error}"
             return dataclasses.replace(alone, warnings=(lack, *alone.warnings))

@@ -29,7 +29,7 @@ from aiocarbon._core.scope_report import Scope
 from aiocarbon._core.span_report import ChildReport, SpanReport, TagsReport, Unattributed
 from aiocarbon._core.units import j_from_kwh
 
-__all__ = ["Former", "added", "continued"]
+__all__ = ["Former", "Unfinished", "added", "continued"]
 
 SUMS = tuple(f"{name}{end}" for name in ("it_energy_kwh", "energy_kwh", "co2eq_g") for end in ("", "_low", "_high"))
 SCOPE_SUMS = tuple(f"{whose}_it_energy_kwh" for whose in ("own", "idle", "others", "unknown", "machine"))
@@ -41,16 +41,31 @@ EARLIER = "of an earlier try: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """What tries that did not end well did after their last epochs, on their way to the next.
+
+    Attributes:
+        upto: Number of that epoch.
+        used: What they used; it is part of what their report tells as outside.
+    """
+
+    upto: int
+    used: Quantities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Former:
     """What earlier tries of a run measured.
 
     Attributes:
         run: Their report.
         is_open: True if a journal of the newest has no end.
+        unfinished: What of it is rework once the run has the epochs that it was on its way to.
     """
 
     run: RunReport
     is_open: bool
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 def added(*parts: Quantities) -> dict[str, Any]:
@@ -80,17 +95,49 @@ def added(*parts: Quantities) -> dict[str, Any]:
     }
 
 
-def continued(former: Former, live: RunReport) -> RunReport:
+def less(whole: Quantities, parts: Sequence[Quantities]) -> Quantities:
+    """What is left of a window without parts of it, which share no instant."""
+    if not parts:
+        return whole
+    away = added(*parts)
+    energy = max(whole.it_energy_kwh - away["it_energy_kwh"], 0.0)
+    duration = max(whole.duration_s - away["duration_s"], 0.0)
+    fields = {name: max(getattr(whole, name) - away[name], 0.0) for name in SUMS}
+    for name in ("it_energy_kwh", "energy_kwh", "co2eq_g"):  # the edges' errors do not add up linearly
+        fields[f"{name}_low"] = min(fields[f"{name}_low"], fields[name])
+        fields[f"{name}_high"] = max(fields[f"{name}_high"], fields[name])
+    shares = whole.basis_shares
+    if energy > 0.0:
+        of_parts = away["basis_shares"]
+        left = {
+            basis: share * whole.it_energy_kwh - of_parts.get(basis, 0.0) * away["it_energy_kwh"]
+            for basis, share in shares.items()
+        }
+        shares = {basis: min(joules / energy, 1.0) for basis, joules in left.items() if joules > 0.0} or shares
+    covered = whole.coverage * whole.duration_s - away["coverage"] * away["duration_s"]
+    return Quantities(
+        **fields,
+        duration_s=duration,
+        power_w=j_from_kwh(energy) / duration if duration > 0.0 else None,
+        coverage=min(max(covered / duration, 0.0), 1.0) if duration > 0.0 else whole.coverage,
+        basis=weakest(shares),
+        basis_shares=shares,
+    )
+
+
+def continued(former: Former, live: RunReport, first_epoch: int = 0) -> RunReport:
     """The whole run's report.
 
     Args:
         former: What was measured before.
         live: The report of the try that goes on, or has ended.
+        first_epoch: Number of the epoch that this one began with.
     """
     run = former.run
+    again = [one.used for one in former.unfinished if first_epoch <= one.upto < live.epochs_total]
     whole = added(run, live)
     epochs, redone = _epochs(run.epochs, live.epochs)
-    rework = [part for part in (run.rework, *redone) if part is not None]
+    rework = [part for part in (run.rework, *redone, *again) if part is not None]
     before_g = [run.co2eq_g_before, live.co2eq_g_before]
     paused = max((live.started_at - run.ended_at).total_seconds(), 0.0)
     return dataclasses.replace(
@@ -103,7 +150,7 @@ def continued(former: Former, live: RunReport) -> RunReport:
         attempts=(*(run.attempts or (_attempt(run, former.is_open),)), _attempt(live, not live.is_final)),
         epochs=epochs,
         epochs_total=max(run.epochs_total, live.epochs_total),
-        outside=Quantities(**added(run.outside, live.outside)),
+        outside=Quantities(**added(less(run.outside, again), live.outside)),
         rework=Quantities(**added(*rework)) if rework else None,
         devices=_merged(run.devices, live.devices, lambda d: (d.host, d.id), _device_adder(run, live)),
         scope=_scope(run.scope, live.scope),

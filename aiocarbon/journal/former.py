@@ -6,15 +6,20 @@ all the same, since no state has to be loaded to go on counting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from aiocarbon._core.former import Former
+from aiocarbon._core.former import Former, Unfinished
+from aiocarbon._core.pool import Pool, lump_of
+from aiocarbon._core.report import Quantities
 from aiocarbon.errors import JournalError
 from aiocarbon.journal.alive import is_written
+from aiocarbon.journal.machine import machines_of
 from aiocarbon.journal.process import Process
 from aiocarbon.journal.read import gather, tell
+from aiocarbon.journal.sums import union_ns, utc_span
+from aiocarbon.journal.view import View
 
 __all__ = ["Resumed", "former_of"]
 
@@ -73,11 +78,45 @@ def former_of(
     if not over:
         return Resumed(None, tuple(notes), done)
     try:
-        told = tell(over, ())
+        told, unfinished = tell(over, ()), tuple(_unfinished(over))
     except Exception as error:  # whatever lies there, the run goes on and its own figures are right
         return Resumed(None, (*notes, f"what the run's earlier tries measured cannot be told: {error}"), done)
     (run,) = told.runs
-    return Resumed(Former(run=run, is_open=any(one.end is None for one in over)), (*notes, *told.problems), done)
+    former = Former(run=run, is_open=any(one.end is None for one in over), unfinished=unfinished)
+    return Resumed(former, (*notes, *told.problems), done)
+
+
+def _unfinished(processes: Sequence[Process]) -> Iterator[Unfinished]:
+    """What tries that did not end well did on their way to epochs that no later one of them has.
+
+    The rule is that of a merged run (`epochs.py`), and so is who tells which instant of a device.
+    """
+    by_machine: dict[tuple[str, str], list[Process]] = {}
+    for process in processes:
+        by_machine.setdefault((process.machine, process.boot), []).append(process)
+    machines = [one for key in sorted(by_machine) for one in machines_of(by_machine[key], [])]
+    views = [view for machine in machines for view in machine.views]
+    pools: dict[int, Pool] = {}
+    spans: dict[int, list[tuple[int, int]]] = {}
+    for machine in machines:
+        for view, devices, begin_ns, end_ns in machine.parts(machine.views):
+            upto, last = 1 + max(view.process.epochs, default=-1), view.stretches[-1] if view.stretches else None
+            if view.ended_well or last is None or last.epoch is not None or _is_taken_up(upto, view, views):
+                continue
+            begin_ns, end_ns = max(begin_ns, last.begin_ns), min(end_ns, last.end_ns)
+            if begin_ns < end_ns:
+                lump = lump_of(view.cut_of(devices, begin_ns, end_ns))
+                pools.setdefault(upto, Pool()).add(view.process.facts.host, lump, view.process.pue.value)
+                at_ns = view.ledger.wall.wall_ns(last.begin_ns)
+                spans.setdefault(upto, []).append((at_ns, at_ns + last.end_ns - last.begin_ns))
+    for upto, pool in sorted(pools.items()):
+        yield Unfinished(upto=upto, used=Quantities(**pool.quantities(union_ns(spans[upto]))))
+
+
+def _is_taken_up(epoch: int, view: View, others: Iterable[View]) -> bool:
+    """True if a process that began after this one had ended has the epoch: then their report has it as rework."""
+    _, end_ns = utc_span(view)
+    return any(epoch in other.process.epochs and utc_span(other)[0] >= end_ns for other in others)
 
 
 def _files(folder: Path, host: str) -> list[Path]:
