@@ -5,9 +5,13 @@ An error of ours never reaches the training, unless the run is strict; a wrong s
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import time
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from aiocarbon._core.report import RunReport
     from aiocarbon.integrations._training import Training
 
-__all__ = ["Tracked", "absent", "harmless"]
+__all__ = ["Tracked", "absent", "harmless", "tell_of_copy"]
 
 HOOKS: Final = ("on_", "teardown", "state", "load_state", "start", "log", "finish")
 """How the names of the methods begin that a framework calls."""
@@ -35,6 +39,30 @@ def absent(module: str, least: str) -> ImportError:
     """What is raised where a framework is missing or too old: it names the extra."""
     line = f"pip install -U 'aiocarbon[{module}]'"
     return ImportError(f"aiocarbon.integrations.{module} needs {module} {least} or newer: {line}", name=module)
+
+
+def tell_of_copy(made_in: int, journal: Path | None) -> None:
+    """Warn where a run is a copy's: what made the callback hears nothing of it.
+
+    Args:
+        made_in: Number of the process that made the callback, which the trainer may have left for others (`ddp_spawn`,
+            `ddp_notebook`).
+        journal: Folder of the run's journal; None: there is none.
+    """
+    if os.getpid() == made_in:
+        return
+    how = (
+        f"`aiocarbon report {journal}` tells what this run used"
+        if journal is not None
+        else "give it journal=DIR (AIOCARBON_JOURNAL), and `aiocarbon report DIR` tells what the run used"
+    )
+    with contextlib.suppress(Warning):  # where warnings are errors, this one is none of the training's
+        warnings.warn(
+            f"aiocarbon: the training runs in another process ({os.getpid()}) than the one that made the callback "
+            f"({made_in}), whose `report` stays None: {how}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def harmless(hook: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T | None]:

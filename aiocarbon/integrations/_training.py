@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiocarbon import sync
 from aiocarbon.errors import AiocarbonError
-from aiocarbon.integrations._hooks import harmless
+from aiocarbon.integrations._hooks import harmless, tell_of_copy
 from aiocarbon.settings import check_arguments, resolve
 from aiocarbon.span import WorkSpan
 
@@ -120,10 +120,9 @@ class Training:
         self.reports: list[RunReport] = []
         self.stop_reason = ""
         self.may_stop = self.is_open = False
-        self.last_ns = 0
+        self.last_ns, self._pid = 0, os.getpid()
         self._lock = threading.Lock()
-        self._carried: dict[str, Any] = {}
-        self._restored: dict[str, Any] = {}
+        self._carried, self._restored = dict[str, Any](), dict[str, Any]()
         self._reset()
 
     def _reset(self) -> None:
@@ -136,12 +135,12 @@ class Training:
 
     def __getstate__(self) -> dict[str, Any]:
         # To another process go settings and what a checkpoint told, never a run.
-        return {"settings": self._settings, "_restored": self._restored, "_key": self._key}
+        return {"settings": self._settings, "_restored": self._restored, "_key": self._key, "_pid": self._pid}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Training.__init__(self, state["settings"])
         _unkeyed.discard(self)
-        self._restored, self._key = state["_restored"], state["_key"]
+        self._restored, self._key, self._pid = state["_restored"], state["_key"], state["_pid"]
 
     @property
     def key(self) -> str:
@@ -182,6 +181,8 @@ class Training:
         if tracks(settings, tracker._handle.who, local_rank):
             self.tracker = tracker
             tracker.start()
+            if local_rank == 0:
+                tell_of_copy(self._pid, settings.journal)
 
     @harmless
     def end(self, *, ended_well: bool, at_ns: int | None = None) -> None:

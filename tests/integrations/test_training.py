@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -457,3 +458,43 @@ assert not {{"torch", *{FRAMEWORKS!r}}} & set(sys.modules)"""
 def test_an_integration_stays_small(name: str) -> None:
     path = Path(__file__).parents[2] / f"aiocarbon/integrations/{name}.py"
     assert len(path.read_text(encoding="utf-8").splitlines()) < 100
+
+
+@pytest.mark.parametrize("journal", [None, "runs"])
+def test_a_copy_that_measures_in_another_process_says_where_its_report_is(tmp_path: Path, journal: str | None) -> None:
+    """A trainer that starts its processes itself: who made the callback would hear nothing."""
+    folder = None if journal is None else tmp_path / journal
+    made = Training({**KNOWN, "journal": folder})
+    copied = pickle.loads(pickle.dumps(made))  # in the same process, as trainers copy callbacks too
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        copied.begin()
+        copied.end(ended_well=True)
+        assert len(copied.reports) == 1
+    copied.__setstate__(made.__getstate__() | {"_pid": os.getpid() + 1})
+    command = r"journal=DIR .*aiocarbon report DIR" if folder is None else f"aiocarbon report {folder}"
+    with pytest.warns(RuntimeWarning, match=f"`report` stays None: .*{command}"):
+        copied.begin()
+    copied.end(ended_well=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        copied.begin(local_rank=1)  # one word a machine
+    copied.end(ended_well=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_training_says_where_its_report_is() -> None:
+    script = """
+import os
+from aiocarbon.integrations._training import Training
+training = Training({"meters": "simulated:100", "location": "DK"})
+if os.fork():
+    os.wait()
+    assert not training.reports
+else:
+    training.begin()
+    training.end(ended_well=True)
+    os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert "`report` stays None" in done.stderr
