@@ -289,7 +289,8 @@ class ClusterTracker(EpochVerbs):
     async def snapshot(self) -> RunReport:
         """The report of the cluster as of now, after a reading of every node that answers within 5 s.
 
-        It waits for the nodes' journals, up to a second; spans of other processes are up to 2 s older.
+        It waits for the nodes' journals, up to a second; spans of other processes are those of their last tick: older
+        by at most their `interval_s`, 1 s by default.
 
         Raises:
             UsageError: The run has not begun.
