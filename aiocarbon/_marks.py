@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import time
 from collections.abc import Generator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from aiocarbon._engine.bridge import answer
-from aiocarbon._engine.marks import Marks, warn_unused
+from aiocarbon._engine.marks import Marks, Round, warn_unused
 from aiocarbon.errors import AiocarbonError
 from aiocarbon.span import Span, WorkSpan
 
@@ -101,7 +104,7 @@ class EpochVerbs(StepVerbs):
 
         Args:
             n: How many the run has; None: without end. A run that resumes begins with the epoch that it resumes with.
-                Leaving by `break` leaves the last one partial.
+                Leaving by `break` ends the last one there, as partial.
         """
         return Epochs(self._handle, n)
 
@@ -202,28 +205,74 @@ class EpochMark:
             warn_unused("tracker.epoch()")
 
 
-class Epochs:
-    """An async iterator over epochs that marks their borders; leaving it by `break` leaves the last one partial."""
+@dataclass(slots=True)
+class Count:
+    """How far an iteration over epochs is, of however many loops.
+
+    Attributes:
+        n: Of how many; None: without end.
+        next: Number of the next one.
+    """
+
+    n: int | None
+    next: int
+
+
+class EpochsBase:
+    """What the async and the blocking iterator over epochs have in common.
+
+    Each loop over one takes an iterator of its own, which nobody else holds: Python lets go of it where the loop is
+    left (by `break`, `return` or an error), and the epoch that is open ends there, as partial.
+    """
+
+    _is_begun = False
 
     def __init__(self, handle: Marks, n: int | None) -> None:
         self._handle = handle
-        self._n = None if n is None else handle.declare(n)
-        self._first = self._next = handle.first_epoch
+        self._count = Count(None if n is None else handle.declare(n), handle.first_epoch)
+        self._round = Round(is_loop=False)
+
+    def _for_loop(self) -> Self:
+        made = copy.copy(self)
+        made._round, made._is_begun = Round(is_loop=True), False
+        return made
+
+    def _end(self, t_ns: int) -> Future[Any] | None:
+        self._is_begun = False
+        return self._handle.end_epoch(t_ns, is_partial=False, by=self._round)
+
+    def _begin(self, t_ns: int) -> int | None:
+        """Begin the next one; None if there is none."""
+        count = self._count
+        if count.n is not None and count.next >= count.n:
+            return None
+        self._handle.begin_epoch(t_ns, by=self._round)
+        self._is_begun = True
+        count.next += 1
+        return count.next - 1
+
+    def __del__(self) -> None:
+        if self._is_begun:
+            with contextlib.suppress(AiocarbonError):  # of a strict run: there is nobody to raise it to
+                self._handle.leave_epoch(time.monotonic_ns(), self._round)
+
+
+class Epochs(EpochsBase):
+    """An async iterator over epochs that marks their borders; leaving it by `break` leaves the last one partial."""
 
     def __aiter__(self) -> Self:
-        return self
+        return self._for_loop()
 
     async def __anext__(self) -> int:
         now = time.monotonic_ns()
-        if self._next > self._first:
-            outcome = await wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
+        if self._is_begun:
+            outcome = await wait_for(self._handle, self._end(now))
             if await heed(self._handle, outcome):
                 now = time.monotonic_ns()
-        if self._n is not None and self._next >= self._n:
+        index = self._begin(now)
+        if index is None:
             raise StopAsyncIteration
-        self._handle.begin_epoch(now)
-        self._next += 1
-        return self._next - 1
+        return index
 
 
 async def heed(handle: Marks, outcome: EpochReport | None) -> bool:

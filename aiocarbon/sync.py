@@ -40,7 +40,7 @@ class EpochVerbs(_marks.StepVerbs):
 
         Args:
             n: How many the run has; None: without end. A run that resumes begins with the epoch that it resumes with.
-                Leaving by `break` leaves the last one partial.
+                Leaving by `break` ends the last one there, as partial.
         """
         return Epochs(self._handle, n)
 
@@ -250,28 +250,22 @@ class Epoch:
             warn_unused("tracker.epoch()")
 
 
-class Epochs:
+class Epochs(_marks.EpochsBase):
     """An iterator over epochs that marks their borders."""
 
-    def __init__(self, handle: Marks, n: int | None) -> None:
-        self._handle = handle
-        self._n = None if n is None else handle.declare(n)
-        self._first = self._next = handle.first_epoch
-
     def __iter__(self) -> Self:
-        return self
+        return self._for_loop()
 
     def __next__(self) -> int:
         now = time.monotonic_ns()
-        if self._next > self._first:
-            outcome = wait_for(self._handle, self._handle.end_epoch(now, is_partial=False))
+        if self._is_begun:
+            outcome = wait_for(self._handle, self._end(now))
             if heed(self._handle, outcome):
                 now = time.monotonic_ns()
-        if self._n is not None and self._next >= self._n:
+        index = self._begin(now)
+        if index is None:
             raise StopIteration
-        self._handle.begin_epoch(now)
-        self._next += 1
-        return self._next - 1
+        return index
 
 
 def heed(handle: Marks, outcome: EpochReport | None) -> bool:

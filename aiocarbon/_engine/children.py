@@ -175,6 +175,11 @@ class ChildHandle(Marks):
         self._books: Books | None = None
 
     @property
+    def is_active(self) -> bool:  # type: ignore[override]  # its run's
+        """Whether its run goes on."""
+        return self.run.is_active
+
+    @property
     def mark_limit_s(self) -> float:  # type: ignore[override]  # its run's
         """Longest wait for a mark's report, seconds."""
         return self.run.mark_limit_s
@@ -205,7 +210,7 @@ class ChildHandle(Marks):
 
     def leave(self, t_ns: int) -> None:
         """End it: an epoch that is open is partial."""
-        if self._is_open and self.run.is_active:
+        if self._is_open and self.is_active:
             self.end_epoch(t_ns, is_partial=True)
 
     def report(self) -> ChildReport:

@@ -244,7 +244,7 @@ class Life(Marks):
         return max(going_on, key=lambda handle: handle._begun_ns, default=None)
 
     @property
-    def is_active(self) -> bool:
+    def is_active(self) -> bool:  # type: ignore[override]  # it follows from others
         """True between begin and end, in the process that began it."""
         return self._session is not None and not self._is_over and not self._is_forked
 

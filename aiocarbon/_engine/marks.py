@@ -22,6 +22,12 @@ MOST_STEPS = 10**15
 """As many steps of an epoch are a mistake; beyond, sums would leave the numbers that all of the tool can hold."""
 
 
+LEFT = (
+    "an epoch of epochs() was open still where another began, and nothing told when its loop was left: it is partial, "
+    "and reaches to there"
+)
+
+
 class Style(Enum):
     """How the epochs of a run are marked; the first use fixes it."""
 
@@ -29,14 +35,29 @@ class Style(Enum):
     ENTERED = "entered"
 
 
+class Round:
+    """One iteration over epochs, known by its identity.
+
+    Attributes:
+        is_loop: A loop has it for itself, so it is told where the loop is left.
+    """
+
+    __slots__ = ("is_loop",)
+
+    def __init__(self, *, is_loop: bool) -> None:
+        self.is_loop = is_loop
+
+
 class Marks(ABC):
     """The epochs and the progress of a run, or of a child of one.
 
     Attributes:
+        is_active: Whether the run goes on, in the process that began it.
         verdicts: What is decided at its epochs' ends.
         mark_limit_s: Longest wait for a mark's report, seconds.
     """
 
+    is_active: bool
     verdicts: Verdicts
     mark_limit_s: float
 
@@ -44,6 +65,7 @@ class Marks(ABC):
         self._lock = threading.RLock()  # a signal's handler may use the tracker amid a verb
         self._style: Style | None = None
         self._is_open = False  # inside an entered epoch
+        self._opener: Round | None = None  # whose epoch that is, of those who iterate
         self._steps = 0
         self._epoch_total: int | None = None
         self._last_epoch: EpochReport | None = None
@@ -112,15 +134,21 @@ class Marks(ABC):
             self._style = Style.AWAITED
         return self._border(t_ns, self._take_steps())
 
-    def begin_epoch(self, t_ns: int, *, opens: bool = True) -> Future[Any] | None:
+    def begin_epoch(self, t_ns: int, *, opens: bool = True, by: Round | None = None) -> Future[Any] | None:
         """Begin an epoch (the entered style), or move the begin of the present one (the awaited style).
 
         Args:
             t_ns: When, monotonic.
             opens: False where nothing could end what would be opened: then a begin is moved or nothing happens.
+            by: Who iterates; None: it is entered.
         """
         if not self._may_mark("epoch_start()"):
             return None
+        open_by = self._opener
+        # An epoch that is entered inside a loop that goes on is that loop's, marked twice.
+        if opens and open_by is not None and open_by is not by and (by is not None or not open_by.is_loop):
+            self.tell(LEFT)
+            self.leave_epoch(t_ns, open_by)
         with self._lock:
             if self._is_open:
                 self.tell("an epoch is open already; its begin stays")
@@ -130,21 +158,34 @@ class Marks(ABC):
                 return None
             if opens and self._style is not Style.AWAITED:
                 self._style = Style.ENTERED
-                self._is_open = True
+                self._is_open, self._opener = True, by
             is_entered = self._is_open
         self._take_steps()
         return self._open(t_ns, is_entered=is_entered)
 
-    def end_epoch(self, t_ns: int, *, is_partial: bool) -> Future[Any] | None:
-        """End the epoch that was begun."""
+    def end_epoch(self, t_ns: int, *, is_partial: bool, by: Round | None = None) -> Future[Any] | None:
+        """End the epoch that was begun.
+
+        Args:
+            t_ns: When, monotonic.
+            is_partial: It was broken off.
+            by: Who iterates, and ends no epoch of another iteration; None: it was entered.
+        """
         if not self._may_mark("epoch_end()"):
             return None
         with self._lock:
+            if by is not None and self._opener not in (None, by):
+                return None
             if not self._is_open:
                 self.tell("epoch_end() without an epoch that is open marks nothing")
                 return None
-            self._is_open = False
+            self._is_open, self._opener = False, None
         return self._close(t_ns, self._take_steps(), is_partial=is_partial)
+
+    def leave_epoch(self, t_ns: int, by: Round) -> None:
+        """End the epoch that an iteration left open, as partial; nothing where it left none, or the run has ended."""
+        if self._opener is by and self.is_active:
+            self.end_epoch(t_ns, is_partial=True, by=by)
 
     def epoch_report(self, outcome: EpochReport | None) -> EpochReport:
         """What an epoch's verb returns: the report, or what is known where nothing could be marked."""
