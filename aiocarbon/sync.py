@@ -109,12 +109,15 @@ class Tracker(_async.Verbs, EpochVerbs):
         self._end(ended_well=True)
 
     def _end(self, *, ended_well: bool, t_ns: int | None = None) -> None:
+        future = self._handle.close(time.monotonic_ns() if t_ns is None else t_ns, ended_well=ended_well)
+        if future is not None:
+            self._until(future)
+
+    def _until(self, future: Future[Any]) -> None:
+        """Wait for the run's end to be made."""
         from aiocarbon._engine.bridge import block
         from aiocarbon._engine.life import CLOSE_LIMIT_S
 
-        future = self._handle.close(time.monotonic_ns() if t_ns is None else t_ns, ended_well=ended_well)
-        if future is None:
-            return
         try:
             block(future, CLOSE_LIMIT_S)
         except (AiocarbonError, TimeoutError) as error:
@@ -175,6 +178,9 @@ class Tracker(_async.Verbs, EpochVerbs):
             due = max(due + every_s, time.monotonic())
             while self._handle.is_active and (rest_s := due - time.monotonic()) > 0.0:
                 time.sleep(min(rest_s, LOOK_S))
+        final = self._handle.final()
+        if final is not None:
+            self._until(final)
         yield self._handle.report()
 
 

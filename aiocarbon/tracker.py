@@ -17,6 +17,7 @@ from aiocarbon.errors import AiocarbonError, ConfigError, EngineError, UsageErro
 from aiocarbon.settings import UNSET, Unset, check_arguments
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from datetime import datetime, timedelta
 
     from aiocarbon._core.report import Prediction, RunReport
@@ -182,10 +183,14 @@ class Tracker(Verbs, EpochVerbs):
             return
         # Shielded: the last reading is taken also when the body was cancelled; the engine bounds the wait.
         with shield():
-            try:
-                await answer(future, CLOSE_LIMIT_S)
-            except (AiocarbonError, TimeoutError) as error:
-                self._handle.fail(error)
+            await self._until(future)
+
+    async def _until(self, future: Future[Any]) -> None:
+        """Wait for the run's end to be made."""
+        try:
+            await answer(future, CLOSE_LIMIT_S)
+        except (AiocarbonError, TimeoutError) as error:
+            self._handle.fail(error)
 
     # -- pauses and children -----------------------------------------------------------------------------------
 
@@ -267,6 +272,9 @@ class Tracker(Verbs, EpochVerbs):
             yield await self.snapshot()
             due = max(due + every_s, time.monotonic())
             await sleep(max(due - time.monotonic(), 0.0))
+        final = self._handle.final()
+        if final is not None:
+            await self._until(final)
         yield self._handle.report()
 
 

@@ -76,6 +76,7 @@ class Life(Marks):
         self._stand_in: Session | None = None  # for one that the engine did not begin in time, or not at all
         self._ended: Session | None = None  # the one whose end was asked for
         self._final: RunReport | None = None
+        self._made: Future[None] | None = None  # for those who wait for that
         self._is_over = False
         self._is_late = False  # whether nobody waits for its end any more
         self._told: set[str] = set()
@@ -214,7 +215,7 @@ class Life(Marks):
         if self._final is not None:
             pass  # it began when its stand-in had ended already, whose report stays
         elif not future.cancelled() and future.exception() is None:
-            self._final = future.result()
+            self._finish(future.result())
         elif host is not None:
             # The engine that owned the session died or gave it up; now it is ours, and what it measured is reported.
             if host.is_dead:
@@ -225,7 +226,26 @@ class Life(Marks):
     def _finish_alone(self, session: Session, t_ns: int, steps: int) -> None:
         from aiocarbon._engine.alone import finish
 
-        self._final = finish(session, t_ns, steps)
+        self._finish(finish(session, t_ns, steps))
+
+    def _finish(self, report: RunReport) -> None:
+        with self._lock:
+            self._final, made = report, self._made
+        if made is not None:
+            made.set_result(None)
+
+    def final(self) -> Future[None] | None:
+        """What is done once the final report of a run that has ended is there; None where nothing is to be awaited."""
+        from concurrent.futures import Future
+
+        if self._is_forked:
+            return None
+        with self._lock:
+            if self._final is not None or self._ended is None:
+                return None
+            if self._made is None:
+                self._made = Future()
+            return self._made
 
     def _give_back(self) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -331,3 +332,43 @@ def test_a_failed_device_keeps_no_mark_back(monkeypatch: pytest.MonkeyPatch) -> 
     report = tracker.report()
     assert report.epochs_total == 1
     assert any("device-side assert" in text for text in report.warnings)
+
+
+# -- streams ----------------------------------------------------------------------------------------------------
+
+
+def held(tracker: Any) -> threading.Event:
+    """End a run whose engine does nothing until it may."""
+    release = threading.Event()
+
+    async def hold(_: Any) -> None:
+        release.wait(30)
+
+    tracker._handle.call(hold)
+    tracker._handle.close(time.monotonic_ns(), ended_well=True)
+    return release
+
+
+def test_a_stream_waits_for_the_final_report_of_a_run_that_is_ending() -> None:
+    with ThreadPoolExecutor(1) as pool, sync.Tracker(meters=[watts()], **KNOWN) as tracker:  # type: ignore[arg-type]
+        stream = tracker.stream(0.02)
+        assert not next(stream).is_final
+        release = held(tracker)
+        last = pool.submit(next, stream)
+        wait([last], 0.05)  # it has nothing to tell before
+        release.set()
+        assert last.result(30).is_final
+        assert list(stream) == []
+
+
+def test_an_async_stream_waits_for_the_final_report_too() -> None:
+    async def run() -> None:
+        async with Tracker(meters=[watts()], **KNOWN) as tracker:  # type: ignore[arg-type]
+            stream = tracker.stream(0.02)
+            assert not (await anext(stream)).is_final
+            release = held(tracker)
+            asyncio.get_running_loop().call_later(0.05, release.set)  # it has nothing to tell before
+            assert (await anext(stream)).is_final
+            assert [report async for report in stream] == []
+
+    asyncio.run(run())
