@@ -162,7 +162,11 @@ def _journal(value: Any) -> Path | None:
         return None
     if not isinstance(value, str | os.PathLike) or not str(value):
         raise ValueError("a folder, or None for no journal")
-    return Path(value)
+    folder = Path(value)
+    try:
+        return folder.absolute()  # it is opened later, and programs change their folder
+    except OSError:  # the present folder is gone, which opening it will tell
+        return folder
 
 
 def _word(value: Any) -> str | None:

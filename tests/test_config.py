@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aiocarbon import Budget, ConfigError, Tracker, sync
+from aiocarbon._engine.resuming import run_meant
 from aiocarbon.settings import check_arguments, origin, resolve
 
 BAD = [
@@ -136,6 +137,35 @@ def test_none_is_a_value(tmp_path: Path) -> None:
     settings = resolve(check_arguments({"journal": None}), environ=environ, folder=tmp_path)
     assert settings.journal is None
     assert settings.budget == Budget(co2eq_g=500.0, duration_s=60.0)
+
+
+def test_a_folder_of_journals_is_that_of_where_it_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, other = tmp_path / "base", tmp_path / "other"
+    base.mkdir()
+    other.mkdir()
+    (base / "pyproject.toml").write_text('[tool.aiocarbon]\njournal = "filed"\n')
+    monkeypatch.chdir(base)
+    given = check_arguments({"journal": "runs"})
+    by_variable = resolve({}, environ={"AIOCARBON_JOURNAL": "named"})
+    by_file = resolve({}, environ={}, folder=base)
+    by_id, _ = run_meant("job", None)
+    monkeypatch.chdir(other)
+    assert resolve(given, environ={}).journal == base / "runs"
+    assert by_variable.journal == base / "named"
+    assert by_file.journal == base / "filed"
+    assert by_id == base / "aiocarbon_runs"
+    assert check_arguments({"journal": base})["journal"] == base
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder that is in use cannot be removed")
+def test_where_the_present_folder_is_gone_a_journal_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert check_arguments({"journal": "runs"})["journal"] == Path("runs")
 
 
 def test_a_budget_needs_a_limit_above_zero() -> None:

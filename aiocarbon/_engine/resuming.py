@@ -33,7 +33,7 @@ def run_meant(resume: str | Path, journal: Path | None) -> tuple[Path, str]:
         ConfigError: It is no run's folder.
     """
     if not isinstance(resume, Path):
-        return journal or DEFAULT_FOLDER, resume
+        return journal or DEFAULT_FOLDER.absolute(), resume
     run = Path(os.path.abspath(resume))
     if _holds_several(run):
         raise ConfigError("resume", str(resume), "the folder of one run: this one holds several")
