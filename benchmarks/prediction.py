@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from aiocarbon._core.predict import Outlook, Predictor
+from aiocarbon._core.outlook import Outlook
+from aiocarbon._core.predict import Predictor
 from benchmarks.prediction_traces import CLASSES, TRACES, Class, Epoch, Trace, stored
 from benchmarks.result import Row, at_most, info, skipped
 

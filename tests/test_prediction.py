@@ -48,6 +48,26 @@ def run(body: Any, **settings: Any) -> Any:
     return asyncio.run(main())
 
 
+def test_what_lies_between_entered_epochs_is_predicted_at_the_power_that_it_has() -> None:
+    told: list[Any] = []
+    with sync.Tracker(meters=[watts()], epochs=6, **{**KNOWN, "interval_s": 60.0}) as tracker:
+        while not is_ready(tracker):
+            time.sleep(0.002)
+        for _ in range(6):
+            with tracker.epoch() as epoch:
+                time.sleep(0.02)
+            assert epoch.report is not None
+            told.append(epoch.report.prediction)
+            with tracker.span("validation", every=1):
+                time.sleep(0.2)
+            time.sleep(0.2)
+    for prediction in told[3:]:  # no reading falls into such a gap but that behind an epoch's end
+        assert prediction.energy_kwh == pytest.approx(prediction.duration_s * KWH_PER_S, rel=0.1)
+    over = tracker.prediction
+    assert over is not None
+    assert over.remaining_duration_s == over.remaining_energy_kwh == 0.0
+
+
 def test_each_epoch_predicts_the_whole_run_and_the_last_one_what_it_used() -> None:
     epochs: list[Any] = []
 

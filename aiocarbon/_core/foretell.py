@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from aiocarbon._core.ahead import CarbonAhead, Horizon, co2eq_ahead
-from aiocarbon._core.predict import Outlook
+from aiocarbon._core.outlook import Outlook
 from aiocarbon._core.rates import Band
 from aiocarbon._core.report import Prediction, Quantities
 from aiocarbon._core.units import S_PER_HOUR, kwh_from_j

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeGuard
 
+from aiocarbon._core.outlook import Outlook
 from aiocarbon._core.rates import Band, Prior, Rate, Rates
 from aiocarbon._core.units import S_PER_HOUR
 from aiocarbon._core.warmup import Progress
-from aiocarbon._core.work import Ahead, WorkClass
+from aiocarbon._core.work import NOTHING, Ahead, WorkClass
 
 TOLD_SHARE: Final = 1e-3
 """Less of a run without an energy, such as the milliseconds before a first reading, changes no figure that is told."""
@@ -33,47 +33,6 @@ device that was lost in it drew is in no figure, and would be predicted as 0 for
 
 BETWEEN: Final = "between epochs"
 """Name of the class of work that lies between epochs where they are entered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """What a run will have used, seen from one instant. Bands are 90 %, if the present regime goes on.
-
-    Attributes:
-        is_bounded: Whether the number of epochs is known; without it there are rates and no totals.
-        epochs: Epochs of the whole run; None where unknown.
-        epochs_seen: Complete epochs so far.
-        epochs_left: Epochs to come, with the share of the open one that is left; None where unknown.
-        observed_s: Seconds so far.
-        observed_j: Joules so far; None where none were measured.
-        remaining_s: Seconds to come; None where not bounded.
-        remaining_j: Joules to come; None where not bounded or not measured.
-        total_s: Seconds of the whole run.
-        total_j: Joules of the whole run.
-        epoch_s: Seconds of an epoch in the present regime, its other classes of work left out.
-        power_w: Power draw in the present regime; None where it is not known.
-        j_per_hour: Joules an hour in the present regime; None where not known.
-        rests_on: What the rate comes from: "prior" (earlier runs), "steps" (inside the first epoch) or "epochs".
-        regimes: Changes of regime seen so far, in time or power.
-        notes: What a reader must know.
-    """
-
-    is_bounded: bool
-    epochs: int | None
-    epochs_seen: int
-    epochs_left: float | None
-    observed_s: float
-    observed_j: float | None
-    remaining_s: Band | None
-    remaining_j: Band | None
-    total_s: Band | None
-    total_j: Band | None
-    epoch_s: Band
-    power_w: Band | None
-    j_per_hour: Band | None
-    rests_on: str
-    regimes: int
-    notes: tuple[str, ...]
 
 
 class Done(NamedTuple):
@@ -134,6 +93,7 @@ class Predictor:
         self._work: dict[str, WorkClass] = {}
         self._work_s = 0.0  # of the open epoch, or of the open stretch that lies in none
         self._work_j = 0.0
+        self._is_behind = False  # whether an epoch has ended, and nothing was told of what lies behind it
 
     # -- being told --------------------------------------------------------------------------------------------
 
@@ -218,6 +178,7 @@ class Predictor:
         own_s, own_j = self._without_work(duration_s, energy)
         if recurs and self._ended > self._former:
             self._class(BETWEEN).add(own_s, own_j)
+        self._is_behind = False
         self._settle()
 
     def epoch(
@@ -243,6 +204,7 @@ class Predictor:
         if _is_amount(duration_s):
             self._observe(duration_s, energy)
         self._ended += 1
+        self._is_behind = True
         own_s, own_j = self._without_work(duration_s, energy)
         self._settle()
         progress, self._progress = self._progress, Progress()
@@ -277,12 +239,15 @@ class Predictor:
 
     # -- asking ------------------------------------------------------------------------------------------------
 
-    def outlook(self, elapsed_s: float = 0.0, energy_j: float | None = None) -> Outlook | None:
+    def outlook(
+        self, elapsed_s: float = 0.0, energy_j: float | None = None, *, behind_s: float | None = None
+    ) -> Outlook | None:
         """What the run will have used.
 
         Args:
             elapsed_s: Seconds since the open epoch began.
             energy_j: Joules since then; None where unknown.
+            behind_s: Where none is open, seconds since the last one ended; None where nothing follows it any more.
 
         Returns:
             None while there is nothing to predict from, or it is not yet wanted (`predict_after`).
@@ -298,7 +263,7 @@ class Predictor:
         has_energy = self._has_energy or now.energy_j is not None
         observed_j = self._observed_j + (now.energy_j or 0.0) if has_energy else None
         left = self._left(rate, now)
-        remaining_s, remaining_j = self._remaining(rate, left) if left is not None else (None, None)
+        remaining_s, remaining_j = self._remaining(rate, left, behind_s) if left is not None else (None, None)
         total_s = remaining_s.plus(observed_s) if remaining_s is not None else None
         total_j = None
         if remaining_j is not None and (observed_j is not None or observed_s == 0.0):
@@ -344,35 +309,34 @@ class Predictor:
         more = min(since_s, step_s if share < 1.0 else rate.epoch_s * rate.tail_share) / rate.epoch_s
         return max(whole - min(share * steps_share + more, 1.0), whole - 1.0)
 
-    def _remaining(self, rate: Rate, left: float) -> tuple[Band, Band | None]:
+    def _remaining(self, rate: Rate, left: float, behind_s: float | None) -> tuple[Band, Band | None]:
         """Seconds and joules to come."""
-        assert self.epochs is not None
-        rest = self._work_ahead(left)
+        rest, last = self._work_ahead(left, behind_s)
         own_s = left * rate.epoch_s
         half_s = math.hypot(rate.duration_half(left) * own_s, rate.quantile * math.sqrt(rest.duration_var))
         half_s = math.hypot(half_s, rate.floor_s * rest.duration_s)
-        remaining_s = Band.around(own_s + rest.duration_s, half_s)
+        remaining_s = Band.around(own_s + rest.duration_s, half_s).down_by(last.duration_s)
         if rate.power_w is None or rest.energy_j is None:
             return remaining_s, None
         own_j = own_s * rate.power_w
         half_j = math.hypot(rate.energy_half(left) * own_j, rate.quantile * math.sqrt(rest.energy_var))
         half_j = math.hypot(half_j, rate.floor_j * rest.energy_j)
-        return remaining_s, Band.around(own_j + rest.energy_j, half_j)
+        return remaining_s, Band.around(own_j + rest.energy_j, half_j).down_by(last.energy_j or 0.0)
 
-    def _work_ahead(self, left: float) -> Ahead:
-        """All classes of work to come together; their errors are their own."""
-        total = Ahead(0.0, 0.0, 0.0, 0.0)
+    def _work_ahead(self, left: float, behind_s: float | None) -> tuple[Ahead, Ahead]:
+        """All classes of work to come together; and what follows the last epoch, in it, which may never come."""
+        total, last, ended = NOTHING, NOTHING, self._ended - self._former
         for known in self._work.values():
-            ended = self._ended - self._former
-            more = known.ahead(known.pieces_left(ended, left, self.epochs or 0, former=self._former))
-            is_known = total.energy_j is not None and more.energy_j is not None
-            total = Ahead(
-                total.duration_s + more.duration_s,
-                (total.energy_j or 0.0) + (more.energy_j or 0.0) if is_known else None,
-                total.duration_var + more.duration_var,
-                total.energy_var + more.energy_var,
-            )
-        return total
+            if known.name != BETWEEN or not self._is_behind:
+                pieces = known.pieces_left(ended, left, self.epochs or 0, former=self._former)
+            else:  # one more epoch has ended than is known what follows it
+                pieces = known.pieces_left(ended - 1, left + 1.0, self.epochs or 0, former=self._former)
+                passed = 1.0 if behind_s is None else known.share(behind_s - self._work_s)
+                pieces = max(pieces - passed, 0.0)
+            total = total.plus(known.ahead(pieces))
+            if known.name == BETWEEN:
+                last = known.ahead(min(pieces, 1.0))
+        return total, last
 
     def _notes(self, now: _Open) -> tuple[str, ...]:
         notes = []

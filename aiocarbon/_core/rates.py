@@ -65,6 +65,10 @@ class Band(NamedTuple):
         """Shifted by what is known for sure."""
         return Band(self.value + amount, self.low + amount, self.high + amount)
 
+    def down_by(self, amount: float) -> Band:
+        """With a low end that is lower, and not below 0."""
+        return self._replace(low=max(self.low - amount, 0.0))
+
     def times(self, factor: float) -> Band:
         """In another unit; the factor is at least 0."""
         return Band(self.value * factor, self.low * factor, self.high * factor)

@@ -7,7 +7,7 @@ epochs that do not have it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aiocarbon._core.regime import PRIOR_DOF
 
@@ -29,6 +29,19 @@ class Ahead(NamedTuple):
     energy_j: float | None
     duration_var: float
     energy_var: float
+
+    def plus(self, other: Ahead) -> Ahead:
+        """Both together; their errors are their own."""
+        is_known = self.energy_j is not None and other.energy_j is not None
+        return Ahead(
+            self.duration_s + other.duration_s,
+            (self.energy_j or 0.0) + (other.energy_j or 0.0) if is_known else None,
+            self.duration_var + other.duration_var,
+            self.energy_var + other.energy_var,
+        )
+
+
+NOTHING: Final = Ahead(0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -89,10 +102,14 @@ class WorkClass:
         in_open = self.seen - self.settled
         return max(self.settled / ended * (epochs - former - ended) - in_open, 0.0) if ended else 0.0
 
+    def share(self, seconds: float) -> float:
+        """Which share of a piece so many seconds are, 0..1."""
+        return min(max(seconds, 0.0) * self.seen / self.duration_s, 1.0) if self.duration_s > 0 else 1.0
+
     def ahead(self, pieces: float) -> Ahead:
         """What pieces to come cost, at the mean of those seen."""
         if not self.seen or pieces <= 0:
-            return Ahead(0.0, 0.0, 0.0, 0.0)
+            return NOTHING
         duration, duration_var = _sum_ahead(self.duration_s, self.duration_sq, self.seen, pieces)
         if not self.measured:
             return Ahead(duration, None, duration_var, 0.0)

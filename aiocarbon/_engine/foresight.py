@@ -177,7 +177,7 @@ class Foresight:
         self._steps = 0
         self._begin_ns = cut.begin_ns
         self._take_work(cut.end_ns)
-        self._predictor.between(cut.duration_s, _energy_j(cut), recurs=not self._is_pause)
+        self._predictor.between(cut.duration_s, _whole_j(cut), recurs=not self._is_pause)
         self._begin_ns = cut.end_ns
         self._is_pause = False
 
@@ -198,7 +198,7 @@ class Foresight:
             self._predictor.declare(work.name, count=work.pieces, every=work.every)
             cut = self._ledger.cut(self._ledger.mark(work.begin_ns), self._ledger.mark(work.end_ns))
             is_past = self._begin_ns is not None and work.end_ns <= self._begin_ns
-            self._predictor.work(work.name, cut.duration_s, _energy_j(cut), is_past=is_past)
+            self._predictor.work(work.name, cut.duration_s, _whole_j(cut), is_past=is_past)
 
     def _keep(self, tell: Callable[[], object]) -> None:
         """Keep what is told before there is anybody to tell."""
@@ -230,17 +230,20 @@ class Foresight:
         duration_s = s_from_ns(run.end_ns - run.begin_ns)
         is_worth_it = is_final or duration_s >= self._made_at_s * (1.0 + AGAIN_SHARE)
         if self._is_told if self.newest is None else is_worth_it:
-            self.look(run, epoch, end)
+            self.look(run, epoch, end, is_final=is_final)
 
     @harmless
-    def look(self, run: Cut, epoch: Mark | None, end: Mark) -> Prediction | None:
+    def look(self, run: Cut, epoch: Mark | None, end: Mark, *, is_final: bool = False) -> Prediction | None:
         """Make the prediction anew; the arguments are those of `go_on`."""
         if self._predictor is None:
             return None
         self._is_told = False
         open_cut = None if epoch is None or epoch.t_ns >= end.t_ns else self._ledger.cut(epoch, end)
         elapsed = (0.0, None) if open_cut is None else (open_cut.duration_s, _energy_j(open_cut))
-        outlook = self._predictor.outlook(*elapsed)
+        behind_s = None
+        if epoch is None and self._begin_ns is not None and not is_final:
+            behind_s = s_from_ns(end.t_ns - self._begin_ns)
+        outlook = self._predictor.outlook(*elapsed, behind_s=behind_s)
         if outlook is not None:
             from aiocarbon._core.foretell import foretell
             from aiocarbon._core.report import utc
@@ -323,6 +326,11 @@ def mean_of(steps: Iterable[tuple[float, float, IntensityValue]]) -> IntensityVa
 def _energy_j(cut: Cut) -> float | None:
     """Joules by the meters; None where none told any."""
     return cut.energy_j if cut.coverage > 0.0 else None
+
+
+def _whole_j(cut: Cut) -> float | None:
+    """Likewise of a stretch that ends before its last reading is there: what is vouched for, carried on."""
+    return cut.energy_j / cut.coverage if cut.coverage > 0.0 else None
 
 
 def _measured_j(report: EpochReport) -> float | None:

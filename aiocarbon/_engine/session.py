@@ -362,7 +362,7 @@ class Session:
             outside.append(run if is_first else self.ledger.cut(self._previous().mark, end))
         if self._is_new_epoch:
             self._is_new_epoch = False
-            self._past.predict(self.foresight.look(run, None, end))
+            self._past.predict(self.foresight.look(run, None, end, is_final=self._end is not None))
         else:
             self.foresight.go_on(run, self._open_epoch(), end, is_final=is_final)
         for problem in filter(None, (self.foresight.problem, self.sharing.problem)):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiocarbon._core.predict import BETWEEN, Done, Outlook, Predictor
+from aiocarbon._core.outlook import Outlook
+from aiocarbon._core.predict import BETWEEN, Done, Predictor
 from aiocarbon._core.rates import Band, Prior, t_95
 from aiocarbon._core.regime import Regime
 from aiocarbon._core.warmup import MOST, Progress
@@ -357,6 +358,35 @@ def test_what_lies_between_epochs_recurs_and_what_lies_before_them_does_not() ->
     assert outlook.total_s.value == pytest.approx(100 + 10 * 11)
     assert outlook.total_j.value == pytest.approx(5000 + 10 * 1050)
     assert BETWEEN == "between epochs"
+
+
+@pytest.mark.parametrize("follows_last", [True, False])
+@pytest.mark.parametrize("gap_s", [0.1, 5.0, 50.0])
+def test_what_followed_every_epoch_is_expected_behind_the_last_too_and_the_low_end_knows_that_it_may_not_come(
+    gap_s: float, follows_last: bool
+) -> None:
+    n, predictor = 12, Predictor(12)
+    truth_s = n * 10.0 + (n if follows_last else n - 1) * gap_s
+    for ended in range(1, n + 1):
+        predictor.epoch(10.0, 1000.0)
+        if ended > 1:
+            for passed_s in (0.0, gap_s / 2) if follows_last or ended < n else (0.0,):
+                outlook = predictor.outlook(behind_s=passed_s)
+                assert outlook is not None
+                used_s = ended * 10.0 + (ended - 1) * gap_s + passed_s
+                for left, scale in ((outlook.remaining_s, 1.0), (outlook.remaining_j, 100.0)):
+                    assert left is not None
+                    assert left.value == pytest.approx(scale * (n * (10.0 + gap_s) - used_s))
+                    assert left.low <= scale * (truth_s - used_s) + 1e-6 * scale
+                    assert scale * (truth_s - used_s) <= left.high
+        if ended < n:
+            predictor.between(gap_s, 100.0 * gap_s)
+            outlook = see(predictor)
+            assert outlook.total_s is not None
+            assert outlook.total_s.value == pytest.approx(n * (10.0 + gap_s))
+            assert outlook.total_s.low <= truth_s <= outlook.total_s.high
+    over = see(predictor)
+    assert over.remaining_s == over.remaining_j == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("seconds", "every"), [(5.0, 1), (30.0, 1), (300.0, 10)])
