@@ -39,6 +39,10 @@ class StepVerbs:
         Args:
             n: Steps done since the last call, an increment.
             total: Steps of the whole epoch, if known.
+
+        Raises:
+            UsageError: The tracker was not entered.
+            BudgetExceededError: The run's budget is used up.
         """
         self._handle.step(n, total)
 
@@ -103,8 +107,11 @@ class EpochVerbs(StepVerbs):
         """Iterate over epochs that mark themselves: `async for i in tracker.epochs(100)`.
 
         Args:
-            n: How many the run has; None: without end. A run that resumes begins with the epoch that it resumes with.
-                Leaving by `break` ends the last one there, as partial.
+            n: How many the run has, at least 1; None: without end. A run that resumes begins with the epoch that it
+                resumes with. Leaving by `break` ends the last one there, as partial.
+
+        Raises:
+            ConfigError: It is no number of epochs.
         """
         return Epochs(self._handle, n)
 

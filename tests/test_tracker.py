@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aiocarbon import ConfigError, Tracker, UsageError
+from aiocarbon import ConfigError, Tracker, UsageError, sync
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import ScriptedMeter
 
@@ -143,7 +143,7 @@ def test_nothing_happens_at_the_call_of_epoch() -> None:
 def test_every_verb_before_entering_is_a_usage_error() -> None:
     async def run() -> None:
         tracker = Tracker(meters=[watts()], **KNOWN)
-        for verb in (tracker.report, tracker.epoch_start):
+        for verb in (tracker.report, tracker.epoch_start, tracker.step):
             with pytest.raises(UsageError):
                 verb()
         for coroutine in (tracker.snapshot(), _await(tracker.epoch()), tracker.epoch().__aenter__()):
@@ -155,6 +155,24 @@ def test_every_verb_before_entering_is_a_usage_error() -> None:
             assert not tracker.report().is_final  # the failed start has not harmed the run
 
     asyncio.run(run())
+
+
+def test_an_end_before_the_begin_ends_nothing() -> None:
+    async def run() -> Any:
+        tracker = Tracker(meters=[watts()], **KNOWN)
+        await tracker.aclose()  # as of what failed before it began
+        async with tracker:
+            await tracker.epoch()
+        return tracker.report()
+
+    assert asyncio.run(run()).epochs_total == 1
+    tracker = sync.Tracker(meters=[watts()], **KNOWN)
+    tracker.stop()
+    with tracker:
+        assert not tracker.report().is_final
+    assert tracker.report().is_final
+    with pytest.raises(UsageError, match="once"):
+        tracker.start()
 
 
 def test_after_the_end_every_verb_is_harmless() -> None:

@@ -121,8 +121,11 @@ class Handle(Life):
         """Count steps of the present epoch.
 
         Raises:
+            UsageError: The run has not begun.
             BudgetExceededError: The run's budget is used up.
         """
+        if self._session is None:
+            self.begun("step()")
         super().step(n, total)
         if self.verdicts.budget is not None:
             self.heed_budget()

@@ -188,7 +188,7 @@ class Life(Marks):
             return None
         with self._lock:
             if self._is_over or self._session is None:
-                self._is_over = True  # what is being begun ends with its begin
+                self._is_over |= self._host is not None  # what is being begun ends with its begin
                 return None
             self._is_over = True
             session = self._ended = self._session

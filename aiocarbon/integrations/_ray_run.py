@@ -205,8 +205,11 @@ class ClusterRun(Marks):
         """Count steps of the present epoch.
 
         Raises:
+            UsageError: The run has not begun.
             BudgetExceededError: The cluster's budget is used up.
         """
+        if self._ask is None:
+            self._may_mark("step()")
         super().step(n, total)
         self.heed_budget()
 
