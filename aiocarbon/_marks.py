@@ -107,8 +107,9 @@ class EpochVerbs(StepVerbs):
         """Iterate over epochs that mark themselves: `async for i in tracker.epochs(100)`.
 
         Args:
-            n: How many the run has, at least 1; None: without end. A run that resumes begins with the epoch that it
-                resumes with. Leaving by `break` ends the last one there, as partial.
+            n: How many the run has; below 1 there is none to loop over, as with `range`; None: without end. A run that
+                resumes begins with the epoch that it resumes with. Leaving by `break` ends the last one there, as
+                partial.
 
         Raises:
             ConfigError: It is no number of epochs.

@@ -202,12 +202,13 @@ class Marks(ABC):
         """Say how many epochs there will be, where the settings do not.
 
         Returns:
-            That number, as a plain one.
+            That number, as a plain one: 0 where it is below, as for `range`.
 
         Raises:
             ConfigError: It is no number of epochs.
         """
-        self._epochs = number = int(check("epochs", epochs))
+        is_none = hasattr(epochs, "__index__") and not isinstance(epochs, bool) and epochs <= 0
+        self._epochs = number = 0 if is_none else int(check("epochs", epochs))
         return number
 
     # -- progress ----------------------------------------------------------------------------------------------
