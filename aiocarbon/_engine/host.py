@@ -178,7 +178,9 @@ def lease() -> Host:
             _is_registered = True
             atexit.register(_at_exit)
             if hasattr(os, "register_at_fork"):
-                os.register_at_fork(before=_before_fork, after_in_child=_forget)
+                from aiocarbon._engine.forks import Forks
+
+                os.register_at_fork(before=Forks().wait, after_in_child=_forget)
         if _host is None or _host.is_dead:
             try:
                 _host = Host()
@@ -211,12 +213,6 @@ def _at_exit() -> None:
             log.debug("engine.exit")
         host.stop()
         host.join()
-
-
-def _before_fork() -> None:
-    """Let no worker of ours hold an import's lock across the fork: the child would wait for it for ever."""
-    if _host is not None:
-        import aiocarbon._core.assemble  # noqa: F401  # waits for the worker that may be importing it
 
 
 def _forget() -> None:
