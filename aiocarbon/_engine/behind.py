@@ -12,14 +12,20 @@ import anyio
 import anyio.abc
 
 from aiocarbon._engine.clock import Clock
+from aiocarbon._forks import FORKS
+from aiocarbon._logging import get_logger, why
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aiocarbon._core.rates import Prior
     from aiocarbon._engine.exchange import Exchange
     from aiocarbon._engine.poller import Poller
     from aiocarbon._engine.session import Session
     from aiocarbon._engine.surroundings import Surroundings
     from aiocarbon.settings import Settings
+
+log = get_logger("behind")
 
 PRIOR_LIMIT_S: Final = 1.0
 """How long the journals of earlier runs may take to tell; a folder may lie on a slow network."""
@@ -54,26 +60,39 @@ class Behind:
 
     async def _follow(self, session: Session, settings: Settings, place: Surroundings) -> None:
         begun = self._begun[session]
+        lacks = "this run's predictions and carbon intensity"
         try:
             await self._blocking(_load)
-            prior: Prior | None = None
-            if settings.journal is not None and settings.name:
-                from aiocarbon.journal.prior import prior_of
-
-                with anyio.move_on_after(PRIOR_LIMIT_S):
-                    prior = await self._blocking(prior_of, settings.journal, settings.name, session.facts.run_id)
-            session.foresight.begin(settings, prior, session.facts.first_epoch)
+            session.foresight.begin(settings, await self._prior(session, settings), session.facts.first_epoch)
+            lacks = "the carbon intensity"
             # All this may take longer than a short run, whose end then waits for it no more.
             if session in self._begun and not isinstance(settings.intensity, int | float):
-                from aiocarbon._engine.poller import Poller
-
-                exchange = self.exchange(is_offline=settings.offline)
-                self._pollers[session] = (self._make_poller or Poller)(exchange, session, settings, place)
+                await self._blocking(_load_asking)
+                self._begin_asking(session, settings, place)
+        except Exception as error:  # as where a package cannot be imported: it costs the run no reading
+            log.warning("run.behind", why=why(error))
+            session.warn(f"{lacks} cannot be followed: {type(error).__name__}: {error}")
         finally:
             begun.set()
         poller = self._pollers.get(session)
         if poller is not None:
             await poller.run()
+
+    async def _prior(self, session: Session, settings: Settings) -> Prior | None:
+        """What earlier runs tell of this one, if their journals are read in time."""
+        if settings.journal is None or not settings.name:
+            return None
+        prior: Prior | None = None
+        with anyio.move_on_after(PRIOR_LIMIT_S):
+            prior = await self._blocking(_told_by_earlier, settings.journal, settings.name, session.facts.run_id)
+        return prior
+
+    def _begin_asking(self, session: Session, settings: Settings, place: Surroundings) -> None:
+        from aiocarbon._engine.poller import Poller
+
+        if session in self._begun:
+            exchange = self.exchange(is_offline=settings.offline)
+            self._pollers[session] = (self._make_poller or Poller)(exchange, session, settings, place)
 
     async def finish(self, session: Session, wait_s: float) -> None:
         """End the following of a run that has ended: what is still to be asked of its intensity is, for a short time.
@@ -109,9 +128,23 @@ class Behind:
 
 
 def _load() -> None:
-    import aiocarbon._core.assemble  # the first report may be asked for at once
-    import aiocarbon._core.foretell
-    import aiocarbon._core.predict
-    import aiocarbon._engine.poller
-    import aiocarbon.intensity.cache
-    import aiocarbon.intensity.client  # noqa: F401  # loading is the purpose
+    with FORKS.kept_off():
+        import aiocarbon._core.assemble  # the first report may be asked for at once
+        import aiocarbon._core.foretell
+        import aiocarbon._core.predict
+        import aiocarbon._engine.alone  # for where the engine dies, perhaps because no file can be opened any more
+        import aiocarbon.intensity.equivalents  # noqa: F401  # loading is the purpose
+
+
+def _load_asking() -> None:
+    with FORKS.kept_off():
+        import aiocarbon._engine.poller
+        import aiocarbon.intensity.cache
+        import aiocarbon.intensity.client  # noqa: F401  # loading is the purpose
+
+
+def _told_by_earlier(journal: Path, name: str, run_id: str) -> Prior | None:
+    with FORKS.kept_off():
+        from aiocarbon.journal.prior import prior_of
+
+    return prior_of(journal, name, run_id)

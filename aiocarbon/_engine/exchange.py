@@ -20,6 +20,7 @@ from aiocarbon._core.units import NS_PER_S, S_PER_NS
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.deadline import within
 from aiocarbon._engine.questions import NOW, Kind, Question, digest, fresh_until_s, key_of
+from aiocarbon._forks import FORKS
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import BadAnswerError, IntensityError, NoDataError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import Source
@@ -388,6 +389,7 @@ def _may_be_asked_again(error: BaseException) -> bool:
 
 
 def _load_tenacity() -> Any:  # Any: a module
-    import tenacity
+    with FORKS.kept_off():
+        import tenacity
 
-    return tenacity
+        return tenacity

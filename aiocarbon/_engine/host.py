@@ -87,9 +87,12 @@ class Host:
 
     def _main(self) -> None:
         try:
-            import anyio
+            from aiocarbon._forks import FORKS
 
-            from aiocarbon._engine.engine import Engine
+            with FORKS.kept_off():
+                import anyio
+
+                from aiocarbon._engine.engine import Engine
 
             engine = Engine()
             anyio.run(self._run, engine)
@@ -178,9 +181,13 @@ def lease() -> Host:
             _is_registered = True
             atexit.register(_at_exit)
             if hasattr(os, "register_at_fork"):
-                from aiocarbon._engine.forks import Forks
+                # It takes its lock before a fork, and imports may wait for that: what registers later is called first.
+                import logging  # noqa: F401
 
-                os.register_at_fork(before=Forks().wait, after_in_child=_forget)
+                from aiocarbon._forks import FORKS
+
+                os.register_at_fork(before=FORKS.wait, after_in_parent=FORKS.over, after_in_child=FORKS.renew)
+                os.register_at_fork(after_in_child=_forget)
         if _host is None or _host.is_dead:
             try:
                 _host = Host()

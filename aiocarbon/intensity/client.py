@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from aiocarbon._forks import FORKS
 from aiocarbon._version import __version__
 from aiocarbon.errors import BadAnswerError, SourceDownError, SourceRefusedError
 from aiocarbon.intensity.base import shown
@@ -207,7 +208,10 @@ class Client:
 
 
 def _load() -> None:
-    import aiohttp  # noqa: F401  # loading is the purpose
+    with FORKS.kept_off():
+        import encodings.idna  # which looking up a name would load  # noqa: F401  # loading is the purpose
+
+        import aiohttp  # noqa: F401
 
 
 def _session(blocking: Blocking) -> ClientSession:

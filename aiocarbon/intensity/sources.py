@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiocarbon._core.intensity import Location
+from aiocarbon._forks import FORKS
 from aiocarbon.errors import ConfigError, IntensityError, SourceRefusedError
 from aiocarbon.intensity.base import Access, Source
 
@@ -115,6 +116,7 @@ def _module(name: str) -> Any:  # Any: a module or a plug-in's object, whose two
 
 @cache
 def _plugins() -> dict[str, Any]:
-    from importlib.metadata import entry_points
+    with FORKS.kept_off():
+        from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=GROUP)}

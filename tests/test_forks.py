@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from aiocarbon._engine.forks import Forks, importing_for_us
+from aiocarbon._forks import Forks, importing_for_us
 
 FORKING = """
 import os, signal, sys, threading, time
 
-from aiocarbon._engine import forks, host
+from aiocarbon import _forks
+from aiocarbon._engine import host
 
 begun = threading.Event()
 
 def is_waited_for():
     frame = sys._current_frames()[threading.main_thread().ident]
-    while frame is not None and frame.f_code is not forks.Forks.wait.__code__:
+    while frame is not None and frame.f_code is not _forks.Forks.wait.__code__:
         frame = frame.f_back
     return frame is not None
 
@@ -59,14 +61,46 @@ def test_a_child_that_is_forked_amid_an_import_of_ours_may_import_the_same(tmp_p
 
 
 def test_an_import_that_does_not_end_is_waited_for_once() -> None:
-    told = iter([{1}, {1}, {1}, {1}, set(), {1}, {1}])
-    left: list[int] = []
-    forks = Forks(lambda: next(told), limit_s=0.0)
-    for _ in range(2):
-        forks.wait()  # given up at once, then known to be stuck
-    forks = Forks(lambda: left.append(0) or next(told), limit_s=60.0)  # type: ignore[func-returns-value]  # counts
+    told = [{1}, {1}, set(), {1}, {1}]
+    forks = Forks(lambda: told.pop(0), limit_s=0.0)
+    for left in (4, 3, 2, 1):  # given up at once, known to be stuck, done, another one
+        forks.wait()
+        forks.over()
+        assert len(told) == left
+
+
+def test_a_fork_waits_until_an_import_is_done() -> None:
+    told: list[set[int]] = [{1, 2}, {2}, set()]
+    forks = Forks(lambda: told.pop(0), limit_s=60.0)
     forks.wait()
-    assert len(left) == 3  # waited until it was done
+    assert not told
+
+
+def test_no_fork_falls_between_two_modules_that_are_loaded_in_turn() -> None:
+    asked, waiting = threading.Event(), threading.Event()
+
+    def importing() -> set[int]:
+        waiting.set()
+        return set()
+
+    forks, order = Forks(importing, limit_s=60.0), []
+
+    def load() -> None:
+        with forks.kept_off():
+            asked.set()
+            assert waiting.wait(30)
+            order.append("loaded")
+
+    with ThreadPoolExecutor(1) as pool:
+        loaded = pool.submit(load)
+        assert asked.wait(30)
+        forks.wait()
+        order.append("fork")
+        begun = pool.submit(load)  # waits for the fork
+        forks.over()
+        loaded.result(30)
+        begun.result(30)
+    assert order == ["loaded", "fork", "loaded"]
 
 
 def test_imports_of_the_training_s_own_threads_are_not_waited_for(

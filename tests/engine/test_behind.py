@@ -1,0 +1,50 @@
+"""What goes on behind the entering: where it fails, the run lacks that and no reading."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from aiocarbon._core.identity import alone
+from aiocarbon._engine.engine import Engine
+from aiocarbon.meters.simulated import Constant, SimulatedMeter
+
+KNOWN = {"location": "DK", "pue": 1.0, "offline": True, "interval_s": 0.02}
+
+
+async def _ended(engine: Engine, lacks: str) -> Any:
+    """The report of a run whose end comes after something was told."""
+    started = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run, started.set)
+        await started.wait()
+        meter = SimulatedMeter(wave=Constant(250.0), refresh_s=0.001)
+        session = await engine.open({"meters": (meter,), **KNOWN}, alone("run"))
+        while not any(lacks in text for text in session.warnings):
+            await engine.snapshot(session)
+        report = await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
+        engine.stop()
+    return report
+
+
+def test_what_asks_for_the_intensity_and_cannot_be_loaded_costs_the_run_nothing_else() -> None:
+    def broken(*_: object) -> Any:
+        raise ImportError("email: broken installation")
+
+    report = anyio.run(_ended, Engine(poller=broken), "broken installation")
+    assert report.is_final
+    assert report.coverage == pytest.approx(1.0)
+    assert report.warnings == ("the carbon intensity cannot be followed: ImportError: email: broken installation",)
+
+
+def test_a_module_of_the_user_s_in_the_way_costs_predictions_and_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stands for a `statistics.py` beside the script: no part that could be handed in loads it.
+    monkeypatch.delitem(sys.modules, "aiocarbon._core.foretell", raising=False)
+    monkeypatch.setitem(sys.modules, "aiocarbon._core.foretell", None)
+    report = anyio.run(_ended, Engine(), "cannot be followed")
+    assert report.is_final
+    assert report.coverage == pytest.approx(1.0)
