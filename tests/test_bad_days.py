@@ -20,6 +20,7 @@ from aiocarbon.errors import MeterPermissionError, ReadError
 from aiocarbon.meters.base import Inventory
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import ScriptedMeter
+from tests.deadly import kill_engine
 
 QUICK = {"location": "DK", "pue": 1.0, "interval_s": 0.02}
 J_PER_KWH = 3.6e6
@@ -62,8 +63,12 @@ def broken(*_: object) -> Any:
 # -- plug-ins ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("thrown", [ZeroDivisionError, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
 @pytest.mark.parametrize("method", ["open", "read", "check", "close"])
-def test_what_a_plug_in_throws_ends_neither_the_run_nor_the_engine(method: str) -> None:
+def test_what_a_plug_in_throws_ends_neither_the_run_nor_the_engine(method: str, thrown: type[BaseException]) -> None:
+    def broken(*_: object) -> Any:
+        raise thrown("plug-in")
+
     with sync.Tracker(meters=[Odd(**{method: broken}), watts()], **QUICK) as tracker:
         for _ in range(5):
             with tracker.epoch() as epoch:
@@ -390,8 +395,16 @@ def test_a_run_cancelled_while_it_is_entered_ends_and_leaves_no_engine_behind() 
 # -- an engine that cannot begin --------------------------------------------------------------------------------
 
 
+class Deadly(ScriptedMeter):
+    """Kills the engine while it is opened."""
+
+    def open(self, covered: frozenset[Part] = frozenset()) -> Inventory:
+        kill_engine()
+        return super().open(covered)
+
+
 def deadly() -> ScriptedMeter:
-    return ScriptedMeter(energy_uj=[0], open_error=SystemExit(3))
+    return Deadly(energy_uj=[0])
 
 
 def test_an_engine_that_dies_while_the_run_is_entered_leaves_every_verb_working() -> None:

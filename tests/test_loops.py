@@ -19,6 +19,7 @@ import pytest
 from aiocarbon import Tracker, sync
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import ScriptedMeter
+from tests.deadly import kill_engine
 
 KNOWN: dict[str, Any] = {"location": "DK", "pue": 1.0}
 BACKENDS = ["asyncio", "trio"]
@@ -234,8 +235,9 @@ def test_a_run_prints_nothing_and_leaves_no_thread_behind() -> None:
 import asyncio, threading
 from aiocarbon import Tracker
 from aiocarbon.testing import ScriptedMeter
+from tests.deadly import kill_engine
 async def main():
-    meter = ScriptedMeter(energy_uj=[0, 1000, SystemExit(3)])  # kills the engine
+    meter = ScriptedMeter(energy_uj=[0, 1000, kill_engine])
     async with Tracker(meters=[meter], interval_s=0.02, location="DK") as tracker:
         while not any("engine died" in w for w in tracker.report().warnings):
             await tracker.epoch()
@@ -252,7 +254,7 @@ assert not any(t.is_alive() for t in engines)
 
 
 def test_a_dead_engine_is_logged_once_with_what_killed_it_and_where(caplog: pytest.LogCaptureFixture) -> None:
-    meter = ScriptedMeter(energy_uj=[0, 1000, SystemExit(3)])
+    meter = ScriptedMeter(energy_uj=[0, 1000, kill_engine])
     with caplog.at_level(logging.ERROR, logger="aiocarbon"):
         with sync.Tracker(meters=[meter], interval_s=0.02, **KNOWN) as tracker:
             while not any("engine died" in w for w in tracker.report().warnings):
@@ -262,4 +264,4 @@ def test_a_dead_engine_is_logged_once_with_what_killed_it_and_where(caplog: pyte
                     pass
         engine_dead = [r for r in caplog.records if "engine.dead" in r.getMessage()]
     assert len(engine_dead) == 1
-    assert "SystemExit: 3 (testing.py:" in engine_dead[0].getMessage()
+    assert "ZeroDivisionError: the engine's own (deadly.py:" in engine_dead[0].getMessage()

@@ -22,6 +22,7 @@ from aiocarbon.errors import MeterUnavailableError, ReadError
 from aiocarbon.meters import Device, DeviceKind, Quantity
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import ScriptedMeter
+from tests.deadly import kill_engine
 
 KNOWN = {"location": "DK", "pue": 1.0}
 J_PER_KWH = 3.6e6
@@ -339,12 +340,12 @@ def test_a_counter_that_begins_anew_is_told() -> None:
 
 
 class Deadly:
-    """A meter whose read ends the engine: what it raises is no Exception."""
+    """A meter at whose read the engine ends."""
 
     name = "deadly"
 
     def __init__(self) -> None:
-        self._inner = ScriptedMeter(energy_uj=[0, 1_000_000, SystemExit(3)])
+        self._inner = ScriptedMeter(energy_uj=[0, 1_000_000, kill_engine])
 
     def open(self, covered: Any = frozenset()) -> Any:
         return self._inner.open(covered)

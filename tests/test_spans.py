@@ -25,6 +25,7 @@ from aiocarbon._core.spans import MAX_NAMES, MAX_PATHS, OTHER_NAMES
 from aiocarbon._engine.children import KEPT_IN_ALL, MOST_CHILDREN, OTHER_CHILDREN
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import ScriptedMeter
+from tests.deadly import kill_engine
 
 QUICK: dict[str, Any] = {"location": "DK", "pue": 1.5, "intensity": 100.0, "interval_s": 0.02}
 BRIEFLY_S = 0.02
@@ -848,7 +849,7 @@ def test_a_forked_child_leaves_its_span_though_another_thread_held_a_lock() -> N
 
 
 def test_spans_go_on_and_add_up_when_the_engine_has_died() -> None:
-    meter = ScriptedMeter(energy_uj=[0, 1_000_000, 2_000_000, SystemExit(3)])  # kills the engine
+    meter = ScriptedMeter(energy_uj=[0, 1_000_000, 2_000_000, kill_engine])
 
     async def main() -> Any:
         async with Tracker(meters=[meter], **QUICK) as tracker:

@@ -207,16 +207,15 @@ class Bank:
             entry.is_checking = True
             try:
                 return list(check())
+            except BaseException as error:
+                # A plug-in's own exception costs its findings, not the engine; it is not asked again.
+                entry.check_failed = True
+                log.warning("meter.check", meter=entry.name, why=f"{type(error).__name__}: {error}")
+                return []
             finally:
                 entry.is_checking = False
 
-        try:
-            return list(await self._blocking(look))
-        except Exception as error:
-            # A plug-in's own exception costs its findings, not the engine; it is not asked again.
-            entry.check_failed = True
-            log.warning("meter.check", meter=entry.name, why=f"{type(error).__name__}: {error}")
-            return []
+        return list(await self._blocking(look))
 
     async def _try_reopen(self, entry: Entry, lost: Device) -> tuple[Meter, Device]:
         meter, inventory = await self._blocking(_make_and_open, entry.spec, entry.covered)
@@ -244,11 +243,16 @@ class Bank:
                     group.start_soon(self._close, meter)
 
     async def _close(self, meter: Meter) -> None:
-        try:
-            await self._blocking(meter.close)
-        except Exception as error:
-            # Whatever a plug-in throws here, nothing is measured any more that it could spoil.
-            log.debug("meter.close", why=f"{type(error).__name__}: {error}")
+        await self._blocking(_shut, meter)
+
+
+def _shut(meter: Meter) -> None:
+    """Close a meter, in a worker."""
+    try:
+        meter.close()
+    except BaseException as error:
+        # Whatever a plug-in throws here, nothing is measured any more that it could spoil.
+        log.debug("meter.close", why=f"{type(error).__name__}: {error}")
 
 
 def _make_and_open(spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, Inventory]:
@@ -261,7 +265,7 @@ def _make_and_open(spec: str | Meter, covered: frozenset[Part]) -> tuple[Meter, 
         inventory = meter.open(covered)
     except MeterError:
         raise
-    except Exception as error:
+    except BaseException as error:  # a SystemExit would end the engine for all meters
         raise MeterUnavailableError(f"meter {name!r} failed: {type(error).__name__}: {error}") from error
     is_inventory = isinstance(inventory, Inventory) and all(isinstance(d, Device) for d in inventory.devices)
     if not is_inventory or not inventory.devices:
@@ -289,5 +293,5 @@ def _probe(meter: Meter, device: Device) -> None:
         meter.read(device)
     except MeterError:
         raise
-    except Exception as error:
+    except BaseException as error:
         raise ReadError(f"{device.id}: {type(error).__name__}: {error}", device=device.id) from error

@@ -19,7 +19,7 @@ from aiocarbon._core.reading import Quantity, Reading
 from aiocarbon._core.units import NS_PER_MS
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.track import Track
-from aiocarbon.errors import EngineError, MeterError, ReadError
+from aiocarbon.errors import MeterError, ReadError
 
 Result = tuple[Track, Reading | MeterError]
 
@@ -49,14 +49,11 @@ def read_one(track: Track) -> Reading | MeterError | None:
         return reading
     except MeterError as error:
         return error
-    except Exception as error:
-        # A plug-in's own exception must not end the hop: the other devices go on.
+    except BaseException as error:
+        # A plug-in's own exception, a SystemExit as well, must not end the hop or the engine: the other devices go on.
         failure = ReadError(f"{track.device.id}: {type(error).__name__}: {error}", device=track.device.id)
         failure.__cause__ = error
         return failure
-    except BaseException as error:
-        # As it is, a SystemExit would break off the engine's loop, with tasks in it that were never begun.
-        raise EngineError(f"the meter of {track.device.id} broke off") from error
     finally:
         lock.release()
 

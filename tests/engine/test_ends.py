@@ -24,6 +24,7 @@ from aiocarbon._engine.life import Life
 from aiocarbon.meters.base import Inventory
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import FakeClock, ScriptedMeter
+from tests.deadly import kill_engine
 
 KNOWN = {"location": "DK", "intensity": 100.0, "pue": 1.0, "interval_s": 0.02}
 
@@ -255,7 +256,7 @@ def test_what_an_engine_cost_that_died_is_not_the_training_s_own_time() -> None:
     class Deadly(ScriptedMeter):
         def read(self, device: Any) -> Any:
             if self.reads > 5:
-                raise SystemExit(3)
+                kill_engine()
             return super().read(device)
 
     with sync.Tracker(meters=[Deadly(energy_uj=range(0, 10**9, 1000))], **KNOWN) as tracker:  # type: ignore[arg-type]
