@@ -58,18 +58,23 @@ class Logger:
 
     def warning(self, event: str, **facts: Any) -> None:
         """Log something that a user should know; call it once per cause."""
-        if self._is_heard(WARNING):
-            self._logger().warning(event, **facts)
+        self._say(WARNING, event, facts)
 
     def debug(self, event: str, **facts: Any) -> None:
         """Log a detail."""
-        if self._is_heard(DEBUG):
-            self._logger().debug(event, **facts)
+        self._say(DEBUG, event, facts)
 
     def error(self, event: str, **facts: Any) -> None:
         """Log a failure of the instrument."""
-        if self._is_heard(ERROR):
-            self._logger().error(event, **facts)
+        self._say(ERROR, event, facts)
+
+    def _say(self, level: int, event: str, facts: dict[str, Any]) -> None:
+        if self._is_heard(level):
+            try:
+                bound = self._logger()
+            except OSError:  # structlog cannot be loaded, as no file can be opened: what is logged is in reports too
+                return
+            bound.log(level, event, **facts)
 
 
 def get_logger(name: str) -> Logger:

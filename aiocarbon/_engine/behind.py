@@ -131,9 +131,10 @@ def _load() -> None:
     with FORKS.kept_off():
         import aiocarbon._core.assemble  # the first report may be asked for at once
         import aiocarbon._core.foretell
-        import aiocarbon._core.predict
-        import aiocarbon._engine.alone  # for where the engine dies, perhaps because no file can be opened any more
-        import aiocarbon.intensity.equivalents  # noqa: F401  # loading is the purpose
+        import aiocarbon._core.predict  # noqa: F401  # loading is the purpose
+        from aiocarbon.intensity.equivalents import equivalents
+
+        equivalents(0.0)  # reads its table, while it can be opened
 
 
 def _load_asking() -> None:

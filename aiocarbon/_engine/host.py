@@ -92,6 +92,7 @@ class Host:
             with FORKS.kept_off():
                 import anyio
 
+                import aiocarbon._engine.alone  # noqa: F401  # for where it dies, perhaps as no file can be opened
                 from aiocarbon._engine.engine import Engine
 
             engine = Engine()

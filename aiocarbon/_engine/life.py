@@ -49,6 +49,8 @@ LATE = (
     "before it; report() gives the final one once it is there"
 )
 
+OWED = "the final report could not be made when the run ended, report() makes it once files can be opened again: {}"
+
 _active: weakref.WeakSet[Life] = weakref.WeakSet()
 
 
@@ -77,6 +79,7 @@ class Life(Marks):
         self._ended: Session | None = None  # the one whose end was asked for
         self._final: RunReport | None = None
         self._made: Future[None] | None = None  # for those who wait for that
+        self._owed: tuple[Session, int, int] | None = None  # what the final report is made of where no engine does
         self._is_over = False
         self._is_late = False  # whether nobody waits for its end any more
         self._told: set[str] = set()
@@ -224,9 +227,13 @@ class Life(Marks):
         self._give_back()
 
     def _finish_alone(self, session: Session, t_ns: int, steps: int) -> None:
-        from aiocarbon._engine.alone import finish
+        self._owed = (session, t_ns, steps)
+        try:
+            from aiocarbon._engine.alone import finish
 
-        self._finish(finish(session, t_ns, steps))
+            self._finish(finish(session, t_ns, steps))
+        except OSError as error:  # no file can be opened, and so no module loaded: the training may close some
+            self.tell(OWED.format(error))
 
     def _finish(self, report: RunReport) -> None:
         with self._lock:
@@ -308,10 +315,16 @@ class Life(Marks):
 
         Raises:
             UsageError: The run has not begun.
+            EngineError: What it is made of cannot be loaded, since no file can be opened.
         """
+        if self._final is None and self._owed is not None:
+            self._finish_alone(*self._owed)
         if self._final is not None:
             return self._final
-        published = self.begun("report()").published
+        try:
+            published = self.begun("report()").published
+        except OSError as error:
+            raise EngineError(f"no report can be made while no file can be opened: {error}") from error
         if published is None:
             raise UsageError("report() before anything was measured")
         return replace(published, warnings=(*published.warnings, LATE)) if self._is_late else published

@@ -18,11 +18,14 @@ from aiocarbon._core.wallclock import Anchor, WallClock
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings
+from aiocarbon._logging import get_logger, why
 from aiocarbon._version import __version__
 from aiocarbon.settings import Settings
 
 if TYPE_CHECKING:
     from aiocarbon._core.report import Equivalent
+
+log = get_logger("engine")
 
 
 def make_session(
@@ -103,6 +106,10 @@ def _among_spans(settings: Settings) -> Split:
 
 def _equivalents(co2eq_g: float) -> tuple[Equivalent, ...]:
     """The CO2eq told as other things; loaded with the first report that is read."""
-    from aiocarbon.intensity.equivalents import equivalents
+    try:
+        from aiocarbon.intensity.equivalents import equivalents
 
-    return equivalents(co2eq_g)
+        return equivalents(co2eq_g)
+    except OSError as error:  # no file can be opened any more, which must not cost the report
+        log.warning("equivalents.unread", why=why(error))
+        return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from typing import Any
@@ -48,3 +49,35 @@ def test_a_module_of_the_user_s_in_the_way_costs_predictions_and_no_energy(monke
     report = anyio.run(_ended, Engine(), "cannot be followed")
     assert report.is_final
     assert report.coverage == pytest.approx(1.0)
+
+
+NO_FILES = """
+import os, resource
+from aiocarbon import sync
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+held = []
+
+def fill():
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+
+with sync.Tracker(meters="simulated:250", location="DK", pue=1.0, offline=True) as tracker:
+    tracker.snapshot()
+    fill()
+    with tracker.epoch():
+        pass
+for file in held:
+    os.close(file)
+report = tracker.report()
+print(report.is_final, report.coverage)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of open files")
+def test_a_run_that_may_open_no_file_any_more_ends_and_reports_what_was_measured() -> None:
+    done = subprocess.run([sys.executable, "-c", NO_FILES], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("True 1.0\n", "")
