@@ -71,7 +71,11 @@ def test_the_heir_s_curve_is_the_holder_s(quantity: Quantity) -> None:
             heir.add(reading)
         if len(heir.curve):
             begin = heir.curve[0].t_ns
-            assert points(heir.curve, begin) == points(holder.curve, begin)
+            first, own = heir.curve[0], points(holder.curve, begin)[0]
+            # What lies before its first point the heir does not know: where that point is moved, its edge stays wide.
+            assert first.slack_j >= own.slack_j
+            assert first._replace(slack_j=0.0) == own._replace(slack_j=0.0)
+            assert points(heir.curve, begin)[1:] == points(holder.curve, begin)[1:]
             assert (heir.curve.min_w, heir.curve.max_w) == (holder.curve.min_w, holder.curve.max_w)
             assert (heir.resets, heir.gaps) == (holder.resets, holder.gaps)
             assert heir.last_value == holder.last_value
