@@ -123,8 +123,10 @@ class Span:
             tape.append((now, CLOSE, ident))
             if now >= tape.read_due_ns:
                 tape.read_soon(now)
+            token = self._token
             try:
-                _current.reset(self._token)
+                if token is not None:  # else it lapses at this instant, in its loop's thread
+                    _current.reset(token)
             except ValueError:  # left in another task, or thread, than it was entered in
                 self._step_aside()
             self._ident = 0
@@ -164,10 +166,11 @@ class Span:
 
     def _step_aside(self) -> None:
         """Let the one around be that."""
-        if not self._ident:
+        token = self._token if self._ident else None
+        if token is None:
             return  # it was not opened, since the run is over, or has lapsed
         try:
-            _current.reset(self._token)
+            _current.reset(token)
         except ValueError:  # left in another task, or thread, than it was entered in
             if _current.get() is self:
                 _current.set(self._around)

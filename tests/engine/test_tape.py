@@ -290,6 +290,25 @@ def test_a_task_s_spans_may_be_left_by_other_threads_while_it_is_cancelled() -> 
     assert {edge[2] for edge in edges if edge[1] == CLOSE} == set(range(1, 2001))
 
 
+def test_a_span_that_lapses_in_the_midst_of_being_left_raises_nothing() -> None:
+    class Lapsing:
+        """Counts no steps; its task ends, in another thread, just when one of its spans is left."""
+
+        def enter(self, one: Span) -> None: ...
+
+        def leave(self, one: Span) -> None:
+            one.lapse(tape.now())
+
+        def lapse(self, ident: int) -> None: ...
+
+    tape = begun()
+    steps: Any = Lapsing()
+    tape.steps = steps
+    one = span(tape).__enter__()
+    one.__exit__(None, None, None)
+    assert {edge[2] for edge in tape.take(9) if edge[1] == CLOSE} == {1}
+
+
 def test_a_task_that_nobody_waits_for_is_collected_with_its_open_spans() -> None:
     tape = begun()
 
