@@ -24,10 +24,10 @@ import aiocarbon
 from aiocarbon import sync
 from aiocarbon._core.identity import alone
 from aiocarbon._engine.engine import Engine
-from aiocarbon._engine.session import Session
 from aiocarbon.meters import Quantity
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import FakeClock
+from tests.engines import closed, running
 
 OURS = str(Path(aiocarbon.__file__).parent)
 MEASURED = (str(Path(OURS, "testing.py")), str(Path(OURS, "meters", "simulated.py")))
@@ -78,34 +78,17 @@ def in_engine(devices: int, seconds: float, folder: Path | None = None, **argume
 
     async def main() -> None:
         engine = Engine(clock=clock)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            clock.workers = lambda: engine.limiter.borrowed_tokens
+        async with running(engine):
             session = await engine.open(settings, alone("run", "node"))
             await clock.advance(30.0)
             before = calls.count
             await clock.advance(seconds)
             found.append(calls.count - before)
-            await _ended(engine, session, clock)
-            engine.stop()
+            await closed(engine, session, clock)
 
     with Calls() as calls:
         anyio.run(main)
     return int(found[0])
-
-
-async def _ended(engine: Engine, session: Session, clock: FakeClock) -> None:
-    made: list[Any] = []
-
-    async def close() -> None:
-        made.append(await engine.close(session, clock.monotonic_ns(), 0, ended_well=True))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(close)
-        while not made:
-            await clock.advance(0.01)
 
 
 @pytest.mark.parametrize(("devices", "most"), [(1, 250), (8, 800)])
@@ -168,10 +151,7 @@ def test_a_tick_wakes_the_engine_s_loop_once() -> None:
 
     async def main() -> float:
         engine = Engine()
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
+        async with running(engine):
             given = {"location": "DK", "pue": 1.0, "intensity": 100.0, "meters": (meter,), "interval_s": 0.02}
             session = await engine.open(given, alone("run"))
             cost, sleeps = session.made(time.monotonic_ns()).overhead, selector.sleeps
@@ -180,7 +160,6 @@ def test_a_tick_wakes_the_engine_s_loop_once() -> None:
             woken = selector.sleeps - sleeps
             read = now.readings - cost.readings
             await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
-            engine.stop()
         assert read >= ticks / 4  # else there was nothing to count
         return woken / read
 

@@ -31,6 +31,7 @@ from aiocarbon._engine.poller import Poller
 from aiocarbon.intensity.cache import Cache
 from aiocarbon.intensity.client import Client
 from aiocarbon.testing import FakeClock, ScriptedMeter
+from tests.engines import closed, running
 
 ROOT = str(Path(aiocarbon.__file__).parents[1])
 NAMES = "carbonintensity_gb energidataservice odre energycharts electricitymaps watttime geojs ipinfo aws gcp azure"
@@ -525,10 +526,7 @@ def test_a_server_that_stops_in_mid_run_is_followed_by_its_forecast_its_last_val
         environ = {"AIOCARBON_ENERGYCHARTS_URL": url}
         engine = Engine(clock=clock, poller=lambda _, *rest: Poller(exchange, *rest, environ=environ))
         meter = ScriptedMeter(energy_uj=[lambda: clock.monotonic_ns() / 1e9 * 100e6], clock=clock.monotonic_ns)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
+        async with running(engine):
             arguments = {"location": "DE", "pue": 1.0, "meters": (meter,), "offline": False, "interval_s": 60.0}
             session = await engine.open(arguments, alone("run"))
 
@@ -542,13 +540,7 @@ def test_a_server_that_stops_in_mid_run_is_followed_by_its_forecast_its_last_val
             while clock.wall_ns() / 1e9 < begin_s + 2.2 * 3600.0:
                 await clock.advance(60.0)
 
-            async def close() -> None:
-                made.append(await engine.close(session, clock.monotonic_ns(), 0, ended_well=True))
-
-            group.start_soon(close)
-            while not made:
-                await clock.advance(0.05)
-            engine.stop()
+            made.append(await closed(engine, session, clock))
             await exchange.aclose()
             return known()
 

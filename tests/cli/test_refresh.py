@@ -39,6 +39,7 @@ from aiocarbon.journal.refresh import Stretch, write_sidecar
 from aiocarbon.meters.simulated import SimulatedMeter, Square
 from aiocarbon.settings import Settings
 from aiocarbon.testing import FakeClock, LocalServer, environ_at
+from tests.engines import closed, running
 
 pytestmark = pytest.mark.anyio
 
@@ -187,28 +188,17 @@ async def track_offline(folder: Path, hours: float) -> None:
     """A run of the engine itself, on a clock moved by hand: hours without a network, with a draw that changes."""
     clock = FakeClock(wall_ns=round((BEGIN_S + 2.0) * S))
     meter = SimulatedMeter(wave=Square(5400.0, 0.3, 50.0, 400.0), refresh_s=0.001, clock=clock.monotonic_ns)
-    engine, started = Engine(clock=clock), anyio.Event()
+    engine = Engine(clock=clock)
     arguments = {
         "location": "GB", "pue": 1.25, "meters": (meter,), "journal": folder, "offline": True, "interval_s": 60.0,
     }  # fmt: skip
-    async with anyio.create_task_group() as group:
-        group.start_soon(engine.run, started.set)
-        await started.wait()
+    async with running(engine):
         session = await engine.open(arguments, alone("offline-run"))
         await clock.advance(10.0)
         for _ in range(round(hours * 12)):  # waking all sleepers of each second would take a minute
             clock.skip(285.0)
             await clock.advance(15.0)  # in which a reading lies just behind a full five minutes
-        ended = anyio.Event()
-
-        async def close() -> None:
-            await engine.close(session, clock.monotonic_ns(), 0, ended_well=True)
-            ended.set()
-
-        group.start_soon(close)
-        while not ended.is_set():
-            await clock.advance(0.05)
-        engine.stop()
+        await closed(engine, session, clock)
 
 
 def names(folder: Path, pattern: str = "*") -> list[str]:

@@ -22,6 +22,7 @@ from aiocarbon._engine.hops import READ_DEADLINE_S, Ticker
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.ticking import Ticking
 from aiocarbon.testing import FakeClock, ScriptedMeter
+from tests.engines import running
 
 KNOWN = {"location": "DK", "pue": 1.0, "intensity": 100.0}
 
@@ -33,13 +34,9 @@ def run(
 
     async def main() -> None:
         engine = Engine(clock=clock)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
+        async with running(engine):
             session = await engine.open({**KNOWN, "meters": (meter,), **arguments}, alone("run"))
             await body(engine, session)
-            engine.stop()
 
     anyio.run(main)
 

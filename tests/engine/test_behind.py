@@ -13,23 +13,19 @@ import pytest
 from aiocarbon._core.identity import alone
 from aiocarbon._engine.engine import Engine
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
+from tests.engines import running
 
 KNOWN = {"location": "DK", "pue": 1.0, "offline": True, "interval_s": 0.02}
 
 
 async def _ended(engine: Engine, lacks: str) -> Any:
     """The report of a run whose end comes after something was told."""
-    started = anyio.Event()
-    async with anyio.create_task_group() as group:
-        group.start_soon(engine.run, started.set)
-        await started.wait()
+    async with running(engine):
         meter = SimulatedMeter(wave=Constant(250.0), refresh_s=0.001)
         session = await engine.open({"meters": (meter,), **KNOWN}, alone("run"))
         while not any(lacks in text for text in session.warnings):
             await engine.snapshot(session)
-        report = await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
-        engine.stop()
-    return report
+        return await engine.close(session, time.monotonic_ns(), 0, ended_well=True)
 
 
 def test_what_asks_for_the_intensity_and_cannot_be_loaded_costs_the_run_nothing_else() -> None:

@@ -25,6 +25,7 @@ from aiocarbon.meters.base import Inventory
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.testing import FakeClock, ScriptedMeter
 from tests.deadly import kill_engine
+from tests.engines import closed, running
 
 KNOWN = {"location": "DK", "intensity": 100.0, "pue": 1.0, "interval_s": 0.02}
 
@@ -160,13 +161,9 @@ def test_an_end_that_nobody_waits_for_is_made_once_when_the_process_ends(tmp_pat
 
     async def main() -> None:
         engine = Engine(clock=clock, poller=lambda *_: Silent())  # type: ignore[arg-type, return-value]
-        started = anyio.Event()
         meter = SimulatedMeter(wave=Constant(100.0), refresh_s=0.001, clock=clock.monotonic_ns)
         reports: list[Any] = []
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            clock.workers = lambda: engine.limiter.borrowed_tokens
+        async with running(engine) as group:
             arguments = {"location": "DK", "pue": 1.0, "meters": (meter,), "journal": tmp_path}
             session = await engine.open(arguments, alone("run"))
             await clock.advance(3.0)
@@ -185,7 +182,6 @@ def test_an_end_that_nobody_waits_for_is_made_once_when_the_process_ends(tmp_pat
             while len(reports) < 2:
                 await clock.advance(0.01)
             assert not engine.sessions
-            engine.stop()
         first, second = reports
         assert first is second
         assert first.is_final
@@ -205,23 +201,11 @@ def minutes_of(
 
     async def main() -> None:
         engine = Engine(clock=clock)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            clock.workers = lambda: engine.limiter.borrowed_tokens
+        async with running(engine):
             arguments = {"location": "DK", "pue": 1.0, "meters": meters, "journal": folder, "intensity": 100.0}
             session = await engine.open({**arguments, "interval_s": interval_s}, alone("run"))
             await clock.advance(seconds)
-            reports: list[Any] = []
-
-            async def close() -> None:
-                reports.append(await engine.close(session, clock.monotonic_ns(), 0, ended_well=True))
-
-            group.start_soon(close)
-            while not reports:
-                await clock.advance(0.01)
-            engine.stop()
+            await closed(engine, session, clock)
 
     anyio.run(main)
     (journal,) = (folder / "run").glob("*.jsonl")

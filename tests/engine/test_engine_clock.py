@@ -23,6 +23,7 @@ from aiocarbon.errors import ReadError
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.meters.waves import Square
 from aiocarbon.testing import FakeClock, ScriptedMeter
+from tests.engines import closed, running
 
 J_PER_KWH = 3.6e6
 
@@ -34,14 +35,9 @@ def run(meter: Any, clock: FakeClock, body: Body, **arguments: Any) -> None:
 
     async def main() -> None:
         engine = Engine(clock=clock)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            clock.workers = lambda: engine.limiter.borrowed_tokens
+        async with running(engine):
             session = await engine.open({"location": "DK", "pue": 1.0, "meters": (meter,), **arguments}, alone("run"))
             await body(engine, session, clock)
-            engine.stop()
 
     anyio.run(main)
 
@@ -50,26 +46,12 @@ def watts(clock: FakeClock) -> SimulatedMeter:
     return SimulatedMeter(wave=Constant(100.0), refresh_s=0.001, clock=clock.monotonic_ns)
 
 
-async def ended(engine: Engine, session: Session, clock: FakeClock) -> Any:
-    """The final report; the clock is moved on while the end waits for it."""
-    made: list[Any] = []
-
-    async def close() -> None:
-        made.append(await engine.close(session, clock.monotonic_ns(), 0, ended_well=True))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(close)
-        while not made:
-            await clock.advance(0.01)
-    return made[0]
-
-
 def test_energy_of_a_minute_is_exact_whatever_the_ticks() -> None:
     clock = FakeClock()
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
         await clock.advance(60.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert report.duration_s == pytest.approx(60.0)
         assert report.it_energy_kwh * J_PER_KWH == pytest.approx(6000.0, rel=1e-4)
         assert report.overhead.missed_ticks == 0
@@ -86,7 +68,7 @@ def test_a_wall_clock_that_jumps_an_hour_changes_no_duration_and_is_told(by_s: f
         await clock.advance(5.0)
         clock.set_wall(by_s)
         await clock.advance(5.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert report.duration_s == pytest.approx(10.0)
         assert report.it_energy_kwh * J_PER_KWH == pytest.approx(1000.0, rel=1e-3)
         assert [w for w in report.warnings if "wall clock" in w] == [
@@ -103,7 +85,7 @@ def test_a_machine_that_slept_is_told_once_and_its_sleep_is_not_in_the_run() -> 
         await clock.advance(5.0)
         clock.suspend(1800.0)
         await clock.advance(5.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert report.duration_s == pytest.approx(10.0)
         assert [w for w in report.warnings if "slept" in w] == [
             "the machine slept for 1800 s; that time is not in the run"
@@ -126,7 +108,7 @@ def test_when_a_counter_began_anew_is_told_in_the_run_s_own_time() -> None:
         clock.suspend(1800.0)
         clock.set_wall(3600.0)
         await clock.advance(5.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         (told,) = [text for text in report.warnings if "its counter began anew" in text]
         found = re.search(r"([0-9.]+) s into the run", told)
         assert found is not None
@@ -157,7 +139,7 @@ def test_what_a_counter_went_on_to_count_in_a_sleep_is_in_no_run(sleep_s: float)
         await clock.advance(5.0)
         clock.suspend(sleep_s)
         await clock.advance(5.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert report.it_energy_kwh * J_PER_KWH == pytest.approx(1000.0, rel=1e-3)
         assert report.it_energy_kwh_high * J_PER_KWH < 1500.0
         assert report.coverage < 1.0
@@ -179,7 +161,7 @@ def test_each_epoch_of_a_gap_has_its_part_once_the_counter_tells_again() -> None
             await clock.advance(1.0)
             t_ns = clock.monotonic_ns()
             await engine.mark(session, functools.partial(session.border, t_ns, steps=0))
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert len(report.epochs) == 8
         for epoch in report.epochs:
             assert epoch.it_energy_kwh * J_PER_KWH == pytest.approx(100.0 * epoch.duration_s, rel=1e-3)
@@ -208,7 +190,7 @@ def test_ticks_that_came_too_late_are_counted_and_not_replayed() -> None:
         before = len(reads_at)
         await clock.advance(3.0)
         assert len(reads_at) - before <= 4
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert report.overhead.missed_ticks == 4  # of the five that fell into the read, the first was taken late
         assert not any("anew" in w for w in report.warnings)
 
@@ -224,11 +206,11 @@ def test_two_sessions_share_the_shortest_interval_and_give_it_back() -> None:
         before = meter.reads
         await clock.advance(2.0)
         assert meter.reads - before >= 19
-        assert (await ended(engine, other, clock)).is_final
+        assert (await closed(engine, other, clock)).is_final
         before = meter.reads
         await clock.advance(2.0)
         assert meter.reads - before <= 3
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert report.location.zone == "DK"
         assert report.pue.value == 1.0
 
@@ -272,7 +254,7 @@ def test_ticks_while_another_run_is_being_opened_harm_neither() -> None:
             assert not opened
             await clock.advance(3.0)
         (other,) = opened
-        report, theirs = await ended(engine, session, clock), await ended(engine, other, clock)
+        report, theirs = await closed(engine, session, clock), await closed(engine, other, clock)
         assert report.it_energy_kwh * J_PER_KWH == pytest.approx(100.0 * report.duration_s, rel=1e-3)
         assert theirs.it_energy_kwh * J_PER_KWH == pytest.approx(50.0 * theirs.duration_s, rel=1e-3)
 
@@ -304,7 +286,7 @@ def test_a_counter_that_never_answers_is_asked_at_ticks_only() -> None:
         reads = meter.reads
         await clock.advance(20.0)
         assert meter.reads - reads <= 21
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert report.coverage == 0.0
 
     run(meter, clock, body)
@@ -317,7 +299,7 @@ def test_what_the_instrument_used_is_its_cpu_time_at_the_mean_power_of_a_cpu() -
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
         await clock.advance(20.0)
-        cost = (await ended(engine, session, clock)).overhead
+        cost = (await closed(engine, session, clock)).overhead
         assert cost.cpu_s > 0.0
         assert cost.it_energy_kwh * J_PER_KWH == pytest.approx(cost.cpu_s * 200.0 / (os.cpu_count() or 1), rel=0.01)
 
@@ -329,7 +311,7 @@ def test_where_no_processor_is_read_nobody_knows_what_the_instrument_used() -> N
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
         await clock.advance(5.0)
-        assert (await ended(engine, session, clock)).overhead.it_energy_kwh is None
+        assert (await closed(engine, session, clock)).overhead.it_energy_kwh is None
 
     run(watts(clock), clock, body)
 
@@ -356,7 +338,7 @@ def test_an_error_of_ours_at_a_tick_ends_neither_its_run_nor_another() -> None:
         session.scope = Broken(3)
         await clock.advance(10.0)
         for one, failures in ((session, 1), (other, 0)):
-            report = await ended(engine, one, clock)
+            report = await closed(engine, one, clock)
             assert sum("failed (ZeroDivisionError: at a tick" in text for text in report.warnings) == failures
             assert report.it_energy_kwh * J_PER_KWH == pytest.approx(100.0 * report.duration_s, rel=1e-3)
             assert report.coverage == pytest.approx(1.0, abs=1e-3)

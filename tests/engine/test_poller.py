@@ -38,6 +38,7 @@ from aiocarbon.journal import load
 from aiocarbon.settings import Settings
 from aiocarbon.testing import FakeClock, ScriptedMeter, ScriptedSource
 from aiocarbon.tracker import Tracker
+from tests.engines import running
 
 STEP_S = 300.0
 START_S = 1_800_000_000.0  # of FakeClock: a full hour
@@ -216,14 +217,9 @@ def run(
 ) -> None:
     async def main() -> None:
         rig = Rig(clock or FakeClock(), sources, folder, make)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(rig.engine.run, started.set)
-            await started.wait()
-            rig.clock.workers = lambda: rig.engine.limiter.borrowed_tokens
+        async with running(rig.engine):
             rig.session = await rig.open(**arguments)
             await body(rig)
-            rig.engine.stop()
 
     anyio.run(main)
 
@@ -964,14 +960,9 @@ def run_guessing(
     async def main() -> None:
         async with local_server(answers, Counter() if asked is None else asked) as url:
             rig = Rig(FakeClock(), (), None, guessing(url, cloud, is_guess=is_guess, **environ or {}))
-            started = anyio.Event()
-            async with anyio.create_task_group() as group:
-                group.start_soon(rig.engine.run, started.set)
-                await started.wait()
-                rig.clock.workers = lambda: rig.engine.limiter.borrowed_tokens
+            async with running(rig.engine):
                 rig.session = await rig.open(**{"location": None, "pue": None, **arguments})
                 await body(rig)
-                rig.engine.stop()
 
     anyio.run(main)
 
@@ -1191,11 +1182,7 @@ def test_an_engine_that_stops_while_a_source_hangs_leaves_no_task(kind: str, tmp
 
     async def main() -> None:
         rig = Rig(FakeClock(), (source,), tmp_path, None)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(rig.engine.run, started.set)
-            await started.wait()
-            rig.clock.workers = lambda: rig.engine.limiter.borrowed_tokens
+        async with running(rig.engine) as group:
             rig.session = await rig.open()
             await body(rig)
             group.cancel_scope.cancel()

@@ -20,6 +20,7 @@ from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.settings import check_arguments
 from aiocarbon.span import Span
 from aiocarbon.testing import FakeClock
+from tests.engines import closed, driven, running
 
 
 class Rig:
@@ -46,31 +47,12 @@ class Rig:
         """One more epoch, in which one span lies."""
         await self.span("step", seconds)
         session, t_ns = self.session, self.clock.monotonic_ns()
-        made: list[Any] = []
-
-        async def mark() -> None:
-            made.append(await self.engine.mark(session, lambda: session.border(t_ns, steps=5)))
-
-        await self._driven(mark, made)
+        await driven(self.clock, lambda: self.engine.mark(session, lambda: session.border(t_ns, steps=5)))
 
     async def ended(self) -> Any:
         """The final report."""
-        end_ns = self.clock.monotonic_ns()
-        made: list[Any] = []
         self.tape.end()
-
-        async def close() -> None:
-            made.append(await self.engine.close(self.session, end_ns, 0, ended_well=True))
-
-        await self._driven(close, made)
-        return made[0]
-
-    async def _driven(self, verb: Callable[[], Awaitable[None]], made: list[Any]) -> None:
-        """Do something that waits for the clock."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(verb)
-            while not made:
-                await self.clock.advance(0.01)
+        return await closed(self.engine, self.session, self.clock)
 
 
 def run(folder: Path, body: Callable[[Rig], Awaitable[None]], interval_s: float = 1.0) -> None:
@@ -79,11 +61,7 @@ def run(folder: Path, body: Callable[[Rig], Awaitable[None]], interval_s: float 
 
     async def main() -> None:
         engine = Engine(clock=clock)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            clock.workers = lambda: engine.limiter.borrowed_tokens
+        async with running(engine):
             meter = SimulatedMeter(wave=Constant(100.0), refresh_s=0.001, clock=clock.monotonic_ns)
             told: dict[str, Any] = {
                 "location": "DK",
@@ -95,7 +73,6 @@ def run(folder: Path, body: Callable[[Rig], Awaitable[None]], interval_s: float 
             told |= {"interval_s": interval_s}
             session = await engine.open(check_arguments(told), alone("run"))
             await body(Rig(engine, session, clock, folder))
-            engine.stop()
 
     anyio.run(main)
 

@@ -21,6 +21,7 @@ from aiocarbon.journal.read import load
 from aiocarbon.meters.simulated import Constant, SimulatedMeter
 from aiocarbon.meters.usage import Holder
 from aiocarbon.testing import FakeClock
+from tests.engines import closed, running
 
 J_PER_KWH = 3.6e6
 Body = Callable[[Engine, Session, FakeClock], Awaitable[None]]
@@ -98,33 +99,12 @@ def run(clock: FakeClock, users: Users, body: Body, **arguments: Any) -> None:
 
     async def main() -> None:
         engine = Engine(clock=clock, usage=users)  # type: ignore[arg-type]  # it looks as the reader does
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            clock.workers = lambda: engine.limiter.borrowed_tokens
+        async with running(engine):
             given = {"location": "DK", "pue": 1.0, "meters": (watts(clock),), "scope": "process", **arguments}
-            try:
-                session = await engine.open(given, alone("run"))
-                await body(engine, session, clock)
-            finally:
-                engine.stop()
+            session = await engine.open(given, alone("run"))
+            await body(engine, session, clock)
 
     anyio.run(main)
-
-
-async def ended(engine: Engine, session: Session, clock: FakeClock) -> Any:
-    """The final report; the clock is moved on while the end waits for it."""
-    made: list[Any] = []
-
-    async def close() -> None:
-        made.append(await engine.close(session, clock.monotonic_ns(), 0, ended_well=True))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(close)
-        while not made:
-            await clock.advance(0.01)
-    return made[0]
 
 
 # -- bad days ----------------------------------------------------------------------------------------------------------
@@ -158,7 +138,7 @@ def test_looks_that_fail_leave_the_share_missing_and_never_the_whole_machine() -
         await clock.advance(20.0)
         users.error = None
         await clock.advance(10.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         own = report.it_energy_kwh * J_PER_KWH
         assert 800.0 <= own <= 1050.0  # half of the time that was told
         assert report.it_energy_kwh_high * J_PER_KWH >= own + 1700.0
@@ -181,7 +161,7 @@ def test_one_look_that_fails_is_made_up_for() -> None:
         await clock.advance(1.0)
         users.error = None
         await clock.advance(9.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert report.it_energy_kwh * J_PER_KWH == pytest.approx(1000.0, rel=1e-3)
         assert report.coverage == pytest.approx(1.0)
         assert not any("cannot be told" in text for text in report.warnings)
@@ -201,7 +181,7 @@ def test_a_look_that_hangs_stops_neither_the_run_nor_its_end() -> None:
             for _ in range(8):
                 await clock.advance(1.0)
                 await anyio.sleep(0.1)  # the deadline of a look is real time
-            report = await ended(engine, session, clock)
+            report = await closed(engine, session, clock)
         finally:
             users.hang.set()
         assert report.is_final
@@ -220,7 +200,7 @@ def test_the_share_and_the_rest_make_the_machine() -> None:
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
         await clock.advance(60.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         scope = report.scope
         assert report.it_energy_kwh * J_PER_KWH == pytest.approx(1500.0, rel=1e-3)
         assert scope.name == "process"
@@ -257,7 +237,7 @@ def test_each_epoch_has_the_share_of_its_own_time() -> None:
                 await clock.advance(20.0)
                 group.start_soon(mark)
                 await clock.advance(0.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         energies = [epoch.it_energy_kwh * J_PER_KWH for epoch in report.epochs]
         assert energies == pytest.approx([0.0, 2000.0, 1000.0], abs=20.0)
         parts = math.fsum(energies) + report.outside.it_energy_kwh * J_PER_KWH
@@ -273,7 +253,7 @@ def test_a_view_that_is_not_counted_stays_what_it_is() -> None:
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
         await clock.advance(10.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert {d.id: d.counted for d in report.devices} == {"simulated-0": True, "psys": False}
         assert report.scope.machine_it_energy_kwh * J_PER_KWH == pytest.approx(1000.0, rel=1e-2)
 
@@ -287,7 +267,7 @@ def test_what_the_reader_finds_out_is_told() -> None:
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
         users.found.append(Finding(event="scope.gpu", message="all of it counts as this job's", remedy="none"))
         await clock.advance(10.0)
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert "all of it counts as this job's. To mend it: none" in report.warnings
 
     run(clock, users, body)
@@ -300,7 +280,7 @@ def test_an_idle_floor_that_is_not_known_is_told_and_one_that_is_learnt_is_not()
 
         async def body(engine: Engine, session: Session, clock: FakeClock, is_told: bool = is_told) -> None:
             await clock.advance(30.0)
-            report = await ended(engine, session, clock)
+            report = await closed(engine, session, clock)
             assert any("idle floor of simulated-0 is not known" in text for text in report.warnings) is is_told
 
         run(clock, users, body)
@@ -316,7 +296,7 @@ def test_looks_of_long_ago_take_little_memory() -> None:
         assert users.looks > 150
         # Ten minutes of points at ten seconds each, each with one of the device's own, and one for five minutes before.
         assert max(len(curve) for curve in session.ledger.curves.values()) < 140
-        report = await ended(engine, session, clock)
+        report = await closed(engine, session, clock)
         assert report.it_energy_kwh * J_PER_KWH == pytest.approx(50.0 * 30 * 60, rel=1e-3)
 
     run(clock, users, body, interval_s=10.0)
@@ -332,7 +312,7 @@ def test_a_journal_tells_the_same_shares(tmp_path: Path) -> None:
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
         await clock.advance(65.0)
-        live.append(await ended(engine, session, clock))
+        live.append(await closed(engine, session, clock))
 
     run(clock, users, body, journal=tmp_path, interval_s=5.0)
     (read,) = load(tmp_path).runs
@@ -353,7 +333,7 @@ def journal(folder: Path, run_id: str, name: str, own: float, within: tuple[str,
 
     async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
         await clock.advance(40.0)
-        await ended(engine, session, clock)
+        await closed(engine, session, clock)
 
     run(clock, users, body, journal=folder, run_id=run_id, interval_s=5.0, **more)
 
@@ -379,9 +359,9 @@ def test_two_trackers_of_one_process_begin_at_zeros_of_their_own_and_count_once(
         given = {"location": "DK", "pue": 1.0, "meters": session_meters, "scope": "process", "journal": tmp_path}
         second = await engine.open({**given, "interval_s": 5.0}, alone("later"))
         await clock.advance(30.0)
-        await ended(engine, second, clock)
+        await closed(engine, second, clock)
         await clock.advance(30.0)
-        await ended(engine, session, clock)
+        await closed(engine, session, clock)
 
     session_meters = (watts(clock),)
     run(clock, users, body, journal=tmp_path, interval_s=5.0, meters=session_meters)

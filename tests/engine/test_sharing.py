@@ -24,6 +24,7 @@ from aiocarbon.meters.simulated import Constant, SimulatedMeter, Square
 from aiocarbon.settings import check_arguments
 from aiocarbon.span import Span
 from aiocarbon.testing import FakeClock
+from tests.engines import closed, running
 
 
 class Rig:
@@ -57,18 +58,8 @@ class Rig:
 
     async def ended(self, at_ns: int | None = None) -> Any:
         """The final report; the clock is moved on while the end waits for it."""
-        made: list[Any] = []
-        end_ns = self.clock.monotonic_ns() if at_ns is None else at_ns
         self.tape.end()
-
-        async def close() -> None:
-            made.append(await self.engine.close(self.session, end_ns, 0, ended_well=True))
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(close)
-            while not made:
-                await self.clock.advance(0.01)
-        return made[0]
+        return await closed(self.engine, self.session, self.clock, at_ns)
 
 
 def run(
@@ -78,15 +69,10 @@ def run(
 
     async def main() -> None:
         engine = Engine(clock=clock, poller=poller)
-        started = anyio.Event()
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run, started.set)
-            await started.wait()
-            clock.workers = lambda: engine.limiter.borrowed_tokens
+        async with running(engine):
             told = {"location": "DK", "pue": 1.0, "intensity": 100.0, **more, "meters": tuple(meters)}
             session = await engine.open(check_arguments(told), alone("run"))
             await body(Rig(engine, session, clock))
-            engine.stop()
 
     anyio.run(main)
 
