@@ -1,7 +1,8 @@
 """`python -m benchmarks NAME [--json FILE] [--quick] [--plot DIR]`: one benchmark, a group of them, or `all`.
 
-The exit code is 1 if a limit is missed. What is compared with other tools needs `pip install 'aiocarbon[bench]'`, or
-the interpreter of an environment that has it in AIOCARBON_BENCH_PYTHON; where a tool is missing its rows say so.
+The exit code is 1 if a limit is missed, 130 after Ctrl-C: what was measured until then is told. What is compared with
+other tools needs `pip install 'aiocarbon[bench]'`, or the interpreter of an environment that has it in
+AIOCARBON_BENCH_PYTHON; where a tool is missing its rows say so.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 import time
 import traceback
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import result as results
-from benchmarks.result import RESULTS, Result, Row
+from benchmarks.result import ENDED, RESULTS, Result, Row
 
 NAMES: Final = (
     "accuracy", "accuracy_peers", "hardware", "startup", "startup_peers", "latency", "lateness", "grid", "when",
@@ -37,26 +39,41 @@ GROUPS: Final = {
 ONLY: Final = ("accuracy", "accuracy_peers", "training")
 """Those whose cases can be chosen."""
 
+CTRL_C: Final = 130
+"""Exit code of a program that Ctrl-C ended, as shells have it."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Run what was asked for and print its tables.
 
     Returns:
-        0 if every limit was kept, else 1.
+        0 if every limit was kept, else 1; `CTRL_C` if that ended it.
     """
     asked = _parsed(argv)
     names = (asked.name,) if asked.alone else GROUPS.get(asked.name, (asked.name,))
     done: list[Result] = []
+    is_ended = False
     for name in (name for name in names if not asked.only or name in ONLY):
-        result = _run(name, asked)
+        try:
+            result, is_whole = _run(name, asked)
+        except KeyboardInterrupt:
+            print(f"{name}: ended by Ctrl-C", flush=True)
+            is_ended = True
+            break
         if asked.only and not result.rows:
             continue
         print(result.to_text() + "\n", flush=True)
-        if asked.keep:
-            (RESULTS / f"{name}.json").write_text(result.to_json(), encoding="utf-8")
+        if asked.keep and is_whole:
+            _write(RESULTS / f"{name}.json", result.to_json())
+        elif asked.keep:
+            print(f"{name}: not kept, for it did not come to its end\n", flush=True)
         done.append(result)
         if asked.json:  # after each: what ends early leaves what it has
-            asked.json.write_text(_json(done), encoding="utf-8")
+            _write(asked.json, _json(done))
+        if is_ended := any(row.note == ENDED for row in result.rows):
+            break
+    if is_ended:
+        return CTRL_C
     if not done:
         print(f"no case holds {asked.only!r}")
         return 1
@@ -67,7 +84,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=(*NAMES, "all"))
+    groups = ", ".join(name for name in GROUPS if name != "all")
+    parser.add_argument(
+        "name", choices=(*NAMES, "all"), help=f"{groups} stand for groups of them, unless --alone is asked"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too; of several, a list")
     parser.add_argument("--quick", action="store_true", help="shorter runs: a check that it works, not a result")
     parser.add_argument(
@@ -79,30 +99,50 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     asked = parser.parse_args(argv)
     if asked.only and asked.name not in ONLY:
         parser.error(f"--only goes with {', '.join(ONLY)}")
+    if asked.keep and asked.quick:
+        parser.error("--keep keeps results, and --quick makes none")
+    if asked.json and not (asked.json.parent.is_dir() and os.access(asked.json.parent, os.W_OK)):
+        parser.error(f"--json: no file can be written in {asked.json.parent}")
     if asked.only and asked.keep:
         parser.error("--keep keeps whole results, and --only makes a part of one")
     return asked
 
 
-def _run(name: str, asked: argparse.Namespace) -> Result:
+def _run(name: str, asked: argparse.Namespace) -> tuple[Result, bool]:
+    """A benchmark's result, and whether it came to its end."""
     benchmark = importlib.import_module(f"benchmarks.{name}")
     options = (" --quick" if asked.quick else "") + (f" --only {asked.only!r}" if asked.only else "")
     more: dict[str, Any] = {"only": asked.only} if asked.only else {}
     began = time.monotonic()
+    is_whole, versions = True, results.versions()
     try:
         rows = benchmark.run(quick=asked.quick, **more)
+        versions = getattr(benchmark, "versions", results.versions)()
     except Exception as error:  # one that fails is told, and the others go on
         traceback.print_exc()
-        rows = [Row(name, None, "", ok=False, note=f"failed: {type(error).__name__}: {error}")]
-    return Result(
+        why = f"failed: {type(error).__name__}: {error}".strip().splitlines()
+        rows, is_whole = [Row(name, None, "", ok=False, note=" ... ".join(dict.fromkeys((why[0], why[-1]))))], False
+    result = Result(
         name=name,
         question=benchmark.QUESTION,
         command=f"python -m benchmarks {name}{options}",
         quick=asked.quick,
         rows=rows,
-        versions=getattr(benchmark, "versions", results.versions)(),
+        versions=versions,
         took_s=round(time.monotonic() - began, 1),
     )
+    return result, is_whole and all(row.note != ENDED for row in rows)
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a file in the place of what is there: wholly, or, where it cannot be written, not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        print(f"not written: {path}: {error.strerror}", flush=True)
 
 
 def _json(done: Sequence[Result]) -> str:

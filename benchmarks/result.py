@@ -23,6 +23,8 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = Path(__file__).with_name("results")
 OURS: Final = "AIOCARBON_"
+ENDED: Final = "ended by Ctrl-C before"
+"""The note of a figure that was still to be taken as Ctrl-C came; what is such has rows of this kind."""
 PACKAGES: Final = ("aiocarbon", "anyio", "nvidia-ml-py", "structlog", "tenacity", "uvloop")
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from benchmarks.accuracy_peers import SCENES
 from benchmarks.contenders import ASYNC, PEERS
-from benchmarks.result import RESULTS
+from benchmarks.result import ENDED, RESULTS
 from benchmarks.startup_peers import FIGURES
 
 WHO: Final = (ASYNC, *PEERS)
@@ -72,7 +72,7 @@ def _cell(row: Mapping[str, Any] | None, *, is_missed: bool) -> str:
     if row is None:
         return "-"
     if row["value"] is None:
-        return "fails" if not row["note"].startswith(("not installed", "torch is not")) else "-"
+        return "fails" if not row["note"].startswith(("not installed", "torch is not", ENDED)) else "-"
     missed = " (**missed**)" if row["ok"] is False or is_missed else ""
     value = row["value"]
     interval = re.match(r"95 % interval (\S+ to \S+)", row["note"])

@@ -30,7 +30,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.pairs import Ratio, Stop, order, ratio
 from benchmarks.progress import Bar, progress
-from benchmarks.result import ChildError, Row, at_most, info, skipped
+from benchmarks.result import ENDED, ChildError, Row, at_most, info, skipped
 from benchmarks.workloads.steps import NEEDS_CUDA, NEEDS_TORCH, SEED
 
 NAME: Final = "training"
@@ -141,7 +141,7 @@ def run(*, quick: bool, only: str = "") -> list[Row]:
                 continue
             except KeyboardInterrupt:  # what was measured until then is kept
                 late = cases[number - 1 :]
-                rows += [skipped(f"{one.name}: CPU time of a step", "%", "ended by Ctrl-C before") for one in late]
+                rows += [skipped(f"{one.name}: CPU time of a step", "%", ENDED) for one in late]
                 break
             rows += rows_of(case, stop, found, no_count, is_judged=case.is_limited and not quick)
     if library is None:
