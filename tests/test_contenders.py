@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,41 @@ def test_a_powercap_tree_is_laid_out_as_the_kernels(tmp_path: Path) -> None:
     (counter,) = made.powercap(tmp_path / "tree")
     assert (tmp_path / "tree" / "intel-rapl:0" / "energy_uj").samefile(counter)
     assert (tmp_path / "tree" / "intel-rapl" / "subsystem" / "intel-rapl:0" / "name").read_text() == "package-0\n"
+
+
+def test_a_counter_wraps_where_it_is_asked_to_and_no_more_often_than_the_rarest_reader_reads(tmp_path: Path) -> None:
+    (counter,) = made.powercap(tmp_path / "tree")
+    # 100 W from a begin long ago; whoever looks between sees it 50 J past its wrap, or as much more as it took to look.
+    begun_ns = time.monotonic_ns()
+    with made.moved([counter], STILL, begun_ns - 20 * S, zero_s=19.5):
+        while counter.read_text() == "0\n":
+            pass
+        value_uj = int(counter.read_text())
+        most_uj = (time.monotonic_ns() - begun_ns) / 1e9 * 100e6 + 50e6
+    assert 49e6 < value_uj <= most_uj
+    for scene in SCENES:
+        watts = accuracy_peers.truth.parse(scene.text).gpus[0].trace.energy_j(1300.0) / 1300.0
+        assert scene.meters != "cpu" or (watts * 15e6 < made.RANGE_UJ and scene.wraps_s is not None)
+
+
+def test_what_moves_the_counters_ends_with_who_began_it(tmp_path: Path) -> None:
+    (counter,) = made.powercap(tmp_path / "tree")
+    others = "1"  # a process that is not its parent
+    command = [sys.executable, "-c", made.MOVER, STILL, others, "0", str(made.RANGE_UJ), "0.0", str(counter)]
+    assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == 0
+
+
+def test_what_is_no_number_or_of_no_time_is_no_figure() -> None:
+    scene = Scene(name="x", text=STILL)
+    assert percent(scene, energy_j=math.nan) == math.inf
+    assert percent(scene, duration_s=0.0, energy_j=0.0) == math.inf
+
+
+def test_a_few_rounds_that_fail_are_not_hidden_by_the_median() -> None:
+    rounds = [Outcome(percent=0.01, story="")] * 9 + [Outcome(percent=math.inf, story="died")]
+    found = {PEERS[0].name: [Outcome(percent=5.0, story="")], ASYNC.name: rounds}
+    assert rows_of(SCENES[0], found)[0].ok is False
+    assert "died" in rows_of(SCENES[0], found)[0].note
 
 
 def blocks(*cpu_s: tuple[float, float]) -> list[tuple[dict[str, float | None], dict[str, float | None]]]:

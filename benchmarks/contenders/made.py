@@ -19,8 +19,9 @@ from benchmarks.fake_nvml import NoCompilerError, build, child_environ
 from benchmarks.result import ROOT, with_root
 
 ONE_GPU: Final = "gpu NVIDIA H100\nwave 0 square 2 0.5 60 600\n"
-RANGE_UJ: Final = 1_000_000_000
-"""Where the tree's counters wrap: 1 kJ, so that some seconds hold a wrap."""
+RANGE_UJ: Final = 5_000_000_000
+"""Where the tree's counters wrap: 5 kJ, more than passes between two readings of the rarest reader (15 s), as the real
+65 kJ and 262 kJ are. That a run holds a wrap is `moved`'s matter."""
 
 
 def library() -> tuple[Path | None, str]:
@@ -91,13 +92,14 @@ def powercap(folder: Path, sockets: int = 1) -> list[Path]:
 MOVER: Final = """
 import math, os, sys, time
 from benchmarks import truth
-trace = truth.parse(sys.argv[1]).gpus[0]
-t0_ns, range_uj = int(sys.argv[2]), int(sys.argv[3])
-files = [os.open(name, os.O_WRONLY) for name in sys.argv[4:]]
-step = round(trace.counter_s * 1e9)
-while os.getppid() != 1:
+gpu = truth.parse(sys.argv[1]).gpus[0]
+parent, t0_ns, range_uj, zero_s = int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
+files = [os.open(name, os.O_WRONLY) for name in sys.argv[6:]]
+step = round(gpu.counter_s * 1e9)
+zero_j = gpu.trace.energy_j(zero_s)
+while os.getppid() == parent:  # whoever inherits it, process 1 or another: it ends
     since = (time.monotonic_ns() - t0_ns) // step
-    value = int(trace.trace.energy_j(since * step * 1e-9) * 1e6) % range_uj
+    value = int((gpu.trace.energy_j(since * step * 1e-9) - zero_j) * 1e6) % range_uj
     for file in files:
         os.pwrite(file, f"{value:<12d}\\n".encode(), 0)  # as long each time: whoever reads meanwhile reads a number
     time.sleep(max(((since + 1) * step + t0_ns - time.monotonic_ns()) * 1e-9, 0.0))
@@ -105,15 +107,17 @@ while os.getppid() != 1:
 
 
 @contextmanager
-def moved(files: Sequence[Path], text: str, t0_ns: int) -> Iterator[None]:
+def moved(files: Sequence[Path], text: str, t0_ns: int, zero_s: float = 0.0) -> Iterator[None]:
     """Counters of a tree move as the first device of a scenario says, as often as its counter is refreshed.
 
     Args:
         files: That hold the counters, in microjoules.
         text: The scenario.
         t0_ns: Its time zero on CLOCK_MONOTONIC.
+        zero_s: Scenario time at which the counters stand at zero: what comes before is short of a wrap there.
     """
-    command = [sys.executable, "-c", MOVER, text, str(t0_ns), str(RANGE_UJ), *map(str, files)]
+    told = (str(os.getpid()), str(t0_ns), str(RANGE_UJ), repr(zero_s))
+    command = [sys.executable, "-c", MOVER, text, *told, *map(str, files)]
     mover = subprocess.Popen(command, env=with_root(os.environ))
     try:
         yield
