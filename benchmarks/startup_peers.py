@@ -12,11 +12,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from benchmarks import contenders
-from benchmarks.contenders import ASYNC, PEERS, SYNC, Entry, in_child, made, python, why_not
+from benchmarks.contenders import ASYNC, PEERS, SYNC, Entry, in_child, made, offline, python, why_not
 from benchmarks.pairs import bootstrap
 from benchmarks.progress import progress
 from benchmarks.result import ChildError, Row, at_most, info, skipped, with_root
@@ -30,7 +31,7 @@ versions = contenders.versions
 
 CONTENDERS: Final = (ASYNC, SYNC, *PEERS)
 FIGURES: Final = {
-    "import": ("import, over the bare interpreter", "ms"),
+    "import": ("import, over the bare interpreter", "ms"),  # which has loaded `socket`: it is cut off
     "enter_ms": ("enter", "ms"),
     "begin_ms": ("import and enter together", "ms"),
     "stall_ms": ("longest stall of the loop by enter, epochs and exit", "ms"),
@@ -52,11 +53,14 @@ STILL: Final = ("rss_mib", "cpu_s", "threads", "switches")
 
 def run(*, quick: bool) -> list[Row]:
     """All figures, the contenders in turn."""
-    rounds, seconds = (1, 2.0) if quick else (10, 15.0)  # one reading of the rarest reader
+    rounds, seconds = (
+        (1, 2.0) if quick else (10, 15.0)
+    )  # a task of codecarbon is not read meanwhile, aiocarbon and carbontracker are
     library, _ = made.library()
     found: dict[str, dict[str, list[float]]] = {entry.name: {} for entry in CONTENDERS}
     why = {entry.name: why_not(entry) for entry in CONTENDERS}
     there = [entry for entry in CONTENDERS if not why[entry.name]]
+    failed: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder, progress() as bar:
         environ = made.gpus(library, made.ONE_GPU, Path(folder))
         for turn in range(rounds):
@@ -66,8 +70,9 @@ def run(*, quick: bool) -> list[Row]:
                     for name, value in _one(entry, environ, seconds).items():
                         found[entry.name].setdefault(name, []).append(value)
                 except ChildError as error:
+                    failed[entry.name] = failed.get(entry.name, 0) + 1
                     why[entry.name] = f"failed: {str(error).strip().splitlines()[-1][:120]}"
-        rows = [row for key in FIGURES for row in rows_of(key, found, why, is_judged=not quick)]
+        rows = [row for key in FIGURES for row in rows_of(key, found, why, failed=failed, is_judged=not quick)]
         rows.append(_cli_row(environ, rounds, seconds, Path(folder)))
     return rows
 
@@ -85,26 +90,45 @@ def _one(entry: Entry, environ: Mapping[str, str], seconds: float) -> dict[str, 
 
 
 def _took_ms(code: str, environ: Mapping[str, str]) -> float:
-    """Wall time of a fresh interpreter that runs some code, cut off from the network."""
-    whole = f"from benchmarks.contenders.offline import cut\ncut()\n{code}"
+    """Wall time of a fresh interpreter that runs some code, cut off from the network.
+
+    Raises:
+        ChildError: The code failed.
+    """
     env = with_root(environ)
     best = []
     for _ in range(3):  # the least of three: whatever else runs only adds
         began = time.perf_counter()
-        subprocess.run([python(), "-c", whole], env=env, cwd="/", check=True, capture_output=True)
+        done = subprocess.run([python(), "-c", cut_off(code)], env=env, cwd="/", capture_output=True, text=True)
         best.append((time.perf_counter() - began) * 1e3)
+        if done.returncode != 0:
+            raise ChildError(f"{code!r} ended with {done.returncode}:\n{done.stderr}")
     return min(best)
 
 
+def cut_off(code: str) -> str:
+    """A program that runs some code without a network, and before it loads nothing but `socket`.
+
+    The text of the module that cuts is put before it: to import that would load half of what contenders import.
+    """
+    return f"{Path(offline.__file__).read_text(encoding='utf-8')}\ncut()\n{code}"
+
+
 def rows_of(
-    key: str, found: Mapping[str, Mapping[str, Sequence[float]]], why: Mapping[str, str], *, is_judged: bool
+    key: str,
+    found: Mapping[str, Mapping[str, Sequence[float]]],
+    why: Mapping[str, str],
+    *,
+    failed: Mapping[str, int],
+    is_judged: bool,
 ) -> list[Row]:
     """A figure of all contenders.
 
     Args:
         key: Of `FIGURES`.
         found: Values of each contender by its name and the figure's key, one a round.
-        why: Why a contender has none.
+        why: Why a contender has none, or fewer.
+        failed: In how many rounds it failed.
         is_judged: Whether aiocarbon is held against the others.
     """
     label, unit = FIGURES[key]
@@ -115,14 +139,19 @@ def rows_of(
     for entry in CONTENDERS:
         metric = f"{label}: {entry.name}"
         values = found[entry.name].get(key, ())
+        fails = failed.get(entry.name, 0)
+        is_amiss = entry is ASYNC and fails > 0
         if not values:
-            rows.append(skipped(metric, unit, why[entry.name]))
+            rows.append(replace(skipped(metric, unit, why[entry.name]), ok=False if is_amiss else None))
             continue
         low, high = bootstrap(values, seed=SEED)
         lacks = f"; {entry.lacks}" if key in OF_WORK and entry.lacks else ""
         interval = f", 95 % interval {low:.3g} to {high:.3g}" if len(values) > 2 else ""
         note = f"median of {len(values)}, {min(values):.3g} to {max(values):.3g}{interval}{lacks}"
-        if entry is ASYNC and key in LIMITED and peers and is_judged:
+        note += f"; {fails} more {why[entry.name]}" if fails else ""
+        if is_amiss:  # whoever fails in some rounds is not held to be cheap in the others
+            rows.append(replace(info(metric, medians[entry.name], unit, note), ok=False))
+        elif entry is ASYNC and key in LIMITED and peers and is_judged:
             rows.append(at_most(metric, medians[entry.name], unit, min(peers), note))
         else:
             rows.append(info(metric, medians[entry.name], unit, note))
@@ -134,7 +163,10 @@ def _cli_row(environ: Mapping[str, str], rounds: int, seconds: float, folder: Pa
     metric, unit = "CPU seconds of a tracked minute: aiocarbon run", "s"
     if why := why_not(ASYNC):
         return skipped(metric, unit, why)
-    each = [_cli_cpu_s(environ, seconds, folder) / seconds * 60.0 for _ in range(rounds)]
+    try:
+        each = [_cli_cpu_s(environ, seconds, folder) / seconds * 60.0 for _ in range(rounds)]
+    except OSError as error:  # it ended too soon
+        return Row(metric, None, unit, ok=False, note=f"failed: {error}")
     return info(metric, statistics.median(each), unit, f"median of {len(each)}, {min(each):.3g} to {max(each):.3g}")
 
 

@@ -19,7 +19,7 @@ from benchmarks.accuracy_peers import SCENES, Outcome, Scene, judge, rows_of
 from benchmarks.contenders import ALL, ASYNC, PEERS, TRACKERS, made, python, why_not
 from benchmarks.pairs import Stop
 from benchmarks.progress import Bar, progress
-from benchmarks.result import Result, Row
+from benchmarks.result import ChildError, Result, Row
 from benchmarks.workloads.steps import STEPS
 
 S = 1_000_000_000
@@ -73,7 +73,7 @@ def test_who_is_not_installed_is_told_and_stays_in_the_table() -> None:
         assert not why or "aiocarbon[bench]" in why or entry.is_ours
     absent = {entry.name: "not installed" for entry in PEERS}
     found = {entry.name: {} if entry in PEERS else {"enter_ms": [50.0, 52.0]} for entry in TRACKERS}
-    rows = startup_peers.rows_of("enter_ms", found, absent, is_judged=True)
+    rows = startup_peers.rows_of("enter_ms", found, absent, failed={}, is_judged=True)
     assert [row.metric.rpartition(": ")[2] for row in rows] == [entry.name for entry in startup_peers.CONTENDERS]
     assert [row.note for row in rows if row.value is None] == ["not installed"] * len(PEERS)
     assert rows[0].ok is None  # nobody to be compared with is no success
@@ -84,10 +84,32 @@ def test_aiocarbon_is_held_against_the_cheapest_that_does_the_same_work() -> Non
         found = {entry.name: {"cpu_s": [1.0]} for entry in TRACKERS}
         found[ASYNC.name] = {"cpu_s": [ours]}
         found |= {entry.name: {"cpu_s": [cost]} for entry, cost in zip(PEERS, others, strict=True)}
-        return startup_peers.rows_of("cpu_s", found, {}, is_judged=True)[0].ok
+        return startup_peers.rows_of("cpu_s", found, {}, failed={}, is_judged=True)[0].ok
 
     assert verdict(0.1, 0.2, 0.3, 0.01)  # the last one reads nothing between marks
     assert verdict(0.25, 0.2, 0.3, 0.01) is False
+
+
+def test_rounds_that_fail_are_told_and_aiocarbon_passes_none_by_them() -> None:
+    found = {entry.name: {"enter_ms": [50.0, 52.0]} for entry in TRACKERS} | {ASYNC.name: {"enter_ms": [1.0]}}
+    why = {ASYNC.name: "failed: it died", PEERS[0].name: "failed: it too"}
+    rows = startup_peers.rows_of("enter_ms", found, why, failed={ASYNC.name: 9, PEERS[0].name: 1}, is_judged=True)
+    assert rows[0].ok is False
+    assert "9 more failed: it died" in rows[0].note
+    assert any("1 more failed: it too" in row.note and row.ok is None for row in rows)
+    none = startup_peers.rows_of("enter_ms", {**found, ASYNC.name: {}}, why, failed={ASYNC.name: 10}, is_judged=True)
+    assert (none[0].value, none[0].ok) == (None, False)
+
+
+def test_an_import_that_fails_is_a_failure_of_its_contender() -> None:
+    with pytest.raises(ChildError, match="no_such_tool"):
+        startup_peers._took_ms("import no_such_tool", {"PATH": "/usr/bin"})
+
+
+def test_the_interpreter_that_an_import_is_held_against_is_bare() -> None:
+    loaded = told(startup_peers.cut_off("import json, sys; print(json.dumps(sorted(sys.modules)))"))
+    assert isinstance(loaded, list)
+    assert not {"benchmarks", "asyncio", "dataclasses", "importlib.metadata", "subprocess"} & set(loaded)
 
 
 def heard(**said: object) -> dict[str, object]:
