@@ -11,6 +11,7 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,11 +20,13 @@ from typing import Any, Final
 
 from benchmarks import truth
 from benchmarks.fake_nvml import NoCompilerError, build, child_environ
-from benchmarks.result import ROOT, Row, at_most, child, info, skipped
+from benchmarks.result import ROOT, ChildError, Row, at_most, child, info, skipped
 
 NAME: Final = "accuracy"
 QUESTION: Final = "how far are a run's and an epoch's joules from the truth?"
 AT_ONCE: Final = 4
+BESIDE_MS: Final = 20.0
+"""Between the program's last stamp and that of the run's end, which comes a little later."""
 OUTSIDE: Final = "windows with the truth outside the bounds"
 
 CHILD: Final = """
@@ -49,7 +52,9 @@ def window(report):
 
 async def main():
     marks, at_once = [], []
+    entering_ns = time.monotonic_ns()
     async with Tracker(location="DK", pue=1.0, meters=meters) as tracker:
+        entered_ns = time.monotonic_ns()
         for index in range(asked["epochs"]):
             if index == asked["blocked"]:
                 time.sleep(asked["blocked_s"])  # what a training that never awaits does to its loop
@@ -61,7 +66,8 @@ async def main():
         end_ns = time.monotonic_ns()
     report = tracker.report()
     print(json.dumps({
-        "end_ns": end_ns, "marks": marks, "at_once": at_once, "run": window(report),
+        "entering_ns": entering_ns, "entered_ns": entered_ns, "end_ns": end_ns,
+        "marks": marks, "at_once": at_once, "run": window(report),
         "epochs": [window(epoch) for epoch in report.epochs], "warnings": report.warnings,
         "cpu_s": report.overhead.cpu_s,
     }))
@@ -230,7 +236,14 @@ class Comparison:
             info(f"{name}: worst epoch, as epoch() returned it", at_once, "%"),
             info(f"{name}: {OUTSIDE}", outside, "", f"of {len(windows) + 1}"),
             Row(f"{name}: coverage", run["coverage"], "", 1.0, run["coverage"] >= 0.99, "at least 0.99"),
+            self._length_row(begin_ns),
         ]
+
+    def _length_row(self, begin_ns: int) -> Row:
+        """The truth is that of as long as the run says: this holds the length against the program's own clock."""
+        early_ns, late_ns = self.heard["entering_ns"] - begin_ns, begin_ns - self.heard["entered_ns"]
+        beside_ms = max(early_ns, late_ns, 0) * 1e-6
+        return at_most(f"{self.case.name}: begin of the run beside its entering", beside_ms, "ms", BESIDE_MS)
 
     def _error(self, window: dict[str, Any], begin_ns: int, end_ns: int) -> Error:
         joules = self.scenario.joules(begin_ns, end_ns, t0_ns=self.t0_ns)
@@ -335,6 +348,16 @@ class Error:
         return self.low_j - 3.6e-3 <= self.true_j <= self.high_j + 3.6e-3
 
 
+def told(case: Case, rows: Callable[[], list[Row]]) -> list[Row]:
+    """The figures of a case, or that it failed: the others' are none the worse for it."""
+    try:
+        return rows()
+    except ChildError as error:
+        return [
+            Row(f"{case.name}: run", None, "%", ok=False, note=f"failed: {str(error).strip().splitlines()[-1][:150]}")
+        ]
+
+
 def run(*, quick: bool, only: str = "") -> list[Row]:
     """All cases, or those whose name holds a text; several at once, since they mostly sleep."""
     cases = [case for case in CASES if only in case.name]
@@ -353,7 +376,7 @@ def run(*, quick: bool, only: str = "") -> list[Row]:
             if library is not None or cases[i].meter != "nvml"
         }
         for i, case in enumerate(cases):
-            rows += futures[i].result() if i in futures else [skipped(case.name, "%", why)]
+            rows += told(case, futures[i].result) if i in futures else [skipped(case.name, "%", why)]
     outside = [row for row in rows if row.metric.endswith(OUTSIDE) and row.value is not None]
     windows = sum(int(row.note.rpartition(" ")[2]) for row in outside)
     if windows:

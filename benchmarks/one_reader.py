@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,8 @@ NAME: Final = "one_reader"
 QUESTION: Final = "several processes on one machine: what does following cost, and how soon does another one take over?"
 
 TAKE_OVER_S: Final = 2.0
+GIVE_UP_S: Final = 30.0
+"""Whoever has not taken over by then never will: a miss."""
 EPOCH_MS: Final = 50.0
 WARM_S: Final = 3.0
 CPU_PERCENT: Final = 0.1
@@ -90,8 +92,9 @@ def ranks(count: int, *, shared: bool = True) -> Iterator[tuple[Path, list[Rank]
     """Some ranks on one machine, the first of which reads."""
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        begun = [Rank(folder if shared else "none") for _ in range(count)]
+        begun: list[Rank] = []
         try:
+            begun.extend(Rank(folder if shared else "none") for _ in range(count))
             yield Path(folder), begun
         finally:
             for rank in begun:
@@ -113,9 +116,14 @@ def take_over_s(kind: signal.Signals) -> float:
         before = newest(folder)
         began = time.perf_counter()
         begun[0].child.send_signal(kind)
-        while newest(folder) == before:
-            time.sleep(0.002)
-        return time.perf_counter() - began
+        return until(lambda: newest(folder) != before, began)
+
+
+def until(is_so: Callable[[], bool], began: float, give_up_s: float = GIVE_UP_S) -> float:
+    """Seconds until something is so; a little more than `give_up_s` where it does not come about."""
+    while not is_so() and time.perf_counter() - began < give_up_s:
+        time.sleep(0.002)
+    return time.perf_counter() - began
 
 
 def waits_ms(rank: Rank) -> list[float]:

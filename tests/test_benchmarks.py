@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import benchmarks
-from benchmarks import accuracy, spans, truth
+from benchmarks import accuracy, one_reader, spans, truth
 from benchmarks.__main__ import NAMES, main
 from benchmarks.accuracy import Case, Comparison
 from benchmarks.result import ChildError, Result, Row, at_most, child, info, skipped
@@ -27,12 +27,14 @@ def window(joules: float, *, low: float = 0.95, high: float = 1.05, duration_s: 
     return {"duration_s": duration_s, "coverage": 1.0, "kwh": kwh, "low_kwh": kwh * low, "high_kwh": kwh * high}
 
 
-def compare(run_j: float, *epochs_j: float, case: Case = CASE, **band: float) -> list[Row]:
+def compare(run_j: float, *epochs_j: float, case: Case = CASE, duration_s: float = 9.0, **band: float) -> list[Row]:
     epochs = [window(j, **band) for j in epochs_j]
     heard = {
+        "entering_ns": S - S // 10,
+        "entered_ns": S + S // 10,
         "end_ns": 10 * S,
         "marks": [(1 + 3 * (i + 1)) * S for i in range(len(epochs_j))],
-        "run": window(run_j, duration_s=9.0, **band),
+        "run": window(run_j, duration_s=duration_s, **band),
         "epochs": epochs,
         "at_once": epochs,
         "warnings": [],
@@ -51,11 +53,26 @@ def test_a_figure_that_is_not_finite_keeps_no_limit() -> None:
 
 
 def test_an_exact_report_has_no_error() -> None:
-    run, epoch, _, outside, coverage = compare(900.0, 300.0, 300.0)
+    run, epoch, _, outside, coverage, begin = compare(900.0, 300.0, 300.0)
     assert (run.value, epoch.value, outside.value) == pytest.approx((0.0, 0.0, 0.0), abs=1e-9)
     assert run.ok
     assert epoch.ok
     assert coverage.ok
+    assert begin.ok
+
+
+def test_a_run_that_says_another_length_than_it_had_is_found() -> None:
+    assert compare(700.0, 300.0, duration_s=7.0)[-1].ok is False  # right for 7 s, and it was entered 9 s ago
+    assert compare(1000.0, 300.0, duration_s=10.0)[-1].ok is False
+
+
+def test_a_case_that_fails_loses_no_other() -> None:
+    def fails() -> list[Row]:
+        raise ChildError("a child ended with 1:\nit died")
+
+    (row,) = accuracy.told(CASE, fails)
+    assert (row.value, row.ok, row.note) == (None, False, "failed: it died")
+    assert accuracy.told(CASE, lambda: [info("m", 1.0, "%")])[0].value == 1.0
 
 
 def test_a_wrong_run_and_a_wrong_epoch_are_found() -> None:
@@ -94,6 +111,12 @@ def test_an_interval_by_signs_is_no_narrower_than_asked_for() -> None:
     assert (low, high) == (2.0, 9.0)
     assert share == pytest.approx(1 - 2 * 11 / 1024)
     assert spans.sign_interval([1.0, 2.0, 3.0], 0.9) == (1.0, 3.0, 0.75)  # too few for that
+
+
+def test_a_take_over_that_never_comes_is_waited_for_no_longer_than_it_takes_to_miss() -> None:
+    assert one_reader.TAKE_OVER_S < one_reader.GIVE_UP_S
+    assert one_reader.until(lambda: False, 0.0, give_up_s=0.0) > 0.0
+    assert one_reader.until(lambda: True, 0.0) > 0.0
 
 
 def test_a_child_that_fails_says_why() -> None:
