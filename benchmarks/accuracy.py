@@ -12,7 +12,6 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 from benchmarks import truth
 from benchmarks.fake_nvml import NoCompilerError, build, child_environ
+from benchmarks.progress import workers
 from benchmarks.result import ROOT, ChildError, Row, at_most, child, info, skipped
 
 NAME: Final = "accuracy"
@@ -367,7 +367,7 @@ def run(*, quick: bool, only: str = "") -> list[Row]:
     except NoCompilerError as error:
         library, why = None, str(error)
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+    with tempfile.TemporaryDirectory() as folder, workers(AT_ONCE) as pool:
         # The longest first, so that they do not run alone in the end.
         order = sorted(range(len(cases)), key=lambda i: cases[i].blocked < 0)
         futures = {

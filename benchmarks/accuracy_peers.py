@@ -16,14 +16,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import contenders, truth
 from benchmarks.contenders import ASYNC, PEERS, Entry, in_child, made, why_not
-from benchmarks.progress import progress
+from benchmarks.progress import progress, workers
 from benchmarks.result import ChildError, Row, at_most, info, skipped
 
 NAME: Final = "accuracy_peers"
@@ -136,7 +135,7 @@ def run(*, quick: bool, only: str = "") -> list[Row]:
     rounds = 1 if quick else 10
     library, why = made.library()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as name, progress() as bar, ThreadPoolExecutor(AT_ONCE) as pool:
+    with tempfile.TemporaryDirectory() as name, progress() as bar, workers(AT_ONCE) as pool:
         folder = Path(name)
         made.powercap(folder / "probe")
         no_tree = made.why_no_powercap(folder / "probe")

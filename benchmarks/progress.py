@@ -51,6 +51,22 @@ class Bar:
 
 
 @contextmanager
+def workers(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for work that mostly waits for children; where the block fails, Ctrl-C included, nothing more is begun.
+
+    Args:
+        count: How many at once.
+    """
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+@contextmanager
 def progress(out: TextIO = sys.stderr) -> Iterator[Bar]:
     """A bar while the block lasts.
 

@@ -85,9 +85,12 @@ class Result:
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON has it; a row without single values has no word of them."""
+        """The result as JSON has it: a row without single values has no word of them, what is not finite is null."""
         made = asdict(self)
         for row in made["rows"]:
+            if row["value"] is not None and not math.isfinite(row["value"]):
+                row["note"] = f"{row['value']}; {row['note']}".removesuffix("; ")
+                row["value"] = None
             if not row["data"]:
                 del row["data"]
         return made

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -18,8 +19,8 @@ from benchmarks.__main__ import GROUPS, NAMES, main
 from benchmarks.accuracy_peers import SCENES, Outcome, Scene, judge, rows_of
 from benchmarks.contenders import ALL, ASYNC, PEERS, TRACKERS, made, python, why_not
 from benchmarks.pairs import Stop
-from benchmarks.progress import Bar, progress
-from benchmarks.result import ChildError, Result, Row
+from benchmarks.progress import Bar, progress, workers
+from benchmarks.result import ChildError, Result, Row, at_most
 from benchmarks.workloads.steps import STEPS
 
 S = 1_000_000_000
@@ -287,6 +288,38 @@ def test_a_result_keeps_single_values_only_where_there_are_some() -> None:
     rows = [Row("a", 1.0, "ms", data=(1.0, 2.0)), Row("b", 1.0, "ms")]
     kept = json.loads(Result(name="n", question="q?", command="c", quick=True, rows=rows).to_json())["rows"]
     assert [row.get("data") for row in kept] == [[1.0, 2.0], None]
+
+
+def test_a_result_is_json_that_any_reader_takes() -> None:
+    rows = [at_most("a", math.inf, "%", 1.0, "one pair"), at_most("b", math.nan, "%", 1.0)]
+    text = Result(name="n", question="q?", command="c", quick=True, rows=rows).to_json()
+    assert "Infinity" not in text
+    assert "NaN" not in text
+    assert [(row["value"], row["ok"], row["note"]) for row in json.loads(text)["rows"]] == [
+        (None, False, "inf; one pair"),
+        (None, False, "nan"),
+    ]
+
+
+def test_what_is_interrupted_begins_nothing_more() -> None:
+    begun: list[int] = []
+    is_on, may_end = threading.Event(), threading.Event()
+
+    def work(number: int) -> None:
+        begun.append(number)
+        is_on.set()
+        may_end.wait()
+
+    def interrupted() -> None:
+        with workers(1) as pool:
+            waiting = [pool.submit(work, number) for number in range(3)]
+            is_on.wait()
+            waiting[-1].add_done_callback(lambda _: may_end.set())  # as soon as it is given up
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert begun == [0]
 
 
 def test_no_bar_is_drawn_where_nobody_looks(tmp_path: Path) -> None:
