@@ -373,6 +373,17 @@ def test_the_main_table_shows_what_is_kept_and_a_dash_for_the_rest() -> None:
     assert all(line.count("|") == text.splitlines()[0].count("|") for line in text.splitlines() if line.startswith("|"))
 
 
+def test_a_cost_that_misses_its_limit_is_shown_also_where_it_would_not_be() -> None:
+    def lines(ok: bool) -> list[str]:
+        row = {"metric": "enter: aiocarbon async", "value": 172.0, "unit": "ms", "ok": ok, "note": ""}
+        kept = {"rows": [row], "machine": {"cpu": "", "cores": 2}, "versions": {}, "commit": "abc", "quick": False}
+        return [line for line in table.table({"startup_peers": kept}).splitlines() if line.startswith("| enter |")]
+
+    assert lines(True) == []
+    assert len(lines(False)) == 1
+    assert "172 ms (**missed**)" in lines(False)[0]
+
+
 def test_a_change_is_shown_with_its_interval_and_missed_if_it_is_told_from_none_or_was_not_narrow() -> None:
     def row(metric: str, value: float, *, ok: bool | None = None, note: str = "") -> dict[str, Any]:
         return {"metric": metric, "value": value, "unit": "%", "ok": ok, "note": note}
