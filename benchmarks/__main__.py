@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import plots
 from benchmarks import result as results
 from benchmarks.result import ENDED, RESULTS, Result, Row
 
@@ -53,6 +55,9 @@ def main(argv: Sequence[str]) -> int:
     names = (asked.name,) if asked.alone else GROUPS.get(asked.name, (asked.name,))
     done: list[Result] = []
     is_ended = False
+    if asked.plot and importlib.util.find_spec("matplotlib") is None:  # told before the hours that it takes
+        print(f"nothing will be drawn: {plots.REMEDY}", flush=True)
+        asked.plot = None
     for name in (name for name in names if not asked.only or name in ONLY):
         try:
             result, is_whole = _run(name, asked)
@@ -152,12 +157,10 @@ def _json(done: Sequence[Result]) -> str:
 
 
 def _plot(done: Sequence[Result], folder: Path) -> None:
-    from benchmarks import plots
-
     try:
         drawn = plots.draw(done, folder)
-    except ImportError:
-        print(f"nothing is drawn: {plots.REMEDY}")
+    except (ImportError, OSError) as error:
+        print(f"not drawn: {error}")
         return
     for line in drawn:
         print(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import types
@@ -13,6 +14,7 @@ import pytest
 import benchmarks.__main__ as program
 from benchmarks import table
 from benchmarks.__main__ import CTRL_C, main
+from benchmarks.plots import REMEDY
 from benchmarks.result import ENDED, Row, skipped
 
 FIGURE = Row("figure", 1.0, "ms")
@@ -99,6 +101,26 @@ def test_a_file_that_cannot_be_written_is_told_and_ends_nothing(
     assert told.count("figure") == len(GROUP)
     assert f"not written: {tmp_path / 'folder'}" in told
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is not None, reason="matplotlib is here")
+def test_that_nothing_will_be_drawn_is_told_before_anything_is_measured(
+    stands: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stands(works, works, works, works)
+    assert main(["scale", "--plot", str(tmp_path / "plots")]) == 0
+    assert capsys.readouterr().out.startswith(f"nothing will be drawn: {REMEDY}")
+    assert not (tmp_path / "plots").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs the extra bench")
+def test_a_folder_that_takes_no_drawings_is_told(
+    stands: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stands(works, works, works, works)
+    (tmp_path / "file").write_text("")
+    assert main(["scale", "--plot", str(tmp_path / "file")]) == 0
+    assert "not drawn: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("argv", [["scale", "--json", "/no/such/folder/file"], ["scale", "--keep", "--quick"]])
