@@ -195,7 +195,9 @@ class Pool:
             add_uses(self._uses, {key: scaled_use(use, pue) for key, use in carbon.uses.items()})
 
     def _part(self, key: FoldKey, device: Device, host: str) -> Part:
-        at: object = key if self.folds else (host, device.id, device.share and device.share.holder)
+        # What one process counted another may have shown only, as another view of what it counted: they do not add up.
+        own = (host, device.id, device.share and device.share.holder, device.counted)
+        at: object = key if self.folds else own
         found = self._parts.get(at)
         if found is None:
             if self.folds:
@@ -217,6 +219,11 @@ class Pool:
         if self._it_j > 0.0:
             return self._facility_j / self._it_j
         return self._pues / self._cuts if self._cuts else 1.0
+
+    @property
+    def energy_j(self) -> float:
+        """Joules of what counts."""
+        return self._it_j
 
     @property
     def co2eq_g(self) -> float:

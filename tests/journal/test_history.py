@@ -181,6 +181,19 @@ def test_a_share_of_what_another_run_measured_is_split_as_well(tmp_path: Path) -
     assert adds_up(loaded)
 
 
+def test_what_one_process_counts_and_another_only_shows_adds_up(tmp_path: Path, watts: tuple[int, int]) -> None:
+    """A view of a machine that holds nothing else, say, and holds what is counted where more can be read."""
+    shown = put(tmp_path, "r", 0.0, watts=watts[0], pid=1, file="a")
+    shown.write_text(shown.read_text().replace('"counted":true', '"counted":false'))
+    put(tmp_path, "r", 700.0, watts=watts[1], pid=2, file="b")
+    (run,) = load(tmp_path).runs
+    parts = [*run.epochs, run.outside, *([] if run.rework is None else [run.rework])]
+    assert joules(run) == pytest.approx(watts[1] * 600)
+    assert sum(map(joules, parts)) == pytest.approx(joules(run))
+    assert sum(joules(device) for device in run.devices if device.counted) == pytest.approx(joules(run))
+    assert sum(node.it_energy_kwh or 0.0 for node in run.nodes) == pytest.approx(run.it_energy_kwh)
+
+
 @pytest.mark.parametrize(
     ("by", "keys"),
     [("week", ["2026-W39", "2026-W40"]), ("month", ["2026-09"]), ("host", ["node", "other"])],
