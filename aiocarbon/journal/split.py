@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from aiocarbon._core.ledger import Ledger, Mark
 from aiocarbon._core.pool import Lump, lump_of, scaled
 from aiocarbon._core.reading import Device, Role
 from aiocarbon.journal.machine import Told
@@ -60,13 +61,20 @@ def split(part: Told, others: Sequence[View], key_of: KeyOf) -> Iterator[Given]:
         yield mine, part.view, part.whole
         return
     for (holder, sharing), devices in by_sharing.items():
-        edges = {at for view, _ in sharing for at in (view.begin_ns, view.end_ns) if part.begin_ns < at < part.end_ns}
-        for begin, end in pairwise(sorted(edges | {part.begin_ns, part.end_ns})):
+        for begin, end in pairwise(_edges(part, sharing)):
             levels = {holder: [part.view]}
             for view, of in sharing:
                 if view.begin_ns <= begin and end <= view.end_ns:
                     levels.setdefault(of, []).append(view)
             yield from _Levels(levels, devices, begin, end).given(key_of)
+
+
+def _edges(part: Told, sharing: Iterable[tuple[View, str]]) -> list[int]:
+    """Where who measured it changes; where some measured shares, the intensity as well: shares have it by their own."""
+    edges = {at for view, _ in sharing for at in (view.begin_ns, view.end_ns) if part.begin_ns < at < part.end_ns}
+    if len({of for _, of in sharing}) > 1 or any(of != MACHINE for _, of in sharing):
+        edges.update(at for at, _, _ in part.view.ledger.pieces(part.begin_ns, part.end_ns))
+    return sorted(edges | {part.begin_ns, part.end_ns})
 
 
 def _holder(device: Device) -> str:
@@ -84,6 +92,14 @@ def _has(view: View, known: Known) -> bool:
     return share is not None and share.role is Role.OWN and _holder(known.device) in (MACHINE, *share.within)
 
 
+def _lump(teller: View, devices: Mapping[str, Known], begin_ns: int, end_ns: int) -> Lump:
+    """A window of devices with the intensity and PUE of a process, which need not be the one that measured them."""
+    of = teller.ledger
+    curves = {ident: known.curve for ident, known in devices.items()}
+    ledger = Ledger(curves, intensity=of.intensity, pue=of.pue, wall=of.wall)
+    return lump_of(ledger.cut(Mark(begin_ns, {}), Mark(end_ns, {})))
+
+
 class _Levels:
     """Devices in a time in which the same processes measured them: as a whole, and shares of them within each other.
 
@@ -98,25 +114,32 @@ class _Levels:
         self, views: Mapping[str, Sequence[View]], devices: Mapping[str, Known], begin_ns: int, end_ns: int
     ) -> None:
         self._views = views
+        (teller, *_), *_ = views.values()  # by whose intensity and PUE all of it is in the total
+        self._teller = teller
         self._within: dict[str, tuple[str, ...]] = {}
         self._lumps: dict[str, Lump] = {}
         for holder, (view, *_) in views.items():
             own = {ident: view.process.devices[ident] for ident in devices}
             share = next(iter(own.values())).device.share
             self._within[holder] = () if share is None else (MACHINE, *share.within)
-            self._lumps[holder] = lump_of(view.cut_of(own, begin_ns, end_ns))
+            self._lumps[holder] = _lump(teller, own, begin_ns, end_ns)
 
     def given(self, key_of: KeyOf) -> Iterator[Given]:
         """What each group has of it."""
         tellers = {holder: self._tellers(holder, key_of) for holder in self._views}
+        found: list[tuple[str, Lump]] = []
         for holder, lump in self._lumps.items():
             inside = [other for other in self._views if other == holder or holder in self._within[other]]
             joules = math.fsum(self._rest_j(other) / len(tellers[other]) for other in inside)
             share = joules / lump.energy_j if lump.energy_j > 0.0 else 1.0 / len(tellers[holder])
-            view = self._views[holder][0]
             around: set[Teller] = set().union(*(tellers.get(other, set()) for other in self._within[holder]))
-            for _, key in sorted(tellers[holder] - around):
-                yield key, view, scaled(lump, share)
+            found += [(key, scaled(lump, share)) for _, key in sorted(tellers[holder] - around)]
+        # A share may have been measured where the whole was not, or too high: there is what the whole is told as.
+        told_j = math.fsum(lump.energy_j for _, lump in found)
+        whole_j = next(iter(self._lumps.values())).energy_j
+        by = whole_j / told_j if told_j > whole_j else 1.0
+        for key, lump in found:
+            yield key, self._teller, scaled(lump, by)
 
     def _tellers(self, holder: str, key_of: KeyOf) -> set[Teller]:
         """The runs that measured what is somebody's part: as that, or within what is around it."""

@@ -181,6 +181,31 @@ def test_a_share_of_what_another_run_measured_is_split_as_well(tmp_path: Path) -
     assert adds_up(loaded)
 
 
+def test_a_share_counts_with_the_intensity_and_pue_of_the_whole_that_it_is_a_part_of(tmp_path: Path) -> None:
+    """As the total does: else what the groups have of it would not be the total."""
+    whole = put(tmp_path, "m", 0.0, name="machine")
+    put(tmp_path, "p", 100.0, 300.0, name="part", watts=30, share=share("p"), pue={"value": 1.2, "source": "given"})
+    clean = IntensityValue(
+        g_per_kwh=100.0, low_g_per_kwh=90.0, high_g_per_kwh=110.0, source="x", zone="DK", quality=Quality.LIVE
+    )
+    with whole.open("a") as file:
+        file.write(records.line(records.intensity_record(clean, MIDNIGHT + 250.0)))
+    loaded = load(tmp_path)
+    assert adds_up(loaded)
+    told = {group.key: group for group in loaded.groups["name"]}
+    assert joules(told["part"]) == pytest.approx(300 * 30 / 2)
+    assert told["part"].co2eq_g == pytest.approx(1.5 * (150 * 400 + 150 * 100) * 15 / KWH)
+
+
+def test_a_share_that_is_more_than_the_whole_adds_nothing_to_it(tmp_path: Path) -> None:
+    put(tmp_path, "m", 0.0, name="machine", watts=20)
+    put(tmp_path, "p", 100.0, 300.0, name="part", watts=30, share=share("p"))
+    loaded = load(tmp_path)
+    assert joules(loaded.total) == pytest.approx(20 * 600)
+    assert adds_up(loaded)
+
+
+@pytest.mark.parametrize("watts", [(100, 100), (0, 100)])
 def test_what_one_process_counts_and_another_only_shows_adds_up(tmp_path: Path, watts: tuple[int, int]) -> None:
     """A view of a machine that holds nothing else, say, and holds what is counted where more can be read."""
     shown = put(tmp_path, "r", 0.0, watts=watts[0], pid=1, file="a")
