@@ -114,7 +114,7 @@ class Windows:
                 rest_ns.append(self._joined([(start, one)], extents, rest))
         redone_ns = sum(self._most(ns, [extents[s] for s in of]) for ns, of in zip(lost_ns, found, strict=True))
         outside = Quantities(**rest.pool.quantities(self._outside_ns(rest_ns, run_ns - epochs_ns - redone_ns)))
-        if not redone_ns:
+        if not redone_ns and not lost.pool.energy_j:  # all its time may be that of others' epochs
             return Parts(tuple(epochs), outside, None, "")
         rework = Quantities(**lost.pool.quantities(redone_ns))
         return Parts(tuple(epochs), outside, rework, _rework_note(again, len(found)))

@@ -69,10 +69,8 @@ class Lengths:
         self._spell(view, key, found).told.append((begin_ns, end_ns))
 
     def know(self, view: View, key: Key, found: WindowSum, begin_ns: int, end_ns: int) -> None:
-        """Take a window that a process had, after all that are told: it counts where nobody told of its like."""
-        spell = self._spell(view, key, found)
-        if not spell.told:
-            spell.own.append((begin_ns, end_ns))
+        """Take a window that a process had: where anybody told of its like, only what is in no other counts of it."""
+        self._spell(view, key, found).own.append((begin_ns, end_ns))
 
     def _spell(self, view: View, key: Key, found: WindowSum) -> _Spell:
         at = key, self._strands[view.process.ident]
@@ -85,17 +83,30 @@ class Lengths:
         """Be done with the machine: no sum is shorter than what it has here."""
         lengths: dict[WindowSum, int] = {}
         taken: list[Span] = []
-        for is_epoch, is_told in ((True, True), (True, False), (False, True), (False, False)):
-            had = [
-                (spell.sum, [*without(spell.told if is_told else spell.own, taken)])
-                for (key, _), spell in self._spells.items()
-                if (key.epoch is not None) is is_epoch and bool(spell.told) is is_told
-            ]
-            for found, spans in had:
+        for had in self._by_claim():
+            left = [(found, [*without(spans, taken)]) for found, spans in had]
+            for found, spans in left:
                 lengths[found] = lengths.get(found, 0) + union_ns(spans)
-            taken = united([*taken, *(span for _, spans in had for span in spans)])
+            taken = united([*taken, *(span for _, spans in left for span in spans)])
         for found, length in lengths.items():
             found.length_ns = max(found.length_ns, length)
+
+    def _by_claim(self) -> Iterator[list[tuple[WindowSum, list[Span]]]]:
+        """Who has its time first: those of one group may have the same time, later ones only what is left of it."""
+        epochs = [spell for (key, _), spell in self._spells.items() if key.epoch is not None]
+        outside = [self._spells[at] for at in sorted(self._spells, key=_place) if at[0].epoch is None]
+        yield [(spell.sum, spell.told) for spell in epochs if spell.told]
+        yield [(spell.sum, spell.own) for spell in epochs if not spell.told]
+        yield from ([(spell.sum, spell.told)] for spell in outside if spell.told)
+        yield from ([(spell.sum, spell.own)] for spell in outside if not spell.told)
+        # Whose devices nobody knows may have been there for longer than those who told.
+        yield from ([(spell.sum, spell.own)] for spell in (*epochs, *outside) if spell.told)
+
+
+def _place(at: tuple[Key, tuple[int, int]]) -> tuple[bool, int, tuple[int, int]]:
+    """Outside: what was on its way to an epoch before what was not."""
+    key, strand = at
+    return key.upto is None, key.upto or 0, strand
 
 
 def without(spans: Iterable[Span], taken: Sequence[Span]) -> Iterator[Span]:

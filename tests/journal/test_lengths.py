@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiocarbon._core.report import Quantities, RunReport
+from aiocarbon.journal import load
 from aiocarbon.journal.lengths import without
 from aiocarbon.journal.sums import union_ns, united
-from tests.journal.test_cluster import Process, joules, start, the_run
+from tests.journal.test_cluster import Process, conserved, joules, start, the_run
 
 WATTS = 100
 LAST = 600
@@ -136,6 +137,45 @@ def test_where_nothing_was_told_an_epoch_is_as_long_as_its_process_says(tmp_path
     assert run.outside.duration_s == pytest.approx(400.0)
     alone = the_run(tmp_path / "beside", replace(blind, end=400), Process(host="n2", boot="b2", pid=2, end=400))
     assert [epoch.duration_s for epoch in alone.epochs] == [100.0] * 2
+
+
+def test_who_measures_nothing_is_there_for_as_long_as_it_is(tmp_path: Path) -> None:
+    """A process without a meter before, beside and behind one that has one: no second of it is lost."""
+    blind = Process(pid=1, devices=0, end=400, who=start("a"))
+    run = the_run(tmp_path, blind, Process(pid=2, begin=100, end=200, who=start("a")))
+    assert (run.duration_s, run.outside.duration_s) == (400.0, 400.0)
+    assert joules(run.outside) == pytest.approx(10_000)
+
+
+@pytest.mark.parametrize("devices", [0, 1])
+def test_processes_that_were_outside_at_one_time_were_so_once(tmp_path: Path, devices: int) -> None:
+    """One of them broke off, and was on its way to an epoch; the other was not."""
+    other = Process(pid=2, devices=devices, begin=50, end=400, who=start("a"))
+    run = on_devices_of_their_own(tmp_path, Process(pid=1, devices=devices, end=300, ended=None, who=start("a")), other)
+    assert (run.duration_s, run.outside.duration_s) == (400.0, 400.0)
+    assert joules(run.outside) == pytest.approx(devices * WATTS * (300 + 350))
+
+
+def test_rework_in_the_time_of_another_s_epoch_keeps_its_joules(tmp_path: Path) -> None:
+    """One process was on its way to epoch 1 while another, of other devices, was in an epoch that nobody did again."""
+    world = [
+        Process(pid=1, end=150, epochs=epochs(0, 100), ended=None, who=start("a.0")),
+        Process(pid=2, end=200, epochs=epochs(0, 200, first=7), who=start("a.0")),
+        Process(pid=3, begin=300, end=400, epochs=epochs(300, 400, first=1), who=start("a.1", 1)),
+    ]
+    run = on_devices_of_their_own(tmp_path, *world)
+    assert run.rework is not None
+    assert (joules(run.rework), run.rework.duration_s) == (pytest.approx(5_000), 0.0)
+
+
+def on_devices_of_their_own(folder: Path, *processes: Process) -> RunReport:
+    """The run of processes of one machine that each measure another device."""
+    for process in processes:
+        path = process.put(folder)
+        path.write_text(path.read_text().replace("GPU-0", f"GPU-of-{process.pid}"))
+    (run,) = load(folder).runs
+    conserved(run)
+    return run
 
 
 def test_nodes_that_mark_an_epoch_apart_have_it_for_as_long_as_the_slowest(tmp_path: Path) -> None:
