@@ -20,7 +20,7 @@ import anyio
 import pytest
 
 from aiocarbon import Budget, ConfigError, Tracker, sync
-from aiocarbon._core.former import Former
+from aiocarbon._core.former import Former, continued
 from aiocarbon._core.report import RunReport
 from aiocarbon.journal import load
 from aiocarbon.journal.alive import is_alive
@@ -96,6 +96,16 @@ def test_the_time_in_between_is_a_pause_and_no_energy(tmp_path: Path) -> None:
     assert whole_s == pytest.approx(again.duration_s + again.paused_s, abs=1e-4)
     (read,) = load(tmp_path).runs
     same(again, read)
+
+
+def test_what_one_try_counted_and_the_other_only_showed_stay_two(tmp_path: Path) -> None:
+    """Their meters may have found other devices, which decides what is only another view of them."""
+    first, second = start(tmp_path, 1), start(tmp_path, 1)
+    shown = replace(first, devices=tuple(replace(device, counted=False) for device in first.devices))
+    whole = continued(Former(run=shown, is_open=False), second)
+    counted = [device.it_energy_kwh for device in whole.devices if device.counted]
+    assert sum(counted) == pytest.approx(second.it_energy_kwh)
+    assert len(whole.devices) == 2 * len(second.devices)
 
 
 def test_epochs_of_a_child_go_on_behind_those_of_the_try_before(tmp_path: Path) -> None:

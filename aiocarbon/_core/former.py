@@ -152,7 +152,7 @@ def continued(former: Former, live: RunReport, first_epoch: int = 0) -> RunRepor
         epochs_total=max(run.epochs_total, live.epochs_total),
         outside=Quantities(**added(less(run.outside, again), live.outside)),
         rework=Quantities(**added(*rework)) if rework else None,
-        devices=_merged(run.devices, live.devices, lambda d: (d.host, d.id), _device_adder(run, live)),
+        devices=_merged(run.devices, live.devices, lambda d: (d.host, d.id, d.counted), _device_adder(run, live)),
         scope=_scope(run.scope, live.scope),
         **_places(run, live),
         pue=_pue(run, live, whole),
