@@ -63,6 +63,7 @@ class Joined:
         self._windows = Windows(folds=self._folds)
         self._extents: dict[Start, Extent] = {}
         self._spans: list[tuple[int, int]] = []
+        self._machines_ns: list[int] = []
         self._clocks = Clocks()
         self._resumers = Resumers()
         self._nodes: dict[str, NodeSum] = {}
@@ -95,6 +96,7 @@ class Joined:
             before_g: CO2eq of it by the journals alone, where more was learnt afterwards.
         """
         views = list(views)
+        self._machines_ns.append(union_ns((view.begin_ns, view.end_ns) for view in views))
         starts = self._starts(views)
         told = list(told)
         joules = grams = 0.0
@@ -189,7 +191,7 @@ class Joined:
         nodes = node_reports(self._nodes, self._expected.values(), newest)
         lacks = tuple(self._lacks(nodes, last))
         spans = united(self._spans)
-        cut = self._whole.cut(union_ns(spans))
+        cut = self._whole.cut(self._length_ns(spans))
         fields = self._whole.quantities(cut.end_ns)
         parts = self._windows.parts(self._extents, cut.end_ns)
         shared = self._shares.account(), self._shares.children()
@@ -217,6 +219,10 @@ class Joined:
             overhead=self._cost,
             co2eq_g_before=self._before(),
         )
+
+    def _length_ns(self, spans: list[tuple[int, int]]) -> int:
+        """How long it was: on one machine by its boot clock, whatever its wall clock was set to in between."""
+        return self._machines_ns[0] if len(self._machines_ns) == 1 else union_ns(spans)
 
     def _place(self, facts: Facts, spans: list[tuple[int, int]]) -> dict[str, Any]:
         """Fields of the report that say whose it is, when and where it was."""

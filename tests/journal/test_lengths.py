@@ -139,11 +139,19 @@ def test_where_nothing_was_told_an_epoch_is_as_long_as_its_process_says(tmp_path
     assert [epoch.duration_s for epoch in alone.epochs] == [100.0] * 2
 
 
+@pytest.mark.parametrize("clock", [400, -400])
+def test_a_wall_clock_that_is_set_between_two_processes_changes_no_length(tmp_path: Path, clock: int) -> None:
+    first = Process(pid=1, end=300, epochs=epochs(0, 100), who=start("a"))
+    run = the_run(tmp_path, first, Process(pid=2, begin=200, end=500, clock=clock, who=start("a")))
+    add_up(run)
+    assert (run.duration_s, run.power_w) == (pytest.approx(500.0), pytest.approx(WATTS))
+
+
 def test_who_measures_nothing_is_there_for_as_long_as_it_is(tmp_path: Path) -> None:
     """A process without a meter before, beside and behind one that has one: no second of it is lost."""
     blind = Process(pid=1, devices=0, end=400, who=start("a"))
     run = the_run(tmp_path, blind, Process(pid=2, begin=100, end=200, who=start("a")))
-    assert (run.duration_s, run.outside.duration_s) == (400.0, 400.0)
+    assert (run.duration_s, run.outside.duration_s) == (pytest.approx(400.0), pytest.approx(400.0))
     assert joules(run.outside) == pytest.approx(10_000)
 
 
@@ -152,7 +160,7 @@ def test_processes_that_were_outside_at_one_time_were_so_once(tmp_path: Path, de
     """One of them broke off, and was on its way to an epoch; the other was not."""
     other = Process(pid=2, devices=devices, begin=50, end=400, who=start("a"))
     run = on_devices_of_their_own(tmp_path, Process(pid=1, devices=devices, end=300, ended=None, who=start("a")), other)
-    assert (run.duration_s, run.outside.duration_s) == (400.0, 400.0)
+    assert (run.duration_s, run.outside.duration_s) == (pytest.approx(400.0), pytest.approx(400.0))
     assert joules(run.outside) == pytest.approx(devices * WATTS * (300 + 350))
 
 
