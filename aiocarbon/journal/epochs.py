@@ -1,7 +1,8 @@
 """The epochs of a run of several processes, what lies outside them, and what was done again; together they are the run.
 
-Energies add up by construction. So do lengths on one machine; of several machines the one that took longest tells, so
-that they add up as far as machines step together.
+Energies add up by construction. So do lengths on one machine, but where processes that measure different devices are in
+different epochs at one time: that is the time of each. Of several machines the one that took longest tells, so that
+lengths add up as far as machines step together.
 """
 
 from __future__ import annotations
