@@ -10,7 +10,6 @@ import contextlib
 import heapq
 import json
 import os
-import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -57,14 +56,10 @@ def prior_of(folder: Path, name: str, besides: str = "") -> Prior | None:
             break
     if not found:
         return None
+    epoch_s, epoch_s_sd = _spread([epoch_s for epoch_s, _ in found])
     powers = [power for _, power in found if power is not None]
-    return Prior(
-        epoch_s=statistics.fmean(epoch_s for epoch_s, _ in found),
-        epoch_s_sd=_sd([epoch_s for epoch_s, _ in found]),
-        power_w=statistics.fmean(powers) if powers else None,
-        power_w_sd=_sd(powers),
-        runs=len(found),
-    )
+    power_w, power_w_sd = _spread(powers) if powers else (None, None)
+    return Prior(epoch_s=epoch_s, epoch_s_sd=epoch_s_sd, power_w=power_w, power_w_sd=power_w_sd, runs=len(found))
 
 
 def epochs_done(run: Path) -> int:
@@ -87,8 +82,11 @@ def epochs_done(run: Path) -> int:
     return done
 
 
-def _sd(values: Sequence[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
+def _spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation; of one value none."""
+    import statistics  # which takes 10 ms and a megabyte: of a run without forerunners nobody needs it
+
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def newest_runs(folder: Path) -> list[Path]:
