@@ -353,9 +353,7 @@ def told(case: Case, rows: Callable[[], list[Row]]) -> list[Row]:
     try:
         return rows()
     except ChildError as error:
-        return [
-            Row(f"{case.name}: run", None, "%", ok=False, note=f"failed: {str(error).strip().splitlines()[-1][:150]}")
-        ]
+        return [Row(f"{case.name}: run", None, "%", ok=False, note=f"failed: {error.last_line[:150]}")]
 
 
 def run(*, quick: bool, only: str = "") -> list[Row]:

@@ -195,7 +195,7 @@ class Trial:
         try:
             heard = self._heard(folder, t0_ns, phase_s)
         except ChildError as error:
-            return Outcome(percent=math.inf, story=f"its process failed: {str(error).strip().splitlines()[-1][:120]}")
+            return Outcome(percent=math.inf, story=f"its process failed: {error.last_line[:120]}")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         if heard["failed"]:

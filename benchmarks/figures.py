@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from benchmarks import table
-from benchmarks.result import RESULTS, ROOT
+from benchmarks.result import ROOT
 
 README: Final = ROOT / "README.md"
 BLOCK: Final = re.compile(r"<!-- figures -->\n.*?<!-- /figures -->\n", re.DOTALL)
@@ -155,9 +154,13 @@ LINES: Final = (
 )  # fmt: skip
 
 
-def kept(folder: Path = RESULTS) -> dict[str, Rows]:
-    """The rows of the kept results, by the benchmark's name."""
-    return {name: result["rows"] for name, result in table.read(folder).items()}
+def rows_of(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Rows]:
+    """The rows of results by the benchmark's name.
+
+    Args:
+        results: What `table.read` gives.
+    """
+    return {name: result["rows"] for name, result in results.items()}
 
 
 def where(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -180,7 +183,7 @@ def block(results: Mapping[str, Mapping[str, Any]]) -> str:
     Args:
         results: What `table.read` gives.
     """
-    rows = {name: result["rows"] for name, result in results.items()}
+    rows = rows_of(results)
     lines = "\n".join(line.text(rows) for line in LINES)
     table = f"| | reached | wanted | command |\n|---|---|---|---|\n{lines}\n"
     introduction = textwrap.fill(INTRODUCTION.format(where=where(results)), 120, break_on_hyphens=False)

@@ -169,8 +169,7 @@ def run(*, quick: bool) -> list[Row]:
                 COMMON + code, str(epochs), str(steps), python=os.environ.get("AIOCARBON_BENCH_PYTHON", sys.executable)
             )
         except ChildError as error:
-            why = str(error).strip().splitlines()[-1]
-            rows.append(skipped(f"{name}: slowest hook", "ms", why, LIMIT_MS))
+            rows.append(skipped(f"{name}: slowest hook", "ms", error.last_line, LIMIT_MS))
             continue
         rows += _rows(name, heard, begins, ends)
     return rows

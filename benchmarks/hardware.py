@@ -41,7 +41,7 @@ def run(*, quick: bool) -> list[Row]:
     try:
         return rows_of(in_child("real_gpu:measure", {"rounds": 2 if quick else 12}, timeout_s=300.0))
     except ChildError as error:
-        return [skipped(COUNTER, "J", f"failed: {str(error).strip().splitlines()[-1][:150]}")]
+        return [skipped(COUNTER, "J", f"failed: {error.last_line[:150]}")]
 
 
 def rows_of(found: Mapping[str, Any]) -> list[Row]:

@@ -167,6 +167,11 @@ def has_loopback() -> bool:
 class ChildError(RuntimeError):
     """A child process failed; the message holds what it printed."""
 
+    @property
+    def last_line(self) -> str:
+        """What it printed last, which tells why."""
+        return str(self).strip().splitlines()[-1]
+
 
 def with_root(environ: Mapping[str, str]) -> dict[str, str]:
     """An environment whose Python finds this repository, and keeps byte code: who compiles each time is no measure."""

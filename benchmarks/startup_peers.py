@@ -53,9 +53,8 @@ STILL: Final = ("rss_mib", "cpu_s", "threads", "switches")
 
 def run(*, quick: bool) -> list[Row]:
     """All figures, the contenders in turn."""
-    rounds, seconds = (
-        (1, 2.0) if quick else (10, 15.0)
-    )  # a task of codecarbon is not read meanwhile, aiocarbon and carbontracker are
+    # In these seconds a task of codecarbon is not read; aiocarbon and carbontracker are.
+    rounds, seconds = (1, 2.0) if quick else (10, 15.0)
     library, _ = made.library()
     found: dict[str, dict[str, list[float]]] = {entry.name: {} for entry in CONTENDERS}
     why = {entry.name: why_not(entry) for entry in CONTENDERS}
@@ -71,7 +70,7 @@ def run(*, quick: bool) -> list[Row]:
                         found[entry.name].setdefault(name, []).append(value)
                 except ChildError as error:
                     failed[entry.name] = failed.get(entry.name, 0) + 1
-                    why[entry.name] = f"failed: {str(error).strip().splitlines()[-1][:120]}"
+                    why[entry.name] = f"failed: {error.last_line[:120]}"
         rows = [row for key in FIGURES for row in rows_of(key, found, why, failed=failed, is_judged=not quick)]
         rows.append(_cli_row(environ, rounds, seconds, Path(folder)))
     return rows

@@ -137,7 +137,7 @@ def run(*, quick: bool, only: str = "") -> list[Row]:
             try:
                 found, no_count = taken.pairs(bar, f"{number}/{len(cases)} {case.name}")
             except ChildError as error:
-                rows.append(skipped(f"{case.name}: CPU time of a step", "%", _last_line(error)))
+                rows.append(skipped(f"{case.name}: CPU time of a step", "%", f"failed: {error.last_line[:150]}"))
                 continue
             except KeyboardInterrupt:  # what was measured until then is kept
                 late = cases[number - 1 :]
@@ -147,10 +147,6 @@ def run(*, quick: bool, only: str = "") -> list[Row]:
     if library is None:
         rows.append(skipped("the GPU of the fake NVML", "", why))
     return rows
-
-
-def _last_line(error: ChildError) -> str:
-    return f"failed: {str(error).strip().splitlines()[-1][:150]}"
 
 
 Found = Sequence[tuple[dict[str, Any], dict[str, Any]]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import table
-from benchmarks.figures import BLOCK, LINES, PEERS, README, block, kept, peers, where
+from benchmarks.figures import BLOCK, LINES, PEERS, README, block, peers, rows_of, where
 
 
 def row(metric: str, value: float | None, **more: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_the_worst_row_is_shown_a_miss_is_said_and_what_was_not_measured_too() -
 def test_no_miss_that_is_kept_is_left_out_of_the_readme() -> None:
     left_out = [
         f"{name}: {row['metric']}"
-        for name, rows in kept().items()
+        for name, rows in rows_of(table.read()).items()
         for row in rows
         if row["ok"] is False and name not in table.NAMES
         if not any(line.name == name and line.is_mine(row) and "missed" in line.text({name: rows}) for line in LINES)
@@ -58,6 +58,6 @@ def test_a_line_may_show_what_its_rows_tell_in_words() -> None:
 
 
 def test_each_line_finds_its_rows_in_what_is_kept() -> None:
-    results = kept()
+    results = rows_of(table.read())
     silent = [line.label for line in LINES if line.name in results and "not measured" in line.text(results)]
     assert silent == []
