@@ -122,6 +122,9 @@ class Verbs(StepVerbs):
     def report(self) -> RunReport:
         """The newest published report, at once; final after the block.
 
+        Where nobody has looked for 10 s, the instrument takes its readings some seconds at a time: it catches up then,
+        in about 1 ms, and at most 5 ms are waited for it. `as_of` tells up to when a report reaches.
+
         Raises:
             UsageError: The tracker was never entered.
         """

@@ -83,7 +83,7 @@ async def main():
         timed = Timed()
         meters = [make(kind, timed) for kind in asked["meters"]]
         async with aiocarbon.Tracker(location="DK", meters=meters) as tracker:
-            await asyncio.sleep(2.0)  # probing and late imports are no steady state
+            await asyncio.sleep(5.0)  # probing, late imports and hearing of each tick are no steady state
             cpu_ns, calls = timed.cpu_ns, timed.calls
             said0 = (await tracker.snapshot()).overhead
             at0 = time.monotonic()
@@ -157,7 +157,7 @@ CASES: Final = (
 
 def run(*, quick: bool) -> list[Row]:
     """All cases, in turn: what is measured is a fraction of a percent of a core."""
-    seconds, rounds = (3.0, 1) if quick else (8.0, 10)
+    seconds, rounds = (5.0, 1) if quick else (10.0, 10)  # at rest the engine hears of ticks every 5 s
     try:
         library, why = build(ROOT / "benchmarks" / "fake_nvml" / "build"), ""
     except NoCompilerError as error:
@@ -182,7 +182,7 @@ def _one(case: Case, seconds: float, library: Path | None) -> dict[str, float]:
         scenario.write_text(case.scenario)
         environ = None if library is None or not case.scenario else child_environ(library, scenario)
         asked = {"meters": case.meters, "powercap": folder, "bare_s": seconds / 3, "seconds": seconds}
-        moving_s = seconds * 4 / 3 + 5.0
+        moving_s = seconds * 4 / 3 + 8.0
         mover = pool.submit(child, MOVER, str(moving_s), *files) if files else None
         heard: dict[str, float] = child(CHILD, json.dumps(asked), environ=environ)
         if mover is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from aiocarbon._core.units import NS_PER_S, s_from_ns
-from aiocarbon._core.wallclock import Anchor
+from aiocarbon._core.wallclock import STEP_NS, Anchor
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.track import Track
@@ -27,6 +27,16 @@ class ClockWatch:
         self._tracks = tracks
         self._looked_ns = clock.monotonic_ns()
         self._boot_minus_mono = clock.boot_ns() - self._looked_ns
+        self._wall_minus_mono = clock.wall_ns() - self._looked_ns
+
+    def has_moved(self) -> bool:
+        """Whether a look would find anything. From any thread; where it would not, this was the look."""
+        now = self._clock.monotonic_ns()
+        is_set = abs(self._clock.wall_ns() - now - self._wall_minus_mono) > STEP_NS
+        if is_set or self._clock.boot_ns() - now - self._boot_minus_mono >= SUSPEND_TOLD_NS:
+            return True
+        self._looked_ns = now
+        return False
 
     def look(self, sessions: Iterable[Session]) -> None:
         """Have runs take a wall clock that was set, and tell them of it, and of a sleep since the last look."""
@@ -37,7 +47,7 @@ class ClockWatch:
         if is_told:
             for track in self._tracks():
                 track.derivation.slept(self._looked_ns, now)
-        self._looked_ns = now
+        self._looked_ns, self._wall_minus_mono = now, anchor.wall_ns - now
         for session in sessions:
             step_ns = session.ledger.wall.look(anchor)
             if is_told:

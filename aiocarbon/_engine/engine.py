@@ -6,7 +6,7 @@ All methods run on the engine's loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -25,13 +25,14 @@ from aiocarbon._engine.cost import Cost
 from aiocarbon._engine.known import SETTLE_NS
 from aiocarbon._engine.mates import Mates
 from aiocarbon._engine.notices import Notices, note, tell_of, tell_of_unopened
-from aiocarbon._engine.opening import Closing, begun, make_session
+from aiocarbon._engine.opening import Closing, begun, in_each, make_session
+from aiocarbon._engine.quiet import Quiet
 from aiocarbon._engine.sampler import Sampler
 from aiocarbon._engine.scoping import open_scope
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings, resolved, surroundings
 from aiocarbon._engine.windows import kept_instants
-from aiocarbon._logging import get_logger, why
+from aiocarbon._logging import get_logger
 from aiocarbon.errors import EngineError
 from aiocarbon.settings import Settings
 
@@ -116,10 +117,13 @@ class Engine:
                 lost=self._bank.lost,
                 arrived=self.settle,
                 ticked=self._ticked,
+                quiet=Quiet(self.clock, self.sessions, self._recorders, self._mates),
+                is_urgent=self._clocks.has_moved,
             )
             self._mates.lend(self._sampler)
             self._cost = Cost(self._sampler)
             self.look = self._sampler.look  # read every meter for an edge
+            self.catch_up = self._sampler.catch_up  # with ticks that were not told
             started()
             await self._stop.wait()
             self._sampler.stop()
@@ -176,6 +180,7 @@ class Engine:
         scope.serve(self, session)
         self.sessions[session] = settings
         session.look_at_clocks = lambda: self._clocks.look(self.sessions)
+        session.looked_at = self._sampler.looked_at
         log.debug("identity.chosen", run_id=session.facts.run_id, host=session.facts.host, rules=who.rules)
         self._wants[session] = entries
         for entry in entries:
@@ -363,7 +368,7 @@ class Engine:
         """Make final in every run what can be, after readings have come."""
         self._mates.drain()
         now = self.clock.monotonic_ns()
-        self._each(self.sessions, lambda session: session.settle(now))
+        in_each(self.sessions, self.sessions, lambda session: session.settle(now))
 
     def _ticked(self) -> None:
         self._clocks.look(self.sessions)
@@ -378,22 +383,9 @@ class Engine:
             if session.sharing.is_wanted and not session.sharing.is_busy:
                 self.group.start_soon(self.share, session)
 
-        self._each(begun(self.sessions), tick)
+        in_each(self.sessions, begun(self.sessions), tick)
         for recorder in self._recorders.values():
             recorder.tick()
         if now >= self._check_due_ns:
             self._check_due_ns = now + CHECK_NS
             self.group.start_soon(self._bank.check)
-
-    def _each(self, sessions: Iterable[Session], act: Callable[[Session], None]) -> None:
-        """Do something in runs, where an error of ours in one of them ends neither it nor the others."""
-        for session in sessions:
-            try:
-                act(session)
-            except Exception as error:
-                if self.sessions[session].strict:
-                    raise
-                text = f"the instrument failed ({why(error)}); it measures on, and later figures may lack something"
-                if text not in session.warnings:
-                    log.error("session.failed", run_id=session.facts.run_id, why=why(error))
-                    session.warn(text)

@@ -14,10 +14,12 @@ from aiocarbon.errors import EngineError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from aiocarbon._core.report import EpochReport, Prediction
+    from aiocarbon._core.report import EpochReport, Prediction, RunReport
     from aiocarbon._engine.children import ChildHandle
 
 MARK_LIMIT_S = 1.0
+CATCH_UP_S = 0.005
+"""A report is no older than a tick where the engine has its turn by then; it takes 1 ms, at a first look in seconds."""
 
 LEAST_PAUSE_S = 1.0
 """Less is no pause that a reader of the report must know of."""
@@ -153,8 +155,30 @@ class Handle(Life):
 
     @property
     def prediction(self) -> Prediction | None:
-        """The newest prediction; None before the first."""
-        return None if self._session is None else self._session.foresight.newest
+        """The newest prediction; None before the first. Waits for nothing."""
+        if self._session is None:
+            return None
+        self._session.looked_at()
+        return self._session.foresight.newest
+
+    def report(self) -> RunReport:
+        """The final report, or the newest published one, caught up with ticks that the engine slept through.
+
+        Raises:
+            UsageError: The run has not begun.
+            EngineError: What it is made of cannot be loaded, since no file can be opened.
+        """
+        self._catch_up()
+        return super().report()
+
+    def _catch_up(self) -> None:
+        """Have the engine hear of ticks that it was not told of, and wait for that, but shortly."""
+        if self.is_active and self.begun("report()").looked_at():
+            from concurrent.futures import wait
+
+            future = self.call(lambda engine: engine.catch_up())
+            if future is not None:
+                wait([future], CATCH_UP_S)
 
     # -- spans -------------------------------------------------------------------------------------------------
 

@@ -191,12 +191,14 @@ class Ticker(Hop):
         interval_ns: From each to the next.
         tell: Called in the worker after each that is not told yet; raises `RuntimeError` if there is nobody any more to
             be told.
+        is_urgent: Asked in the worker at a tick that need not be told yet, whether it must be.
 
     Attributes:
         all: All devices; may be set anew at any time.
         due_ns: The next tick.
         interval_ns: From each to the next.
         missed: Ticks that came too late and were dropped.
+        quiet_to_ns: Ticks up to this instant need not be told, as long as all devices answer: what they read waits.
         is_told: True from the telling of a tick until who was told sets it False: who is behind finds then what all
             ticks since have read.
         stop: Set it to end the ticks.
@@ -210,6 +212,7 @@ class Ticker(Hop):
         due_ns: int,
         interval_ns: int,
         tell: Callable[[], object],
+        is_urgent: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(())
         self.all = tracks
@@ -218,7 +221,9 @@ class Ticker(Hop):
         self._clock = clock
         self.interval_ns = interval_ns
         self._tell = tell
+        self._is_urgent = is_urgent
         self.missed = Tally()
+        self.quiet_to_ns = 0
         self.is_told = False
 
     def run(self) -> None:
@@ -231,14 +236,26 @@ class Ticker(Hop):
             self.missed.total += late
             self.due_ns += (late + 1) * self.interval_ns
             self.tracks = [t for t in self.all if t.is_readable and not t.is_quick and not t.is_in_burst]
-            self._pass()
+            done = self._pass()
             self.cpu.total = time.thread_time_ns() - began
             if self.is_abandoned:
                 return
-            if self.is_told:
-                continue
+            if not self._may_wait(done) and not self._say():
+                return
+        if self.results:
+            self._say()  # the last that was read, where nobody was told of it
+
+    def _may_wait(self, done: Sequence[Result]) -> bool:
+        """Whether a tick need not be told."""
+        is_whole = len(done) == len(self.tracks) and all(isinstance(result, Reading) for _, result in done)
+        return self.due_ns <= self.quiet_to_ns and is_whole and not self._is_urgent()
+
+    def _say(self) -> bool:
+        """Tell of what was read, unless that is on its way; False if there is nobody any more."""
+        if not self.is_told:
             self.is_told = True
             try:
                 self._tell()
             except RuntimeError:
-                return  # the loop has closed
+                return False  # the loop has closed
+        return True

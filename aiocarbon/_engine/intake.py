@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 
 from aiocarbon._core.reading import Reading
 from aiocarbon._core.units import ns_from_s
@@ -49,14 +50,19 @@ class Intake:
         Returns:
             True if there was anything.
         """
-        results: list[Result] = []
+        results: list[tuple[int, Result]] = []
         for hop in hops:
             self.worker_cpu_ns += hop.cpu.take()
-            results += [hop.results.popleft() for _ in range(len(hop.results))]
+            t_ns = 0
+            for _ in range(len(hop.results)):
+                one = hop.results.popleft()
+                # An error lies at no instant: it stays behind what its hop has read before.
+                t_ns = one[1].t0_ns if isinstance(one[1], Reading) else t_ns
+                results.append((t_ns, one))
         if self.is_closed:
             return False
-        results.sort(key=_instant)
-        for track, result in results:
+        results.sort(key=itemgetter(0))
+        for _, (track, result) in results:
             if isinstance(result, Reading):
                 self._take_reading(track, result)
             else:
@@ -101,8 +107,3 @@ class Intake:
         if (track, cause) not in self._told:
             self._told.add((track, cause))
             self._warn(track, message)
-
-
-def _instant(result: Result) -> int:
-    """When a result was read; errors come first, since they lie at no instant."""
-    return result[1].t0_ns if isinstance(result[1], Reading) else 0

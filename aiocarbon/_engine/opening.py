@@ -1,8 +1,8 @@
-"""A session out of settings: its ledger, and what its reports state."""
+"""A session out of settings: its ledger, what its reports state, and what is done in each session there is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,26 @@ class Closing:
 def begun(sessions: Iterable[Session]) -> list[Session]:
     """Those that have begun: one whose meters are still read for the first time has no instant to tell of."""
     return [session for session in sessions if session.newest is not None]
+
+
+def in_each(settings: Mapping[Session, Settings], sessions: Iterable[Session], act: Callable[[Session], None]) -> None:
+    """Do something in runs, where an error of ours in one of them ends neither it nor the others.
+
+    Args:
+        settings: Of all runs: a strict one raises.
+        sessions: Those in which it is done.
+        act: What is done.
+    """
+    for session in sessions:
+        try:
+            act(session)
+        except Exception as error:
+            if settings[session].strict:
+                raise
+            text = f"the instrument failed ({why(error)}); it measures on, and later figures may lack something"
+            if text not in session.warnings:
+                log.error("session.failed", run_id=session.facts.run_id, why=why(error))
+                session.warn(text)
 
 
 def _among_spans(settings: Settings) -> Split:

@@ -18,6 +18,7 @@ from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.hops import READ_DEADLINE_S, Burst, Hop, Result, Ticker
 from aiocarbon._engine.intake import Intake, Warn
 from aiocarbon._engine.mates import Mates
+from aiocarbon._engine.quiet import BEGUN_NS, LOOKED_NS, Quiet
 from aiocarbon._engine.slowness import PROBE_NS, note_stand, settle_probe
 from aiocarbon._engine.ticking import Ticking
 from aiocarbon._engine.track import Track
@@ -58,6 +59,8 @@ class Sampler:
         lost: Callable[[Track], None],
         arrived: Callable[[], None],
         ticked: Callable[[], None],
+        quiet: Quiet,
+        is_urgent: Callable[[], bool],
     ) -> None:
         self._clock = clock
         self._group = group
@@ -66,9 +69,17 @@ class Sampler:
         self._mates = mates
         self._arrived = arrived
         self._ticked = ticked
+        self._quiet = quiet
         self._bursts: set[Burst] = set()
         self._ticking = Ticking(
-            clock=clock, group=group, limiter=limiter, tracks=tracks, heard=self._heard, hung=self._hung
+            clock=clock,
+            group=group,
+            limiter=limiter,
+            tracks=tracks,
+            heard=self._heard,
+            hung=self._hung,
+            quiet_to_ns=lambda: quiet.until_ns(self.interval_ns, tracks()),
+            is_urgent=is_urgent,
         )
         self._is_bursting = self._is_watching = False
         self._edges_watched_ns = 0
@@ -80,9 +91,20 @@ class Sampler:
 
     def set_interval(self, interval_ns: int) -> None:
         """Tick at another pace, from now on; begins to tick if it does not yet."""
+        self._quiet.end(BEGUN_NS)
+        self._ticking.hasten()
         if not self._ticking.is_on or interval_ns != self.interval_ns:
             self.interval_ns = interval_ns
             self._ticking.begin(interval_ns)
+
+    def looked_at(self) -> bool:
+        """Be told, from any thread, that somebody looks at a report; True if ticks may have gone unheard."""
+        self._quiet.end(LOOKED_NS)
+        return self._ticking.hasten()
+
+    async def catch_up(self) -> None:
+        """Hear of the ticks that were not told."""
+        self._ticking.hear()
 
     def stop(self) -> None:
         """Take no more readings: the meters are about to be closed."""
@@ -103,8 +125,7 @@ class Sampler:
 
     def _heard(self, ticker: Ticker) -> None:
         """A tick was told: its readings are there."""
-        self.missed_ticks += ticker.missed.take()
-        self.intake.take(ticker, *self._bursts)  # `ticked` settles
+        self._taken(ticker)  # `ticked` settles
         for track in [t for t in self._tracks() if t.needs_watch and t.is_own and t.is_probed]:
             note_stand(track)
         for track in [t for t in self._tracks() if t.is_slow and t.is_own and not t.is_lost]:
@@ -121,6 +142,7 @@ class Sampler:
     async def latch(self) -> None:
         """Read every device now, or have it read, so that an instant just past has a reading behind it."""
         asked_ns = self._mates.ask()
+        self._taken()
         await self.read_own()
         await self.sweep(await self._mates.arrive(asked_ns))
 
@@ -139,6 +161,7 @@ class Sampler:
     async def latch_within(self, patience_s: float) -> None:
         """The same, but wait at most so long: what comes later is taken when it comes."""
         asked_ns = self._mates.ask()
+        self._taken()
         hop = Hop([t for t in self._tracks() if t.is_readable])
         with anyio.move_on_after(patience_s):
             if hop.tracks:
@@ -185,7 +208,7 @@ class Sampler:
         stuck = hop.current
         if stuck is None:
             return [] if hop.has_begun else list(hop.tracks)
-        is_taken = self.intake.take(hop, *self._bursts)  # what it answered before it hung does not say that it is back
+        is_taken = self._taken(hop)  # what it answered before it hung does not say that it is back
         if not stuck.is_slow:
             stuck.is_slow = True
             self.intake.tell(
@@ -234,6 +257,7 @@ class Sampler:
         """Watch every slowly refreshing counter to its next change after an instant, or have it watched."""
         self._mates.watch(t_ns)
         self.watch_own(t_ns)
+        self._ticking.hasten()  # the mark may wait for more than the watch finds
 
     def watch_own(self, t_ns: int) -> None:
         """Watch those of them that this process reads."""
@@ -291,6 +315,13 @@ class Sampler:
                 track.wanted_ns = None
 
     def _take(self, hop: Hop) -> None:
-        """Take what a hop has read, and what bursts have meanwhile."""
-        if self.intake.take(hop, *(burst for burst in self._bursts if burst is not hop)):
+        """Take what a hop has read, and settle what it tells."""
+        if self._taken(hop):
             self._arrived()
+
+    def _taken(self, *hops: Hop) -> bool:
+        """Take what these hops have read, and what ticks and bursts have meanwhile; True if there was anything."""
+        ticks = () if self._ticking.ticker is None else (self._ticking.ticker,)
+        sources = dict.fromkeys((*hops, *ticks, *self._bursts))
+        self.missed_ticks += sum(hop.missed.take() for hop in sources if isinstance(hop, Ticker))
+        return self.intake.take(*sources)

@@ -48,6 +48,7 @@ class Session:
         foresight: Its prediction.
         sharing: The split of its energy among spans.
         look_at_clocks: Has the engine see whether the wall clock was set, as it does at its ticks.
+        looked_at: Tells the engine that somebody looks; True if what is published may be older than a tick.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Session:
         self._mended_by_g: float | None = None
         self.foresight = Foresight(ledger, facts.former)
         self.look_at_clocks: Callable[[], None] = lambda: None
+        self.looked_at: Callable[[], bool] = lambda: False
         self._begin: Border | None = None
         self._end: Border | None = None
         self._last: Border | None = None
@@ -350,16 +352,14 @@ class Session:
 
     def publish(self, now_ns: int, *, is_final: bool = False, ended_well: bool = True) -> None:
         """Publish the run as of an instant, or as of its end if it has ended."""
-        if self._begin is None:
-            raise RuntimeError("the session has not begun")
+        begin = self._begin or self._previous()
         now_ns = max(now_ns, self._previous().t_ns, self._split_ns)
         end = self._end.mark if self._end is not None else self._mark(now_ns)
-        run = self.ledger.cut(self._begin.mark, end)
+        run = self.ledger.cut(begin.mark, end)
         outside = [self._past.outside, *(self._past.cut(w) for w in self._open_windows if w.epoch is None)]
         if self._end is None:
             # The stretch since the last border belongs to no epoch until its end is marked.
-            is_first = self._last is self._begin
-            outside.append(run if is_first else self.ledger.cut(self._previous().mark, end))
+            outside.append(run if self._last is begin else self.ledger.cut(self._previous().mark, end))
         if self._is_new_epoch:
             self._is_new_epoch = False
             self._past.predict(self.foresight.look(run, None, end, is_final=self._end is not None))
@@ -368,14 +368,14 @@ class Session:
         for problem in filter(None, (self.foresight.problem, self.sharing.problem)):
             self.warn(problem)
         body = Body(
-            begin=self._begin.mark,
+            begin=begin.mark,
             end=end,
             epochs=tuple(self._past.epochs),
             epochs_total=self._past.total,
             outside=add_cuts(outside),
             warnings=tuple(self.warnings),
             missing=frozenset(self.missing),
-            overhead=self.scope.added_to(self._overhead(), self._begin.t_ns),
+            overhead=self.scope.added_to(self._overhead(), begin.t_ns),
             is_final=is_final,
             ended_well=ended_well,
             mended_by_g=self._mended_by_g,

@@ -1,4 +1,4 @@
-"""Keeps a ticker going: hears of its ticks, each of which wakes the loop once, and sees where one overruns."""
+"""Keeps a ticker going: hears of its ticks, each of which wakes the loop once at most, and sees where one overruns."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ class Ticking:
         tracks: All devices.
         heard: Takes what was read at a tick.
         hung: Told of a ticker in which a device hangs, which it is to abandon; another one takes its place.
+        quiet_to_ns: Up to when it need not hear of ticks.
+        is_urgent: Asked in the worker, whether it must all the same.
+
+    Attributes:
+        ticker: The present one; None before `begin` and behind `stop`.
     """
 
     def __init__(
@@ -39,6 +44,8 @@ class Ticking:
         tracks: Callable[[], list[Track]],
         heard: Callable[[Ticker], None],
         hung: Callable[[Ticker], None],
+        quiet_to_ns: Callable[[], int] = lambda: 0,
+        is_urgent: Callable[[], bool] = lambda: False,
     ) -> None:
         self._clock = clock
         self._group = group
@@ -46,13 +53,15 @@ class Ticking:
         self._tracks = tracks
         self._heard = heard
         self._hung = hung
-        self._ticker: Ticker | None = None
+        self._quiet_to_ns = quiet_to_ns
+        self._is_urgent = is_urgent
+        self.ticker: Ticker | None = None
         self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def is_on(self) -> bool:
         """True between `begin` and `stop`."""
-        return self._ticker is not None
+        return self.ticker is not None
 
     def begin(self, interval_ns: int) -> None:
         """Tick at a pace from now on, in nanoseconds.
@@ -60,7 +69,7 @@ class Ticking:
         The first tick comes after the first interval, or when it would have come at the pace before: runs that come and
         go more quickly than that do not put it off.
         """
-        before, now_ns = self._ticker, self._clock.monotonic_ns()
+        before, now_ns = self.ticker, self._clock.monotonic_ns()
         self.stop()
         self._go_on(now_ns + interval_ns if before is None else min(before.due_ns, now_ns + interval_ns), interval_ns)
         if before is not None and before.current is not None:  # it may hang there
@@ -68,16 +77,29 @@ class Ticking:
 
     def stop(self) -> None:
         """Tick no more."""
-        if self._ticker is not None:
-            self._ticker.stop.set()
-            self._ticker = None
+        if self.ticker is not None:
+            self.ticker.stop.set()
+            self.ticker = None
         if self._alarm is not None:
             self._alarm.cancel()
 
+    def hasten(self) -> bool:
+        """Hear of the next tick, whatever was said before; from any thread. True if some may have gone unheard."""
+        ticker = self.ticker
+        if ticker is None or not ticker.quiet_to_ns:
+            return False
+        ticker.quiet_to_ns = 0
+        return True
+
+    def hear(self) -> None:
+        """Hear now of the ticks that were not told."""
+        if self.ticker is not None:
+            self._told(self.ticker)
+
     def refresh(self) -> None:
         """Read other devices from the next tick on."""
-        if self._ticker is not None:
-            self._ticker.all = self._tracks()
+        if self.ticker is not None:
+            self.ticker.all = self._tracks()
 
     def _go_on(self, due_ns: int, interval_ns: int) -> None:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
@@ -85,8 +107,13 @@ class Ticking:
         def tell() -> None:
             loop.call_soon_threadsafe(self._told, ticker, context=context)  # in the worker
 
-        ticker = self._ticker = Ticker(
-            self._tracks(), clock=self._clock, due_ns=due_ns, interval_ns=interval_ns, tell=tell
+        ticker = self.ticker = Ticker(
+            self._tracks(),
+            clock=self._clock,
+            due_ns=due_ns,
+            interval_ns=interval_ns,
+            tell=tell,
+            is_urgent=self._is_urgent,
         )
         self._group.start_soon(self._run, ticker)
         self._expect(ticker)
@@ -96,26 +123,28 @@ class Ticking:
             await to_thread.run_sync(ticker.run, abandon_on_cancel=True, limiter=self._limiter)
         finally:
             ticker.stop.set()
-            if ticker is self._ticker:
+            if ticker is self.ticker:
                 self.stop()  # the engine dies, and nothing can be begun any more
 
     def _told(self, ticker: Ticker) -> None:
         if not self.is_on:
             return
         ticker.is_told = False
-        if ticker is self._ticker:  # else the pace has changed since
-            self._expect(ticker)
         try:
             self._heard(ticker)
+            self.refresh()
+            ticker.quiet_to_ns = self._quiet_to_ns()
         except Exception as error:  # asyncio would log it and go on
             self._group.start_soon(_raise, error)
-        self.refresh()
+        if ticker is self.ticker:  # else the pace has changed since
+            self._expect(ticker)
 
     def _expect(self, ticker: Ticker, found: Track | Ticker | None = None) -> None:
         """Look after the next tick's deadline what has become of it; where something was found, a deadline from now."""
         if self._alarm is not None:
             self._alarm.cancel()
-        wait_s = 0.0 if found else s_from_ns(max(ticker.due_ns - self._clock.monotonic_ns(), 0))
+        told_ns = max(ticker.due_ns, ticker.quiet_to_ns)  # by when: a look at each tick would cost half of hearing it
+        wait_s = 0.0 if found else s_from_ns(max(told_ns - self._clock.monotonic_ns(), 0))
         self._alarm = asyncio.get_running_loop().call_later(wait_s + READ_DEADLINE_S, self._look, ticker, found)
 
     def _look(self, ticker: Ticker, found: Track | Ticker | None) -> None:
@@ -129,7 +158,7 @@ class Ticking:
         now_found = ticker if is_asleep else ticker.current
         if now_found is not None and now_found is found:
             self._replace(ticker, is_asleep=is_asleep)
-        elif ticker is self._ticker:
+        elif ticker is self.ticker:
             self._expect(ticker, now_found)
 
     def _replace(self, ticker: Ticker, *, is_asleep: bool) -> None:
@@ -138,7 +167,7 @@ class Ticking:
         else:
             self._hung(ticker)
             self._told(ticker)  # what came before the one that hangs, and what else a tick brings
-        if ticker is self._ticker:
+        if ticker is self.ticker:
             self._go_on(ticker.due_ns, ticker.interval_ns)
 
 

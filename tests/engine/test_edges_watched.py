@@ -28,6 +28,8 @@ class Looked(Sampler):
             lost=unused,
             arrived=unused,
             ticked=unused,
+            quiet=unused,
+            is_urgent=unused,
         )
         self.watched: list[int] = []
         self.latched = 0
