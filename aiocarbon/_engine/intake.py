@@ -16,7 +16,8 @@ from aiocarbon.errors import MeterError, MeterLostError
 FAILURES_TOLD = 3
 """Reads that must fail in a row before it is told: one EIO is nothing."""
 
-Warn = Callable[[Track, str], None]
+Warn = Callable[[Track, str, int], None]
+"""Takes of which device a reader must know what, and since when, monotonic nanoseconds."""
 
 
 class Intake:
@@ -75,7 +76,7 @@ class Intake:
         try:
             track.derivation.add(reading)
         except (ValueError, OverflowError) as error:
-            self.tell(track, "value", f"gave a value that no sensor can: {error}")
+            self.tell(track, "value", f"gave a value that no sensor can: {error}", reading.t_ns)
             return
         if track.share is not None:
             track.share.carry(track)
@@ -86,9 +87,11 @@ class Intake:
             track.changed_ns.append(reading.t_ns)
         if track.derivation.resets > resets:
             if before is not None and reading.value > before:
-                self.tell(track, "jump", "its counter jumped by more than it can draw, of which nothing counts")
+                text = "its counter jumped by more than it can draw, of which nothing counts"
+                self.tell(track, "jump", text, reading.t_ns)
             else:
-                self.tell(track, "reset", "its counter began anew; what it did not count is in the upper bound")
+                text = "its counter began anew; what it did not count is in the upper bound"
+                self.tell(track, "reset", text, reading.t_ns)
 
     def _take_error(self, track: Track, error: MeterError) -> None:
         track.failures += 1
@@ -97,13 +100,13 @@ class Intake:
                 track.is_lost = True
                 track.derivation.lose(self._clock.monotonic_ns())
                 self._mates.lose(track)
-                self._warn(track, f"was lost: {error}")
+                self._warn(track, f"was lost: {error}", self._clock.monotonic_ns())
                 self._lost(track)
         elif track.failures == FAILURES_TOLD:
             self.tell(track, "fails", f"cannot be read: {error}")
 
-    def tell(self, track: Track, cause: str, message: str) -> None:
-        """Warn once per device and cause."""
+    def tell(self, track: Track, cause: str, message: str, since_ns: int | None = None) -> None:
+        """Warn once per device and cause; of now, unless an instant is given, monotonic."""
         if (track, cause) not in self._told:
             self._told.add((track, cause))
-            self._warn(track, message)
+            self._warn(track, message, self._clock.monotonic_ns() if since_ns is None else since_ns)

@@ -32,28 +32,28 @@ class Notices:
         self._clock = clock
         self._sessions = sessions
 
-    def trouble(self, track: Track, message: str) -> None:
-        """Tell the runs that count a device what is wrong with it."""
+    def trouble(self, track: Track, message: str, since_ns: int) -> None:
+        """Tell the runs that count a device what is wrong with it, and since when, monotonic nanoseconds."""
         log.warning("meter.trouble", device=track.device.id, why=message)
         for session in self._sessions:
             if track in session.tracks:
-                session.warn(f"{track.device.id} ({track.device.name}){self._at(session)}: {message}")
+                session.warn(f"{track.device.id} ({track.device.name}){self._at(session, since_ns)}: {message}")
 
     def tell(self, tracks: Iterable[Track], text: str, *, is_timed: bool) -> None:
         """Tell the runs that count any of some devices something about them, and when it was if that matters."""
         for session in self._sessions:
             if not set(session.tracks).isdisjoint(tracks):
-                at = self._at(session) if is_timed else ""
+                at = self._at(session, self._clock.monotonic_ns()) if is_timed else ""
                 session.warn(f"{text},{at}" if at else text)
 
-    def _at(self, session: Session) -> str:
-        """How far into the run it is, in the run's own time: no sleep of the machine and no pause between its tries."""
+    def _at(self, session: Session, t_ns: int) -> str:
+        """How far into the run an instant is, in the run's own time: no sleep of the machine, no pause."""
         if session.newest is None:
             return ""
         body, _ = session.newest
         former = session.facts.former
         before_s = 0.0 if former is None else former.run.duration_s
-        return f" {before_s + s_from_ns(self._clock.monotonic_ns() - body.begin.t_ns):.1f} s into the run"
+        return f" {before_s + s_from_ns(max(t_ns - body.begin.t_ns, 0)):.1f} s into the run"
 
 
 def tell_of(session: Session, entry: Entry, *, is_asked_for: bool) -> None:

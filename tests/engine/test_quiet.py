@@ -12,6 +12,8 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiocarbon import Budget, sync
 from aiocarbon._core.identity import alone
@@ -23,7 +25,7 @@ from aiocarbon._engine.session import Session
 from aiocarbon._engine.track import Track, make_track
 from aiocarbon.errors import MeterLostError, ReadError
 from aiocarbon.testing import FakeClock, ScriptedMeter
-from tests.engines import closed, running
+from tests.engines import closed, driven, running
 
 J_PER_KWH = 3.6e6
 WATTS = 100
@@ -210,6 +212,76 @@ def test_a_run_that_comes_at_rest_loses_no_reading_of_another_one() -> None:
         assert report.overhead.readings == meter.reads
 
     run(meter, clock, body)
+
+
+# -- the same figures, whether ticks are heard one by one or a few at a time ------------------------------------------
+
+
+class Script:
+    """A counter that does what it is told: it fails, or begins anew."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.fails = False
+        self._clock = clock
+        self._begun_uj = 0
+
+    def begin_anew(self) -> None:
+        self._begun_uj = counting(self._clock)()
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            is_failing = self.fails
+            yield ReadError("EIO", device="scripted-0") if is_failing else counting(self._clock)() - self._begun_uj
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["wait", "epoch", "fail", "begin anew", "set", "sleep", "look"]), st.integers(1, 9)),
+    min_size=1,
+    max_size=10,
+)
+
+
+def lived(steps: list[tuple[str, int]], *, is_loud: bool) -> Any:
+    """The report of a run in which these things happen, each followed by so many times 0.7 s."""
+    clock = FakeClock()
+    script = Script(clock)
+    reports: list[Any] = []
+
+    async def body(engine: Engine, session: Session, clock: FakeClock) -> None:
+        await clock.advance(4.0)
+        for what, count in steps:
+            script.fails = what == "fail"
+            if what == "epoch":
+                await driven(clock, lambda: engine.mark(session, lambda: session.border(clock.monotonic_ns(), steps=0)))
+            elif what == "begin anew":
+                script.begin_anew()
+            elif what == "set":
+                clock.set_wall(60.0 * count)
+            elif what == "sleep":
+                clock.suspend(60.0 * count)
+            elif what == "look":
+                session.looked_at()
+                await engine.catch_up()
+            await clock.advance(0.7 * count)
+        script.fails = False
+        await clock.advance(3.0)
+        reports.append(await closed(engine, session, clock))
+
+    run(counter(clock, iter(script)), clock, body, **({"budget": Budget(energy_kwh=1e6)} if is_loud else {}))
+    return reports[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(STEPS)
+def test_a_run_has_the_same_figures_whether_its_ticks_are_heard_one_by_one_or_not(steps: list[tuple[str, int]]) -> None:
+    loud, quiet = lived(steps, is_loud=True), lived(steps, is_loud=False)
+    assert quiet.warnings == loud.warnings
+    assert quiet.overhead.readings == loud.overhead.readings
+    assert quiet.duration_s == loud.duration_s
+    for field in ("it_energy_kwh", "it_energy_kwh_low", "it_energy_kwh_high", "co2eq_g", "coverage"):
+        assert getattr(quiet, field) == pytest.approx(getattr(loud, field), rel=1e-9), field
+        for epoch, other in zip(quiet.epochs, loud.epochs, strict=True):
+            assert getattr(epoch, field) == pytest.approx(getattr(other, field), rel=1e-9), field
 
 
 @pytest.mark.parametrize("what", ["journal", "budget", "slow counter"])
