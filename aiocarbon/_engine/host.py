@@ -126,7 +126,10 @@ class Host:
     def _start(self, verb: Verb, future: Future[Any]) -> None:
         """Start a call that came from another thread as a task of the engine's group."""
         assert self._engine is not None
-        self._engine.group.start_soon(self._answer, verb, future)
+        # One that ends answers nothing any more, which `_die` tells. What is begun in a group whose tasks have all been
+        # cancelled would not be: it keeps the loop spinning, and the engine from its end, for ever (anyio 4.16).
+        if not self._engine.group.cancel_scope.cancel_called:
+            self._engine.group.start_soon(self._answer, verb, future)
 
     def _die(self, error: BaseException | None) -> None:
         with self._lock:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -70,3 +72,28 @@ def test_leases_share_one_engine_and_the_last_one_ends_it() -> None:
         assert third.call(fine).result(30)
     finally:
         hosts.release(third)
+
+
+def test_verbs_that_come_while_the_engine_ends_keep_it_from_nothing() -> None:
+    async def nothing(engine: Any) -> None:
+        return None
+
+    async def loop_of(engine: Any) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    host = hosts.lease()
+    loop = host.call(loop_of).result(30)
+    asked: list[Future[None]] = []
+
+    def ask() -> None:  # at each turn of its loop, the last ones included
+        asked.append(host.call(nothing))
+        loop.call_soon(ask)
+
+    loop.call_soon_threadsafe(ask)
+    while len(asked) < 10:
+        pass
+    hosts.release(host)
+    host._thread.join(30)
+    assert host.is_dead
+    with pytest.raises(EngineError, match=r"died|dead"):
+        asked[-1].result(0)
