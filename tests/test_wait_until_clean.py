@@ -405,7 +405,8 @@ def test_ctrl_c_ends_the_blocking_wait(tmp_path: Path) -> None:
     path = a_file(tmp_path / "g.csv", *[100] * 9)
     code = (
         "import sys, aiocarbon.sync as s\n"
-        "try:\n"
+        "s.wait_until_clean(below_g_per_kwh=500, location='DE', intensity=sys.argv[1])\n"  # all is loaded: an interrupt
+        "try:\n"  # amid an `exec`, as `dataclass` has one, makes Python die of it in the end, whoever caught it
         "    print('waiting', flush=True)\n"
         "    s.wait_until_clean(below_g_per_kwh=50, location='DE', intensity=sys.argv[1])\n"
         "except KeyboardInterrupt:\n"
