@@ -39,7 +39,7 @@ Scripted = float | BaseException | Callable[[], float]
 PLACE_SERVICES: Final = ("geojs", "ipinfo", "aws", "gcp", "azure")
 """Those that tell where a machine is; each has its `AIOCARBON_<NAME>_URL`, as each source has."""
 
-TURNS = 10
+_Wait = tuple[int, threading.Event]  # a worker blocks until an instant of a clock or the event; then it is at work
 
 
 class FakeClock:
@@ -60,7 +60,7 @@ class FakeClock:
         self._boot = 0
         self._changed = threading.Condition()
         self._sleepers: dict[anyio.Event, int] = {}
-        self._waits, self._pauses = list[int](), list[int]()
+        self._waits, self._pauses = list[_Wait](), list[_Wait]()
         self._has_worked = False  # whether a worker has come to block since it was last looked
         self.workers: Callable[[], int] | None = None
 
@@ -109,13 +109,13 @@ class FakeClock:
         """The same; `advance` stops at its instant, as at those of sleepers."""
         return self._block(self._pauses, event, until_ns)
 
-    def _block(self, those: list[int], event: threading.Event, until_ns: int) -> bool:
+    def _block(self, those: list[_Wait], event: threading.Event, until_ns: int) -> bool:
         with self._changed:
-            those.append(until_ns)
+            those.append((until_ns, event))
             self._has_worked = True  # what it told before is still to be heard
             while not event.is_set() and self._now < until_ns:
                 self._changed.wait(0.005)
-            those.remove(until_ns)
+            those.remove((until_ns, event))
         return event.is_set()
 
     async def advance(self, by_s: float) -> None:
@@ -139,8 +139,8 @@ class FakeClock:
             self._has_worked = False
             await _settle(1)
 
-    def _blocked(self, until: list[int]) -> list[int]:
-        return [until_ns for until_ns in tuple(until) if until_ns > self._now]
+    def _blocked(self, waits: list[_Wait]) -> list[int]:
+        return [until_ns for until_ns, event in tuple(waits) if until_ns > self._now and not event.is_set()]
 
     def _move(self, to_ns: int) -> None:
         with self._changed:
@@ -151,7 +151,7 @@ class FakeClock:
 async def _settle(times: int) -> None:
     """Let tasks run until all of them wait, worker threads included as far as they are quick."""
     for _ in range(times):
-        for _ in range(TURNS):  # on asyncio, waiting for a task that has something to do takes a tenth of a second
+        for _ in range(10):  # on asyncio, waiting for a task that has something to do takes a tenth of a second
             await anyio.lowlevel.checkpoint()
         await anyio.wait_all_tasks_blocked()
         await anyio.sleep(0.001)

@@ -132,7 +132,9 @@ def test_a_span_after_the_tracker_is_nothing_and_one_left_after_it_ends_with_the
     with sync_tracker_of(strict=True) as tracker:
         open_still = tracker.span("open")
         open_still.__enter__()
+        entered_s = time.monotonic()
         time.sleep(BRIEFLY_S)
+        open_s = time.monotonic() - entered_s
     before = tracker.report()
     open_still.__exit__(None, None, None)
     with tracker.span("after") as span:
@@ -142,7 +144,7 @@ def test_a_span_after_the_tracker_is_nothing_and_one_left_after_it_ends_with_the
     assert tracker.report() is before
     check(before)
     assert (named(before)["open"].count, named(before)["open"].open) == (1, 0)
-    assert named(before)["open"].duration_s == pytest.approx(before.duration_s, rel=0.5)
+    assert open_s <= named(before)["open"].duration_s <= before.duration_s
     assert notes(before, "still open at the end")
 
 
