@@ -10,7 +10,7 @@ import pytest
 from aiocarbon.errors import MeterLostError, MeterUnavailableError, ReadError
 from aiocarbon.meters import Basis, Part, Quantity
 from aiocarbon.meters.cpu_family import CpuFamily
-from aiocarbon.meters.cpu_load import parse_cpu_list
+from aiocarbon.meters.cpu_load import StatLoad, parse_cpu_list
 from aiocarbon.meters.memory_model import memory_power
 from aiocarbon.meters.model import ModelMeter, cpu_power
 
@@ -260,6 +260,15 @@ def test_a_version_1_cpuset_without_an_account_counts_its_own_cpus(machine: Mach
     machine.stat({0: 100, 2: 30})
     with pytest.raises(ReadError, match="lacks"):
         meter.read(device)
+
+
+@pytest.mark.parametrize("cpus", [None, frozenset({1, 1500})])
+def test_a_machine_of_many_cpus_is_read_whole(tmp_path: Path, cpus: frozenset[int] | None) -> None:
+    machine = Machine(tmp_path, threads=2048)
+    machine.stat({1: 300, 1500: 200, 1501: 50})
+    assert (machine.proc / "stat").stat().st_size > 1 << 15  # several reads, as of a file system that answers in parts
+    load = StatLoad(path=machine.proc / "stat", cpus=cpus, threads=2048, scope="", ticks_per_s=100)
+    assert load.busy_s() == (5.5 if cpus is None else 5.0)
 
 
 def test_this_machine_can_be_modelled() -> None:
