@@ -24,12 +24,12 @@ from benchmarks import result as results
 from benchmarks.result import ENDED, RESULTS, Result, Row
 
 NAMES: Final = (
-    "accuracy", "accuracy_peers", "hardware", "startup", "startup_peers", "latency", "lateness", "grid", "when",
-    "overhead", "training", "memory", "one_reader", "cluster", "prediction", "spans", "scale", "durability", "records",
-    "page", "frameworks",
+    "accuracy", "accuracy_peers", "ranges", "hardware", "startup", "startup_peers", "latency", "lateness", "grid",
+    "when", "overhead", "training", "memory", "one_reader", "cluster", "prediction", "spans", "scale", "durability",
+    "records", "page", "frameworks",
 )  # fmt: skip
 GROUPS: Final = {
-    "accuracy": ("accuracy", "accuracy_peers", "hardware"),
+    "accuracy": ("accuracy", "accuracy_peers", "ranges", "hardware"),
     "startup": ("startup", "startup_peers"),
     "latency": ("latency", "lateness", "grid", "spans"),
     "overhead": ("overhead", "training"),

@@ -93,6 +93,10 @@ LINES: Final = (
     ),
     Line("the same of an epoch, power sensors", "accuracy", ": worst epoch$", "{:.1f} %", "3 %", 3.0),
     Line("windows with the truth outside the 90 % range", "accuracy", "^all: windows with", "{:.1f} %", "10 %"),
+    Line(
+        "the same under a load that jumps at random between samples, worst of {n} sensors and loads",
+        "ranges", "", "{:.1f} %", "10 %", 10.0,
+    ),
     Line("`import aiocarbon` over the bare interpreter", "startup", "^import aiocarbon over", "{:.0f} ms", "60 ms"),
     Line("to enter `async with`, first time in a process", "startup", "^enter, as it is", "{:.0f} ms", "70 ms"),
     Line("the same without a network", "startup", "^enter, without", "{:.0f} ms", "70 ms"),

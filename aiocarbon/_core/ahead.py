@@ -17,11 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from aiocarbon._core.hindsight import Z_90
 from aiocarbon._core.intensity import IntensityValue, Quality
 from aiocarbon._core.profile import Step, daily_profile, typical
 from aiocarbon._core.rates import Band
-from aiocarbon._core.units import S_PER_DAY, kwh_from_j
+from aiocarbon._core.units import S_PER_DAY, Z_90, kwh_from_j
 
 Amounts = tuple[float, float, float]
 """Of one thing the central value, the low and the high end."""

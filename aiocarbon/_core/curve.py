@@ -2,7 +2,8 @@
 
 Every point carries cumulative sums, so that a cut between two instants is a difference and cuts always add up:
 `energy_j` (central), `under_j` and `over_j` (what bridged or lost time may have used less or more), `missing_ns` (time
-that no reading vouches for). `slack_j` is the point's own error, which only the edges of a cut feel.
+that no reading vouches for), `hidden_j2` (variance of what a power sensor's samples hide). `slack_j` is the point's own
+error, which only the edges of a cut feel.
 
 Points come from readings (`derive.py`) or from a journal.
 """
@@ -29,13 +30,14 @@ TAIL_NS = 200 * NS_PER_MS
 
 
 class State(NamedTuple):
-    """The curve at one instant: cumulative joules and nanoseconds, and the instant's own error in joules."""
+    """The curve at one instant: cumulative joules, nanoseconds and square joules, and its own error in joules."""
 
     energy_j: float
     under_j: float
     over_j: float
     missing_ns: float
     slack_j: float
+    hidden_j2: float = 0.0
 
 
 class Point(NamedTuple):
@@ -47,6 +49,7 @@ class Point(NamedTuple):
     over_j: float
     missing_ns: float
     slack_j: float
+    hidden_j2: float = 0.0
 
 
 class Curve:
@@ -75,7 +78,8 @@ class Curve:
         self._over = array("d")
         self._missing = array("d")
         self._slack = array("d")
-        self._sums = (self._energy, self._under, self._over, self._missing, self._slack)
+        self._hidden = array("d")
+        self._sums = (self._energy, self._under, self._over, self._missing, self._slack, self._hidden)
 
     def told_by(self, device: Device) -> Curve:
         """The same points, of the device as somebody else describes it; they are not to grow any more."""
@@ -124,7 +128,8 @@ class Curve:
         return len(self._t)
 
     def __getitem__(self, i: int) -> Point:
-        return Point(self._t[i], self._energy[i], self._under[i], self._over[i], self._missing[i], self._slack[i])
+        energy_j, under_j, over_j, missing_ns, slack_j, hidden_j2 = self._sums
+        return Point(self._t[i], energy_j[i], under_j[i], over_j[i], missing_ns[i], slack_j[i], hidden_j2[i])
 
     def rows(self) -> Iterator[tuple[float, ...]]:
         """All points, as plain tuples in the order of `Point`'s fields."""
@@ -190,6 +195,7 @@ class Curve:
             a.over_j + f * (b.over_j - a.over_j),
             a.missing_ns + f * (b.missing_ns - a.missing_ns),
             a.slack_j + f * (b.slack_j - a.slack_j) + self._bend_j(a, b, f),
+            a.hidden_j2 + f * (b.hidden_j2 - a.hidden_j2),
         )
 
     def between(self, after_ns: int, before_ns: int, spacing_ns: int) -> list[tuple[int, float]]:
@@ -236,6 +242,7 @@ class Curve:
             self._over[i] + likely * (away - within) * S_PER_NS,
             self._missing[i] + (away - within),
             self._slack[i] + bend,
+            self._hidden[i],
         )
 
     @property

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-Z_90: Final = 1.6448536269514722
-"""Quantile of the normal distribution that 5 % lie above."""
+from aiocarbon._core.units import Z_90
 
 FLOOR: Final = 0.03
 """Standard deviation of what no model of the past knows, as a share of what remains. With it, 90 % intervals of the

@@ -1,7 +1,8 @@
 """All curves of a run, and its cuts: every figure is the difference of the curves between two instants.
 
 Cuts of abutting windows add up by construction. What is common to all windows (a sensor's gain, a model's error, an
-intensity's uncertainty) adds linearly; only the errors of the edges, which are independent, add in quadrature.
+intensity's uncertainty) adds linearly; only what is independent adds in quadrature: the errors of the edges, and what a
+power sensor's samples hide between them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from aiocarbon._core.carbon import SETTLED_NS, Behind, CarbonCut, Integral, Piec
 from aiocarbon._core.curve import Curve, State
 from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Pue
 from aiocarbon._core.reading import Basis, Device
-from aiocarbon._core.units import J_PER_KWH, NS_PER_S, S_PER_NS
+from aiocarbon._core.units import J_PER_KWH, NS_PER_S, S_PER_NS, Z_90
 from aiocarbon._core.wallclock import WallClock
 
 SHARE_THAT_COUNTS = 0.05
@@ -50,10 +51,11 @@ class DeviceCut:
     Attributes:
         device: The device.
         energy_j: Central value, joules.
-        low_j: Lower end without the edges' error.
-        high_j: Upper end without the edges' error.
-        edge_j: Error of the two edges together, one value for up and down.
+        low_j: Lower end without `edge_j`.
+        high_j: Upper end without it.
+        edge_j: Error of the two edges and of what samples hide (90 %), together, one value for up and down.
         missing_ns: Time that no reading vouches for.
+        hidden_j: What of `edge_j` samples hide between the edges.
     """
 
     device: Device
@@ -62,6 +64,7 @@ class DeviceCut:
     high_j: float
     edge_j: float
     missing_ns: float
+    hidden_j: float = 0.0
 
     @property
     def bounds_j(self) -> tuple[float, float]:
@@ -181,6 +184,7 @@ def _add_parts(a: DeviceCut, b: DeviceCut) -> DeviceCut:
         high_j=a.high_j + b.high_j,
         edge_j=math.hypot(a.edge_j, b.edge_j),
         missing_ns=a.missing_ns + b.missing_ns,
+        hidden_j=math.hypot(a.hidden_j, b.hidden_j),
     )
 
 
@@ -326,11 +330,13 @@ class Ledger:
 def _device_cut(device: Device, a: State, b: State) -> DeviceCut:
     energy = max(b.energy_j - a.energy_j, 0.0)
     under, over = max(b.under_j - a.under_j, 0.0), max(b.over_j - a.over_j, 0.0)
+    hidden = Z_90 * math.sqrt(max(b.hidden_j2 - a.hidden_j2, 0.0))
     return DeviceCut(
         device=device,
         energy_j=energy,
         low_j=max(energy - under, 0.0) * device.low_factor,
         high_j=(energy + over) * device.high_factor,
-        edge_j=math.hypot(a.slack_j, b.slack_j),
+        edge_j=math.hypot(a.slack_j, b.slack_j, hidden),
         missing_ns=max(b.missing_ns - a.missing_ns, 0.0),
+        hidden_j=hidden,
     )

@@ -11,8 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from aiocarbon._core.hindsight import Z_90, Forecast, Hindsight
+from aiocarbon._core.hindsight import Forecast, Hindsight
 from aiocarbon._core.regime import PRIOR_DOF, Level, Regime
+from aiocarbon._core.units import Z_90
 from aiocarbon._core.warmup import Progress
 
 TIME_SPREAD: Final = 0.03

@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from aiocarbon._core.curve import Point
-from aiocarbon._core.derive import Carried
+from aiocarbon._core.standing import Carried
 
-MAGIC: Final = b"aiocarb1"
+MAGIC: Final = b"aiocarb2"
 """First bytes of a ring; another layout has others."""
 
 RECORDS: Final = 1024
@@ -31,11 +31,11 @@ PULSE_AT: Final = 512
 CARRIED_AT: Final = (640, 768)
 RECORDS_AT: Final = 896
 NAME_BYTES: Final = 64
-POINT_FIELDS: Final = 6
+POINT_FIELDS: Final = len(Point._fields)
 
 _TITLE: Final = struct.Struct(f"<8s?qqq{NAME_BYTES}s{NAME_BYTES}s")
 _PULSE: Final = struct.Struct("<qqqqq????")
-_CARRIED: Final = struct.Struct("<q5ddqq?qqqdd")
+_CARRIED: Final = struct.Struct("<q6ddqq?qqqdd")
 _RECORDS: Final = {True: struct.Struct("<qqqq"), False: struct.Struct("<qqqd")}
 _CRC: Final = struct.Struct("<I")
 

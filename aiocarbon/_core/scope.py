@@ -280,23 +280,25 @@ class Moved(NamedTuple):
     over_j: float
     missing_ns: float
     share: float
+    hidden_j2: float = 0.0
 
 
 def _moved(parts: Parts, before: State, after: State, energy_j: float, length_ns: int) -> dict[Role, Moved]:
     under = max(after.under_j - before.under_j, 0.0)
     over = max(after.over_j - before.over_j, 0.0)
     missing = max(after.missing_ns - before.missing_ns, 0.0)
+    hidden = max(after.hidden_j2 - before.hidden_j2, 0.0)
     if parts.shares is None:
         own = Moved(0.0, 0.0, parts.high + over, float(length_ns), 1.0)
     else:
         _, share, high = parts.shares
-        unsure = parts.own - parts.low
-        own = Moved(parts.own, under * share + unsure, over * high + parts.high - parts.own, missing, share)
+        less, more = under * share + parts.own - parts.low, over * high + parts.high - parts.own
+        own = Moved(parts.own, less, more, missing, share, hidden * share * share)
     return {
         Role.OWN: own,
         Role.IDLE: Moved(parts.idle, 0.0, 0.0, missing, 1.0),
         Role.UNKNOWN: Moved(parts.unknown, 0.0, 0.0, missing, 1.0),
-        Role.WHOLE: Moved(energy_j, under, over, missing, 1.0),
+        Role.WHOLE: Moved(energy_j, under, over, missing, 1.0, hidden),
     }
 
 
@@ -309,4 +311,5 @@ def _point(base: Point, moved: Moved, done: float, t_ns: int, slack_j: float) ->
         base.over_j + done * moved.over_j,
         base.missing_ns + done * moved.missing_ns,
         slack_j * moved.share,
+        base.hidden_j2 + done * moved.hidden_j2,
     )

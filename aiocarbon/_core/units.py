@@ -1,4 +1,4 @@
-"""Unit conversions; the only place where such factors are written.
+"""Unit conversions, and what makes 90 % ranges of variances; the only place where such factors are written.
 
 Inside aiocarbon everything is SI (J, W, s) and gCO2eq; counters are integer microjoules, instants integer nanoseconds.
 """
@@ -11,6 +11,8 @@ J_PER_KWH: Final = 3.6e6
 """Joules in a kilowatt-hour (1000 W x 3600 s)."""
 
 J_PER_UJ: Final = 1e-6
+J2_PER_MJ2: Final = 1e-6
+"""Square joules in a square millijoule."""
 W_PER_MW: Final = 1e-3
 W_PER_UW: Final = 1e-6
 W_PER_PW: Final = 1e-12
@@ -29,6 +31,8 @@ G_PER_NG: Final = 1e-9
 KG_PER_LB: Final = 0.45359237
 WH_PER_KWH: Final = 1e3
 M_PER_KM: Final = 1e3
+Z_90: Final = 1.6448536269514722
+"""Quantile of the normal distribution that 5 % lie above: with it on both sides, 90 % lie between."""
 SI_PREFIXES: Final = (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6))
 """Prefixes of units with their factors, the largest first (SI Brochure, 9th edition, table 7); used in printing."""
 

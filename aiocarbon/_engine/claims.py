@@ -19,7 +19,7 @@ from aiocarbon._engine.share import Share, pulse_of
 from aiocarbon._logging import get_logger
 
 if TYPE_CHECKING:
-    from aiocarbon._core.derive import Carried
+    from aiocarbon._core.standing import Carried
     from aiocarbon._engine.bell import Bell
     from aiocarbon._engine.commons import Commons
     from aiocarbon._engine.ring import Reader, Writer

@@ -58,11 +58,13 @@ def bounded(mark: Mark, before: Mark | None, behind: Mark | None) -> Mark:
 
 def _within(state: State, least: State | None, most: State | None) -> State:
     """A state whose sums are bounded by those of others; its own error stays."""
-    energy_j, under_j, over_j, missing_ns, slack_j = state
+    energy_j, under_j, over_j, missing_ns, slack_j, hidden_j2 = state
     if least is not None:
         energy_j, under_j = max(energy_j, least.energy_j), max(under_j, least.under_j)
         over_j, missing_ns = max(over_j, least.over_j), max(missing_ns, least.missing_ns)
+        hidden_j2 = max(hidden_j2, least.hidden_j2)
     if most is not None:
         energy_j, under_j = min(energy_j, most.energy_j), min(under_j, most.under_j)
         over_j, missing_ns = min(over_j, most.over_j), min(missing_ns, most.missing_ns)
-    return State(energy_j, under_j, over_j, missing_ns, slack_j)
+        hidden_j2 = min(hidden_j2, most.hidden_j2)
+    return State(energy_j, under_j, over_j, missing_ns, slack_j, hidden_j2)

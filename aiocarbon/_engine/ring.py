@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from aiocarbon._core import ringform as form
-from aiocarbon._core.derive import Carried
 from aiocarbon._core.ringform import Pulse, Record, Title
+from aiocarbon._core.standing import Carried
 
 READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 MAKE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)

@@ -243,7 +243,7 @@ class Process:
     def _take_states(self, record: Record, mark: int | None) -> None:
         """The states of a tick, mark or tail record."""
         t = self._instant(record["t"])
-        energies = self.rows.put(t, record["e"], record.get("s") or (), record.get("x"))
+        energies = self.rows.put(t, record["e"], record.get("s") or (), record.get("x"), record.get("h"))
         self.seen_ns = max(self.seen_ns, t)
         if mark is None or (self.all_since is not None and mark >= self.all_since):
             return

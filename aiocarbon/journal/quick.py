@@ -15,7 +15,7 @@ from aiocarbon._core.carbon import CarbonCut, Use, UseKey, add_uses, key_of
 from aiocarbon._core.intensity import IntensityValue
 from aiocarbon._core.pool import FoldKey, Lump, Piece, fold_key
 from aiocarbon._core.reading import Device
-from aiocarbon._core.units import J_PER_KWH, J_PER_UJ
+from aiocarbon._core.units import J2_PER_MJ2, J_PER_KWH, J_PER_UJ, Z_90
 from aiocarbon.journal.rows import Row
 from aiocarbon.journal.view import Stretch, View
 
@@ -32,15 +32,15 @@ class Group(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """The states of all groups at an instant, in microjoules and nanoseconds since the segments' origins.
+    """The states of all groups at an instant, in the units of rows, since the segments' origins.
 
     Attributes:
         energies: By group.
-        extra: Under, over and missing by group; None if all are 0.
+        extra: Under, over, missing and hidden by group; None if all are 0.
     """
 
     energies: Sequence[float]
-    extra: Sequence[tuple[float, float, float]] | None
+    extra: Sequence[tuple[float, float, float, float]] | None
 
 
 class Windows(NamedTuple):
@@ -169,7 +169,7 @@ class _Cutter:
             return Sums(energies, None)
         places = (range(group.number) if group.places is None else group.places for group in self._groups)
         extra = [tuple(map(sum, zip(*(row.extra.get(str(n), _NONE) for n in of), strict=True))) for of in places]
-        return Sums(energies, extra)  # type: ignore[arg-type]  # of three each
+        return Sums(energies, extra)  # type: ignore[arg-type]  # of four each
 
     def _between(self, t_ns: int) -> Sums | None:
         """On straight lines between two rows; None outside."""
@@ -190,7 +190,7 @@ class _Cutter:
             tuple(x + share * (y - x) for x, y in zip(*both, strict=True))
             for both in zip(a.extra or nothing, b.extra or nothing, strict=True)
         ]
-        return Sums(energies, extra)  # type: ignore[arg-type]  # of three each
+        return Sums(energies, extra)  # type: ignore[arg-type]  # of four each
 
     def _edge_2(self, t_ns: int) -> list[float]:
         """The square of each group's own error at an instant, microjoules."""
@@ -217,12 +217,13 @@ class _Cutter:
         for n, group in enumerate(self._groups):
             energy = b.energies[n] - a.energies[n]
             low = high = energy
-            missing = 0.0
+            missing = hidden = 0.0
             if a.extra is not None or b.extra is not None:
                 first, last = (_NONE if one.extra is None else one.extra[n] for one in (a, b))
                 low = max(energy - max(last[0] - first[0], 0), 0)
                 high = energy + max(last[1] - first[1], 0)
                 missing = max(last[2] - first[2], 0)
+                hidden = max(last[3] - first[3], 0)
             found.append(
                 Piece(
                     group.key,
@@ -231,14 +232,14 @@ class _Cutter:
                     energy * J_PER_UJ,
                     low * J_PER_UJ * group.low_factor,
                     high * J_PER_UJ * group.high_factor,
-                    sum(edge[n] for edge in edges) * J_PER_UJ * J_PER_UJ if edges else 0.0,
+                    sum(edge[n] for edge in edges) * J_PER_UJ * J_PER_UJ + Z_90 * Z_90 * hidden * J2_PER_MJ2,
                     missing,
                 )
             )
         return found
 
 
-_NONE = (0, 0, 0)
+_NONE = (0, 0, 0, 0)
 
 
 def _groups(view: View, *, folds: bool) -> list[Group]:

@@ -1,14 +1,15 @@
 """What stands in a journal: the records' fields, made and read here and nowhere else.
 
 A journal is a file of JSON objects, one a line. All instants `t` are nanoseconds of the machine's boot clock, all
-energies integer microjoules since the segment's origin, all cumulative:
+energies integer microjoules since the segment's origin, all cumulative, as are the variances `h` of what samples of a
+power hide, square millijoules:
 
 | record | fields |
 |---|---|
 | header (first line) | schema, run_id, name, host, pid, boot_id, version, interval_s, location, pue, t, wall_ns |
 | `device` | n (its place in the arrays), segment, and the fields of `Device`; `share`: those of `ShareOf` |
-| `tick` | t, e (energy by device, null where unknown), x (only where not zero: under, over, missing) |
-| `mark` | t, m (index), e, x, s (error of the edge); `late`: states known only afterwards |
+| `tick` | t, e (energy by device, null where unknown), x, h (only where not zero, by n: under, over, missing; hidden) |
+| `mark` | t, m (index), e, x, h, s (error of the edge); `late`: states known only afterwards |
 | `epoch` | i, b and e (indices of its marks), steps, partial |
 | `intensity` | from_s and the fields of `IntensityValue`; `void_to_s`: what was written for from_s up to it is void |
 | `place` | location, pue: found out after the header was written |
@@ -58,7 +59,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from aiocarbon._core import nodelist
-from aiocarbon._core.curve import Point, State
+from aiocarbon._core.curve import State
 from aiocarbon._core.identity import Identity
 from aiocarbon._core.intensity import (
     MAX_G_PER_KWH,
@@ -70,7 +71,7 @@ from aiocarbon._core.intensity import (
     Quality,
 )
 from aiocarbon._core.reading import Basis, Device, DeviceKind, Part, Quantity, Role, ShareOf
-from aiocarbon._core.units import J_PER_UJ, UJ_PER_J
+from aiocarbon._core.units import J2_PER_MJ2, UJ_PER_J
 from aiocarbon.journal.plain import count, number, seconds
 
 SCHEMA: Final = "aiocarbon.journal/1"
@@ -184,9 +185,10 @@ def share_from(plain: Mapping[str, Any]) -> ShareOf:
 
 
 def states_record(states: Iterable[State | None]) -> Record:
-    """The arrays `e`, `x` and `s` of some states, in the order of the devices."""
+    """The fields `e`, `x`, `h` and `s` of some states, in the order of the devices."""
     energies: list[int | None] = []
     extra: dict[str, list[int]] = {}
+    hidden: dict[str, int] = {}
     edges: list[int] = []
     for n, state in enumerate(states):
         if state is None:
@@ -198,28 +200,14 @@ def states_record(states: Iterable[State | None]) -> Record:
         odd = [round(state.under_j * UJ_PER_J), round(state.over_j * UJ_PER_J), round(state.missing_ns)]
         if any(odd):
             extra[str(n)] = odd
+        if state.hidden_j2:
+            hidden[str(n)] = round(state.hidden_j2 / J2_PER_MJ2)
     record: Record = {"e": energies, "s": edges}
     if extra:
         record["x"] = extra
+    if hidden:
+        record["h"] = hidden
     return record
-
-
-def point_from(record: Mapping[str, Any], n: int) -> Point | None:
-    """Device `n`'s point in a tick, mark or tail record; None if it was not known there."""
-    energies = record["e"]
-    if n >= len(energies) or energies[n] is None:
-        return None
-    under, over, missing = record.get("x", {}).get(str(n), (0, 0, 0))
-    edges = record.get("s", ())
-    edge = edges[n] if n < len(edges) else 0
-    return Point(
-        int(record["t"]), energies[n] * J_PER_UJ, under * J_PER_UJ, over * J_PER_UJ, float(missing), edge * J_PER_UJ
-    )
-
-
-def state_from(point: Point) -> State:
-    """The state that a point states."""
-    return State(*point[1:])
 
 
 def intensity_record(value: IntensityValue, from_s: float, *, void_to_s: float | None = None) -> Record:

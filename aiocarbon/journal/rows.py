@@ -16,9 +16,10 @@ from operator import gt
 from typing import Any, NamedTuple
 
 from aiocarbon._core.curve import Curve
-from aiocarbon._core.units import J_PER_UJ
+from aiocarbon._core.units import J2_PER_MJ2, J_PER_UJ
 
 Energies = Sequence[int | None]
+Extra = tuple[int, int, int, int]
 
 
 class Row(NamedTuple):
@@ -27,12 +28,13 @@ class Row(NamedTuple):
     Attributes:
         energies: Microjoules by device; None where it is not known.
         slacks: Microjoules by which each may be wrong; may be shorter, the rest is 0 then.
-        extra: Under, over (microjoules) and missing (nanoseconds) by the device's number as text; None if all are 0.
+        extra: Under, over (microjoules), missing (nanoseconds) and hidden (square millijoules) by the device's number
+            as text; None if all are 0.
     """
 
     energies: Energies
     slacks: Sequence[int]
-    extra: dict[str, tuple[int, int, int]] | None
+    extra: dict[str, Extra] | None
 
 
 class Rows:
@@ -45,7 +47,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def put(self, t_ns: int, energies: Any, slacks: Any, extra: Any) -> Energies:
+    def put(self, t_ns: int, energies: Any, slacks: Any, extra: Any, hidden: Any = None) -> Energies:
         """Take what a record says of an instant; where something was known of it, the later word counts.
 
         Returns:
@@ -54,7 +56,7 @@ class Rows:
         Raises:
             TypeError, ValueError, OverflowError, KeyError: They are no states.
         """
-        row = _row(energies, slacks, extra)
+        row = _row(energies, slacks, extra, hidden)
         known = self._rows.get(t_ns)
         self._rows[t_ns] = row if known is None or _is_whole(row, len(known.energies)) else _united(known, row)
         self._times = None
@@ -100,13 +102,14 @@ class Rows:
         times = array("q", [t for t, _ in known])
         energies = array("d", [row.energies[n] * J_PER_UJ for _, row in known])  # type: ignore[operator]  # not None
         slacks = array("d", [row.slacks[n] * J_PER_UJ if n < len(row.slacks) else 0.0 for _, row in known])
-        columns = tuple(array("d", bytes(8 * len(known))) for _ in range(3))
+        columns = tuple(array("d", bytes(8 * len(known))) for _ in range(4))
         key = str(n)
         for i, (_, row) in enumerate(known):
             if row.extra is not None and key in row.extra:
-                under, over, missing = row.extra[key]
+                under, over, missing, hidden = row.extra[key]
                 columns[0][i], columns[1][i], columns[2][i] = under * J_PER_UJ, over * J_PER_UJ, missing
-        empty.extend(times, energies, *columns, slacks)
+                columns[3][i] = hidden * J2_PER_MJ2
+        empty.extend(times, energies, *columns[:3], slacks, columns[3])
         return empty
 
     def _falls(self) -> bool:
@@ -135,7 +138,7 @@ def _energy(row: Row, n: int) -> int | None:
     return row.energies[n] if n < len(row.energies) else None
 
 
-def _row(energies: Any, slacks: Any, extra: Any) -> Row:
+def _row(energies: Any, slacks: Any, extra: Any, hidden: Any) -> Row:
     # JSON's 1e400 is infinite, true is 1: only integers of sane size are counters. An array takes no others, but true.
     plain: Energies
     try:
@@ -145,15 +148,19 @@ def _row(energies: Any, slacks: Any, extra: Any) -> Row:
         array("q", [energy for energy in plain if energy is not None])
     if bool in map(type, energies) or bool in map(type, slacks):
         raise TypeError("states are integers")
-    return Row(plain, array("q", slacks), {key: _three(row) for key, row in extra.items()} if extra else None)
+    return Row(plain, array("q", slacks), _extra(extra or {}, hidden or {}) if extra or hidden else None)
 
 
-def _three(row: Any) -> tuple[int, int, int]:
-    under, over, missing = row
-    if not (type(under) is type(over) is type(missing) is int):
+def _extra(extra: Any, hidden: Any) -> dict[str, Extra]:
+    return {key: _checked(extra.get(key, (0, 0, 0)), hidden.get(key, 0)) for key in {**extra, **hidden}}
+
+
+def _checked(odd: Any, hidden: Any) -> Extra:
+    under, over, missing = odd
+    if not (type(under) is type(over) is type(missing) is type(hidden) is int):
         raise TypeError("states are integers")
-    array("q", row)
-    return under, over, missing
+    array("q", (under, over, missing, hidden))
+    return under, over, missing, hidden
 
 
 def _is_whole(row: Row, devices: int) -> bool:
@@ -166,7 +173,7 @@ def _united(old: Row, new: Row) -> Row:
     count = max(len(old.energies), len(new.energies))
     energies: list[int | None] = []
     slacks: list[int] = []
-    extra: dict[str, tuple[int, int, int]] = {}
+    extra: dict[str, Extra] = {}
     for n in range(count):
         row = old if _energy(new, n) is None else new
         energies.append(_energy(row, n))

@@ -7,6 +7,7 @@ less than half of such a stretch there is none.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -143,7 +144,7 @@ def series(parts: Sequence[Part], points: int) -> Series | None:
     if len(instants) < 2:
         return None
     many = len(instants) - 1
-    energy, carbon = [[0.0, 0.0, 0.0, 0.0] for _ in range(many)], [[0.0, 0.0, 0.0, 0.0] for _ in range(many)]
+    energy, carbon = [[0.0] * 5 for _ in range(many)], [[0.0] * 5 for _ in range(many)]
     lines: dict[tuple[str, str], _Drawn] = {}
     for part in parts:
         pue, host = part.view.process.pue.value, part.view.process.facts.host
@@ -151,9 +152,13 @@ def series(parts: Sequence[Part], points: int) -> Series | None:
             for told in cut.counted:
                 line = lines.setdefault((host, told.device.id), _Drawn(host, told.device, many))
                 line.add(i, told.energy_j, cut.end_ns - cut.begin_ns, told.missing_ns)
-                _add(energy[i], (told.energy_j, told.low_j, told.high_j, told.edge_j), kwh_from_j(pue))
+                figures = (told.energy_j, told.low_j, told.high_j, told.edge_j, told.hidden_j)
+                _add(energy[i], figures, kwh_from_j(pue))
             whole = cut.carbon
-            _add(carbon[i], (whole.co2eq_g, whole.low_g, whole.high_g, whole.edge_g), 1.0)
+            edge_j = math.hypot(*(told.edge_j for told in cut.counted))
+            hidden_j = math.hypot(*(told.hidden_j for told in cut.counted))
+            hidden_g = whole.edge_g * hidden_j / edge_j if edge_j else 0.0
+            _add(carbon[i], (whole.co2eq_g, whole.low_g, whole.high_g, whole.edge_g, hidden_g), 1.0)
     if not lines:
         return None
     drawn = sorted((line.line() for line in lines.values()), key=lambda line: -line.energy_j)
@@ -186,17 +191,21 @@ class _Drawn:
 
 
 def _add(into: list[float], more: Sequence[float], factor: float) -> None:
-    for n, value in enumerate(more[:3]):
-        into[n] += value * factor
-    into[3] = (into[3] ** 2 + (more[3] * factor) ** 2) ** 0.5
+    for n, value in enumerate(more):
+        into[n] = into[n] + value * factor if n < 3 else math.hypot(into[n], value * factor)
 
 
 def _cumulative(rows: Iterable[Sequence[float]]) -> list[Sum]:
-    """Sums up to each instant: common errors add linearly, the two edges' is that of the newest stretch."""
-    found, sums = [Sum(0.0, 0.0, 0.0)], [0.0, 0.0, 0.0]
+    """Sums up to each instant: common errors add linearly, what samples hide in quadrature, and of edges there are two.
+
+    Args:
+        rows: Of each stretch: the figure, its lower and upper end, the edges' error and what of that samples hide.
+    """
+    found, sums, hidden = [Sum(0.0, 0.0, 0.0)], [0.0, 0.0, 0.0], 0.0
     for row in rows:
         sums = [a + b for a, b in zip(sums, row[:3], strict=True)]
-        found.append(Sum(sums[0], max(sums[1] - row[3], 0.0), sums[2] + row[3]))
+        edge = math.hypot(math.sqrt(max(row[3] ** 2 - row[4] ** 2, 0.0)), hidden := math.hypot(hidden, row[4]))
+        found.append(Sum(sums[0], max(sums[1] - edge, 0.0), sums[2] + edge))
     return found
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,9 @@ from aiocarbon._core.intensity import IntensityCurve, IntensityValue, Pue, Quali
 from aiocarbon._core.ledger import Cut, Ledger, add_cuts
 from aiocarbon._core.reading import UNKNOWN_MAX_POWER_W, Basis, Device, DeviceKind, Quantity, Reading
 from aiocarbon._core.report import Quantities, quantities
+from aiocarbon._core.units import Z_90
 from aiocarbon._core.wallclock import Anchor, WallClock
+from benchmarks import ranges
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -90,6 +93,7 @@ def test_a_curve_never_falls(quantity: Quantity, data: st.DataObject) -> None:
         assert b.under_j >= a.under_j - 1e-9
         assert b.over_j >= a.over_j - 1e-9 * max(abs(a.over_j), 1)
         assert b.missing_ns >= a.missing_ns - 1
+        assert b.hidden_j2 >= a.hidden_j2 * (1 - 1e-12)
 
 
 def ledger(derivations: list[Derivation], steps: list[tuple[float, float]] = [], pue: float = 1.0) -> Ledger:  # noqa: B006  # read only
@@ -178,7 +182,7 @@ def test_garbage_in_one_reading_of_a_counter_counts_nothing(garbage_uj: int) -> 
     for n in range(100):
         told_uj = garbage_uj if n in (50, 51) else 9_000_000_000_000 + n * 30_000_000
         derivation.add(Reading(n * 100 * MS, n * 100 * MS, told_uj))
-    energy_j, _, over_j, missing_ns, _ = derivation.curve.state_at(9900 * MS)
+    energy_j, _, over_j, missing_ns, *_ = derivation.curve.state_at(9900 * MS)
     assert 96 * 30.0 <= energy_j <= 99 * 30.0 <= energy_j + over_j <= 110 * 30.0
     assert 200 * MS <= missing_ns <= 300 * MS
     assert derivation.curve.max_w == pytest.approx(300.0, rel=0.01)
@@ -197,9 +201,44 @@ def test_a_counter_that_stood_and_catches_up_has_not_jumped() -> None:
 def test_where_no_power_and_no_limit_is_known_the_upper_bound_is_that_of_any_device() -> None:
     derivation = Derivation(device())
     derivation.add(Reading(0, 0, 10**9))
-    energy_j, _, over_j, missing_ns, _ = derivation.curve.state_at(2 * S)
+    energy_j, _, over_j, missing_ns, *_ = derivation.curve.state_at(2 * S)
     assert (energy_j, over_j) == (0.0, pytest.approx(UNKNOWN_MAX_POWER_W * missing_ns / S))
     assert missing_ns >= 2 * S
+
+
+@pytest.mark.parametrize("sensor", ranges.SENSORS, ids=lambda sensor: sensor.name)
+@pytest.mark.parametrize("dwell_s", ranges.DWELLS.values())
+def test_nine_ranges_of_ten_hold_the_truth_of_a_load_that_jumps(sensor: ranges.Sensor, dwell_s: float) -> None:
+    found = [window for seed in range(5) for window in ranges.World(sensor, dwell_s, seed).windows()]
+    assert sum(window.is_outside for window in found) <= 0.1 * len(found)
+
+
+def test_what_samples_of_a_power_hide_adds_in_quadrature_and_is_nothing_where_it_is_steady() -> None:
+    def half_j(power_w: Callable[[int], float], seconds: int) -> float:
+        sensor = Derivation(device(Quantity.POWER, refresh_s=0.1), pace_ns=S // 10)
+        for tenths in range(seconds * 10 + 20):
+            sensor.add(Reading(tenths * S // 10, tenths * S // 10, power_w(tenths)))
+        book = ledger([sensor])
+        (cut,) = book.cut(book.mark(S), book.mark((seconds + 1) * S)).counted
+        return cut.edge_j
+
+    assert half_j(lambda _: 200.0, 60) == pytest.approx(half_j(lambda _: 200.0, 6), rel=1e-9)  # the edges' alone
+    jumps = [half_j(lambda tenths: 300.0 if tenths % 2 else 100.0, seconds) for seconds in (100, 400)]
+    assert jumps[0] == pytest.approx(
+        Z_90 * math.sqrt(1000 * 0.5 * 20.0**2), rel=0.05
+    )  # a thousand steps of 200 W x 0.1 s
+    assert jumps[1] / jumps[0] == pytest.approx(2.0, rel=0.05)
+
+
+def test_a_sensor_read_more_often_than_it_refreshes_hides_no_less() -> None:
+    def hidden_j2(reads: int) -> float:
+        sensor = Derivation(device(Quantity.POWER, refresh_s=0.1), pace_ns=S // 10)
+        for n in range(100 * reads):
+            at_ns = n * S // (10 * reads)
+            sensor.add(Reading(at_ns, at_ns, 300.0 if n // reads % 2 else 100.0))
+        return sensor.curve[-1].hidden_j2
+
+    assert hidden_j2(5) == pytest.approx(hidden_j2(1), rel=0.02)
 
 
 def test_a_power_beyond_all_that_a_device_can_draw_is_refused() -> None:

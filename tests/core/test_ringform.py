@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from aiocarbon._core import ringform as form
 from aiocarbon._core.curve import Point
-from aiocarbon._core.derive import Carried
 from aiocarbon._core.ringform import Pulse, Record, Title
+from aiocarbon._core.standing import Carried
 
 INSTANTS = st.integers(0, 2**62)
 SUMS = st.floats(0.0, 1e15)
@@ -19,7 +19,7 @@ NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-.:", min_size=1, max_size=
 
 PULSES = st.builds(Pulse, *[INSTANTS] * 5, *[st.booleans()] * 4)
 TITLES = st.builds(Title, st.booleans(), INSTANTS, INSTANTS, st.integers(-1, 2**62), NAMES, NAMES)
-POINTS = st.builds(Point, INSTANTS, SUMS, SUMS, SUMS, SUMS, SUMS)
+POINTS = st.builds(Point, INSTANTS, SUMS, SUMS, SUMS, SUMS, SUMS, SUMS)
 CARRIED = st.builds(
     Carried, POINTS, SUMS, INSTANTS, INSTANTS, st.booleans(), INSTANTS, INSTANTS, INSTANTS, st.just(float("inf")), SUMS
 )

@@ -686,19 +686,23 @@ def lone(draw: st.DrawFn) -> Process:
 
 
 @settings(deadline=None)
-@given(lone(), st.dictionaries(st.integers(0, 12), st.tuples(*[st.integers(0, 3_000_000)] * 3)), st.booleans())
+@given(lone(), st.dictionaries(st.integers(0, 12), st.tuples(*[st.integers(0, 3_000_000)] * 4)), st.booleans())
 def test_the_quick_way_gives_the_sums_of_the_curves(
-    process: Process, extra: dict[int, tuple[int, int, int]], folds: bool
+    process: Process, extra: dict[int, tuple[int, int, int, int]], folds: bool
 ) -> None:
-    """Under, over and missing are cumulative, and may stand in some records."""
+    """Under, over, missing and hidden are cumulative, and may stand in some records."""
     with tempfile.TemporaryDirectory() as name:
         lines = list(process.lines())
-        sums = [0, 0, 0]
+        sums, counted = [0, 0, 0, 0], 0
         states = sorted((line for line in lines if line.get("k") in ("tick", "mark")), key=lambda line: line["t"])
         for n, line in enumerate(states):
-            sums = [a + b for a, b in zip(sums, extra.get(n, (0, 0, 0)), strict=True)]
-            if any(sums):
-                line["x"] = {"0": list(sums)}
+            under, *others = extra.get(n, (0, 0, 0, 0))
+            grown = [min(under, line["e"][0] - counted), *others]  # no time can have used less than nothing
+            sums, counted = [a + b for a, b in zip(sums, grown, strict=True)], line["e"][0]
+            if any(sums[:3]):
+                line["x"] = {"0": sums[:3]}
+            if sums[3]:
+                line["h"] = {"0": sums[3]}
         path = Path(name) / "a.jsonl"
         path.write_text("".join(map(records.line, lines)))
         view = View(read_process(path))

@@ -42,6 +42,25 @@ def test_what_is_drawn_adds_up_to_the_report(tmp_path: Path, points: int) -> Non
     assert joules == pytest.approx(run.it_energy_kwh * 3.6e6, rel=1e-6)
 
 
+@pytest.mark.parametrize("points", [720, 12])
+def test_what_samples_of_a_power_hide_is_in_the_drawn_range_as_in_the_reports(tmp_path: Path, points: int) -> None:
+    path = put(tmp_path, hours=5.0, epochs=20)
+    told = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    begin_ns = told[0]["t"]
+    for record in told:
+        if record.get("k") in ("tick", "mark"):
+            record["h"] = {"0": (record["t"] - begin_ns) * 20_000}  # 1 MJ of 112, in the end
+    plain, _, _ = drawn(tmp_path, points)
+    path.write_text("".join(map(records.line, told)), encoding="utf-8")
+    run, _, found = drawn(tmp_path, points)
+    assert run.energy_kwh_high - plain.energy_kwh_high > 1.0 / 3.6 * 0.1
+    for last, low, high in (
+        (found.energy_kwh[-1], run.energy_kwh_low, run.energy_kwh_high),
+        (found.co2eq_g[-1], run.co2eq_g_low, run.co2eq_g_high),
+    ):
+        assert (last.low, last.high) == (pytest.approx(low, rel=1e-3), pytest.approx(high, rel=1e-3))
+
+
 def test_cumulative_figures_never_fall_and_begin_at_nothing(tmp_path: Path) -> None:
     put(tmp_path, hours=2.0, epochs=7)
     _, _, found = drawn(tmp_path)
