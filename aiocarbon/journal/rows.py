@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from copy import copy
 from itertools import accumulate
 from operator import gt
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiocarbon._core.curve import Curve
 from aiocarbon._core.units import J2_PER_MJ2, J_PER_UJ
+
+MOST_HIDDEN: Final = 1 << 126
+"""Square millijoules: energies are of 63 bits, in microjoules."""
 
 Energies = Sequence[int | None]
 Extra = tuple[int, int, int, int]
@@ -159,7 +162,9 @@ def _checked(odd: Any, hidden: Any) -> Extra:
     under, over, missing = odd
     if not (type(under) is type(over) is type(missing) is type(hidden) is int):
         raise TypeError("states are integers")
-    array("q", (under, over, missing, hidden))
+    array("q", odd)
+    if not 0 <= hidden < MOST_HIDDEN:
+        raise ValueError("a variance that cannot be")
     return under, over, missing, hidden
 
 
