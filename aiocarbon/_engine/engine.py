@@ -31,6 +31,7 @@ from aiocarbon._engine.sampler import Sampler
 from aiocarbon._engine.scoping import open_scope
 from aiocarbon._engine.session import Session
 from aiocarbon._engine.surroundings import Surroundings, resolved, surroundings
+from aiocarbon._engine.turns import TURNS
 from aiocarbon._engine.windows import kept_instants
 from aiocarbon._logging import get_logger
 from aiocarbon.errors import EngineError
@@ -100,6 +101,12 @@ class Engine:
 
     async def run(self, started: Callable[[], None]) -> None:
         """Run until `stop`; `started` is called once verbs may be used."""
+        try:
+            await self._run(started)
+        finally:
+            TURNS.give_back()
+
+    async def _run(self, started: Callable[[], None]) -> None:
         self._stop = anyio.Event()
         self._clocks = ClockWatch(self.clock, lambda: self._bank.tracks)
         async with anyio.create_task_group() as group:

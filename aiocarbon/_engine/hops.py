@@ -19,6 +19,7 @@ from aiocarbon._core.reading import Quantity, Reading
 from aiocarbon._core.units import NS_PER_MS
 from aiocarbon._engine.clock import Clock
 from aiocarbon._engine.track import Track
+from aiocarbon._engine.turns import TURNS, Since
 from aiocarbon.errors import MeterError, ReadError
 
 Result = tuple[Track, Reading | MeterError]
@@ -109,12 +110,14 @@ class Hop:
     def run(self) -> None:
         """Read each device once, in order."""
         began = time.thread_time_ns()
-        self._pass()
+        self._pass(TURNS.begin())
         self.cpu.total = time.thread_time_ns() - began
 
-    def _pass(self) -> list[Result]:
+    def _pass(self, since: Since | None) -> list[Result]:
+        """Read each device once; `since` is from before the worker's last sleep."""
         self.has_begun = True
         done: list[Result] = []
+        since = TURNS.look(since, 0)
         for track in self.tracks:
             if self.is_abandoned:
                 return done
@@ -125,6 +128,7 @@ class Hop:
             if result is not None:
                 done.append((track, result))
                 self.results.append(done[-1])  # at once: what was read before a device that hangs counts
+            since = TURNS.look(since, len(self.tracks))
         self.current = None
         return done
 
@@ -164,15 +168,15 @@ class Burst(Hop):
         """Read until the end."""
         began = time.thread_time_ns()
         now, wait, stop = self._clock.monotonic_ns, self._clock.wait, self.stop
-        due = now()
+        due, since = now(), TURNS.begin()
         while not self.is_abandoned:
-            done = self._pass()
+            done = self._pass(since)
             if due >= self._until_ns or (self._is_done is not None and self._is_done(done)):
                 break
             period = self._period_ns
             if self._jitter:
                 period = int(period * (1 + self._jitter * (2 * random() - 1)))
-            due = max(due + period, now() + NS_PER_MS // 2)
+            due, since = max(due + period, now() + NS_PER_MS // 2), TURNS.begin()
             if wait(stop, due):
                 break
         self.cpu.total = time.thread_time_ns() - began
@@ -228,7 +232,7 @@ class Ticker(Hop):
 
     def run(self) -> None:
         """Read at every tick until told to stop, or abandoned."""
-        began = time.thread_time_ns()
+        began, since = time.thread_time_ns(), TURNS.begin()
         while not self._clock.pause(self.stop, self.due_ns):
             late = (self._clock.monotonic_ns() - self.due_ns) // self.interval_ns
             if late < 0:
@@ -236,7 +240,8 @@ class Ticker(Hop):
             self.missed.total += late
             self.due_ns += (late + 1) * self.interval_ns
             self.tracks = [t for t in self.all if t.is_readable and not t.is_quick and not t.is_in_burst]
-            done = self._pass()
+            done = self._pass(since)
+            since = TURNS.begin()
             self.cpu.total = time.thread_time_ns() - began
             if self.is_abandoned:
                 return
