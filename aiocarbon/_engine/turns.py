@@ -2,9 +2,9 @@
 
 Who waits for the lock asks its holder for it after the interpreter's switch interval (5 ms), and the holder then waits
 until another thread has it. But a thread that is woken meanwhile, because the lock was given away, begins to wait anew
-if it comes too late (CPython's `take_gil`, Python/ceval_gil.c). Beside a loop that does a little Python and then a
-system call, again and again, it always comes too late, and never asks: a tick then waits for seconds. An asyncio loop
-that is never idle is such a one, since it looks after its sockets at each turn.
+if it comes too late (`take_gil` in CPython's Python/ceval_gil.h, from 3.12 on ceval_gil.c). Beside a loop that does a
+little Python and then a system call, again and again, it always comes too late, and never asks: a tick then waits for
+seconds. An asyncio loop that is never idle is such a one, since it looks after its sockets at each turn.
 
 Guarantees: the interval is touched only where a worker was seen to starve so, and is shorter then than the time between
 two such moments; it is what it was once the engine ends, or what somebody else has set meanwhile.
